@@ -1,0 +1,96 @@
+#ifndef WITAN_BASE_LIMITS_H_
+#define WITAN_BASE_LIMITS_H_
+
+// Every maximum of the system, in one place. What exceeds one is refused by
+// name, with the value and the limit in the message; nothing is truncated
+// silently.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace witan {
+
+// --- Model files -----------------------------------------------------------
+constexpr int64_t kMaxConfigFileBytes = int64_t{1} << 20;
+constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
+constexpr int64_t kMaxTensors = int64_t{1} << 20;
+constexpr int64_t kMaxModelShards = 10000;
+constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
+constexpr int64_t kMaxChatTemplateBytes = int64_t{1} << 20;
+constexpr int64_t kMaxHiddenSize = int64_t{1} << 17;
+constexpr int64_t kMaxIntermediateSize = int64_t{1} << 20;
+constexpr int64_t kMaxLayers = 1024;
+constexpr int64_t kMaxAttentionHeads = 1024;
+constexpr int64_t kMaxHeadDim = 512;
+constexpr int64_t kMaxExperts = 1024;
+constexpr int64_t kMaxExpertsPerToken = 64;
+constexpr int64_t kMaxVocabSize = int64_t{1} << 22;
+constexpr int64_t kMaxContextTokens = int64_t{1} << 24;
+
+// --- A cluster -------------------------------------------------------------
+// tp and ep are at most kNumLeaves (base/leaves.h); the world is lcm(tp, ep),
+// at most 7 * 8 (tp = 7, ep = 8).
+constexpr int kMaxRanks = 64;
+constexpr int kMaxWorkers = 256;
+constexpr size_t kMaxRendezvousBytes = 4096;
+constexpr int kMaxThreadsPerRank = 256;
+
+// --- One step --------------------------------------------------------------
+// Positions of the KV cache that one block holds.
+constexpr int kBlockTokens = 32;
+// Positions of one attention split (numerics contract), a multiple of
+// kBlockTokens.
+constexpr int kSplitTokens = 256;
+constexpr int kMaxStepTokens = 16384;
+constexpr int kMaxStepSequences = 1024;
+constexpr int kMaxBlocks = 1 << 24;
+// Steps planned and sent beyond the one that runs.
+constexpr int kMaxLookAheadSteps = 1;
+
+// --- One request -----------------------------------------------------------
+constexpr size_t kMaxRequestBytes = size_t{4} << 20;
+constexpr size_t kMaxPromptTextBytes = size_t{2} << 20;
+constexpr size_t kMaxRequestIdBytes = 128;
+constexpr size_t kMaxModelNameBytes = 256;
+constexpr int kMaxMessages = 1024;
+constexpr int kMaxTemplateArguments = 64;
+constexpr size_t kMaxTemplateArgumentBytes = size_t{64} << 10;
+constexpr int kMaxChoices = 8;
+constexpr int kMaxStopStrings = 16;
+constexpr size_t kMaxStopStringBytes = 256;
+constexpr int kMaxStopTokenIds = 128;
+constexpr int kMaxLogitBias = 1024;
+constexpr int kMaxTopLogprobs = 20;
+constexpr double kMaxTemperature = 100.0;
+constexpr double kMaxPenalty = 100.0;
+constexpr double kMaxAbsoluteLogitBias = 1000.0;
+
+// --- Queues and waits ------------------------------------------------------
+constexpr int kMaxWaitingSequences = 4096;
+constexpr int kMaxConcurrentStreams = 4096;
+constexpr int kMaxTextPoolThreads = 4;
+constexpr int kMaxTextPoolQueue = 4096;
+// Hint sent with RESOURCE_EXHAUSTED and UNAVAILABLE ("grpc-retry-pushback-ms").
+constexpr int64_t kRetryPushbackMs = 500;
+constexpr int64_t kHeartbeatIntervalMs = 500;
+// A worker that was not heard of for this long is lost.
+constexpr int64_t kWorkerTimeoutMs = 10000;
+// Longest wait inside one collective before the group is given up and the
+// late rank is named.
+constexpr int64_t kCollectiveTimeoutMs = 30000;
+// Longest wait for all ranks of a new epoch to connect with each other.
+constexpr int64_t kRendezvousTimeoutMs = 30000;
+// Longest wait for a rank to load its shard.
+constexpr int64_t kLoadTimeoutMs = 30 * 60 * 1000;
+// Longest wait for the result of a step.
+constexpr int64_t kStepTimeoutMs = 120000;
+
+// --- Text ------------------------------------------------------------------
+constexpr int kMaxTemplateSteps = 1 << 20;
+constexpr int kMaxTemplateDepth = 64;
+constexpr size_t kMaxTemplateOutputBytes = size_t{8} << 20;
+constexpr int kMaxJsonDepth = 64;
+
+}  // namespace witan
+
+#endif  // WITAN_BASE_LIMITS_H_

@@ -1,0 +1,78 @@
+#ifndef WITAN_BASE_REQUEST_H_
+#define WITAN_BASE_REQUEST_H_
+
+// What a request asks for, after validation and after defaults were filled in.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace witan {
+
+using TokenId = int32_t;
+
+struct LogitBias {
+  TokenId token_id = 0;
+  float bias = 0;
+  bool operator==(const LogitBias&) const = default;
+};
+
+// How one token is drawn from logits. Order of application: repetition,
+// presence and frequency penalty, logit_bias, temperature, top_k, min_p, top_p,
+// then Gumbel-argmax (numerics contract 8). Immutable once admitted.
+struct SamplingParams {
+  float temperature = 1.0f;  // 0: argmax without noise
+  int32_t top_k = 0;         // 0: off
+  float top_p = 1.0f;        // (0, 1]; 1: off
+  float min_p = 0.0f;        // [0, 1]; 0: off
+  // > 0; 1: off. Divides positive and multiplies negative logits of every
+  // token that occurs in the prompt or the output.
+  float repetition_penalty = 1.0f;
+  // Subtracted once from every token that occurs in the output.
+  float presence_penalty = 0.0f;
+  // Subtracted once per occurrence in the output.
+  float frequency_penalty = 0.0f;
+  std::vector<LogitBias> logit_bias;  // ascending token ids, each once
+  uint64_t seed = 0;
+  // -1: no logprobs; 0: of the sampled token only; n: and of the n best.
+  int32_t num_top_logprobs = -1;
+
+  bool uses_penalties() const {
+    return repetition_penalty != 1.0f || presence_penalty != 0.0f ||
+           frequency_penalty != 0.0f;
+  }
+  bool operator==(const SamplingParams&) const = default;
+};
+
+// When one choice ends.
+struct StopRules {
+  int64_t max_tokens = 0;  // >= 1, and prompt + max_tokens <= context
+  int64_t min_tokens = 0;  // stop rules below apply only from here on
+  std::vector<std::string> stop_strings;  // removed from the text
+  std::vector<TokenId> stop_token_ids;    // end-of-sequence ids included
+  bool operator==(const StopRules&) const = default;
+};
+
+enum class FinishReason : uint8_t {
+  kStop,       // a stop token or stop string
+  kLength,     // max_tokens reached
+  kCancelled,  // by the client
+};
+
+struct TokenLogprob {
+  TokenId token_id = 0;
+  float logprob = 0;
+  bool operator==(const TokenLogprob&) const = default;
+};
+
+// One token as the sampling rank made it.
+struct SampledToken {
+  TokenId token_id = 0;
+  float logprob = 0;  // of the raw logits; 0 when not asked for
+  std::vector<TokenLogprob> top_logprobs;  // best first, ties to the lower id
+  bool operator==(const SampledToken&) const = default;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_BASE_REQUEST_H_

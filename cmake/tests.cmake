@@ -1,0 +1,59 @@
+# One executable per tests/**/*_test.cc, linked with everything it may test.
+# Label by folder: unit, parity, e2e, fuzz, sim. Tests in folders that need
+# gRPC are built only with WITAN_RPC.
+
+set(rpc_test_folders proto net api cli e2e cluster_rpc)
+
+file(GLOB_RECURSE test_sources CONFIGURE_DEPENDS
+  RELATIVE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/tests/*_test.cc)
+file(GLOB testing_sources CONFIGURE_DEPENDS
+  ${CMAKE_SOURCE_DIR}/tests/testing/*.cc)
+
+set(test_libraries witan_text witan_schedule witan_comm witan_kernels
+  witan_model witan_base)
+foreach(library witan_cluster witan_worker)
+  if(TARGET ${library})
+    list(PREPEND test_libraries ${library})
+  endif()
+endforeach()
+
+if(testing_sources)
+  add_library(witan_testing STATIC ${testing_sources})
+  target_link_libraries(witan_testing PUBLIC ${test_libraries} GTest::gtest)
+  list(PREPEND test_libraries witan_testing)
+endif()
+
+foreach(source ${test_sources})
+  string(REGEX MATCH "^[^/]+" folder ${source})
+  string(REGEX REPLACE "\\.cc$" "" target ${source})
+  string(REPLACE "/" "_" target ${target})
+  list(FIND rpc_test_folders ${folder} needs_rpc)
+  if(NOT needs_rpc EQUAL -1 AND NOT WITAN_RPC)
+    continue()
+  endif()
+  add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${source})
+  set_target_properties(${target} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  if(NOT needs_rpc EQUAL -1)
+    target_link_libraries(${target} PRIVATE witan_api witan_cli witan_proto
+      witan_net)
+    foreach(library witan_worker_rpc)
+      if(TARGET ${library})
+        target_link_libraries(${target} PRIVATE ${library})
+      endif()
+    endforeach()
+  endif()
+  target_link_libraries(${target} PRIVATE ${test_libraries} GTest::gtest_main
+    GTest::gmock)
+  target_compile_definitions(${target} PRIVATE
+    WITAN_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    WITAN_BINARY_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  if(folder MATCHES "^(parity|e2e|fuzz|sim|exactness)$")
+    set(label ${folder})
+  else()
+    set(label unit)
+  endif()
+  add_test(NAME ${target} COMMAND ${target})
+  set_tests_properties(${target} PROPERTIES LABELS ${label} TIMEOUT 600)
+endforeach()
+

@@ -1,0 +1,50 @@
+#ifndef WITAN_MODEL_MANIFEST_H_
+#define WITAN_MODEL_MANIFEST_H_
+
+// The identity of weights. Every tensor is cut where any layout may cut it (at
+// its leaves along heads, vocabulary rows or experts; KV projections at KV
+// heads; the rest whole) and each piece is hashed with SHA-256. A rank reports
+// the pieces it holds; the coordinator refuses two hashes for one piece, and
+// the weights id, a hash over all pieces, is the same for every layout.
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/safetensors.h"
+#include "model/shard_plan.h"
+
+namespace witan {
+
+// Piece name ("TENSOR#index") -> lower-case hex SHA-256 of dtype, shape of the
+// piece and its bytes in row-major order.
+using PieceHashes = std::map<std::string, std::string>;
+
+// Hashes of all pieces that the rank's slices hold, on up to num_threads
+// threads.
+// REQUIRES: CheckCheckpoint was OK.
+PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
+                       const RankShard& shard, int num_threads);
+
+// Collects what ranks report.
+class Manifest {
+ public:
+  explicit Manifest(const ModelConfig& config);
+  // FAILED_PRECONDITION names a piece for which another rank reported another
+  // hash, with both values; INVALID_ARGUMENT a piece this model does not have.
+  absl::Status Add(int rank, const PieceHashes& pieces);
+  // FAILED_PRECONDITION (with a piece's name) until every piece was reported.
+  absl::StatusOr<std::string> WeightsId() const;
+
+ private:
+  std::map<std::string, int> expected_;  // piece -> first rank, or -1
+  PieceHashes hashes_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_MODEL_MANIFEST_H_

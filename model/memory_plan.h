@@ -1,0 +1,50 @@
+#ifndef WITAN_MODEL_MEMORY_PLAN_H_
+#define WITAN_MODEL_MEMORY_PLAN_H_
+
+// Bytes that one rank needs, known before anything is allocated. Pure.
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+
+#include "model/config.h"
+#include "model/shard_plan.h"
+
+namespace witan {
+
+// What the operator allows (the engine's limits of one replica).
+struct EngineLimits {
+  int64_t max_context_tokens = 0;  // of one sequence, <= the model's
+  int64_t max_step_tokens = 0;     // rows of one step (token budget)
+  int64_t max_sequences = 0;       // running at once (slots)
+  int64_t num_blocks = 0;          // KV blocks, the null block included
+  bool operator==(const EngineLimits&) const = default;
+};
+
+struct MemoryPlan {
+  int64_t weights_bytes = 0;        // mapped from the file, this rank's slices
+  int64_t kv_bytes_per_block = 0;   // all layers, K and V, local KV heads
+  int64_t kv_bytes = 0;             // num_blocks of them
+  int64_t workspace_bytes = 0;      // activations of one step
+  int64_t communication_bytes = 0;  // send and receive buffers
+  int64_t total_bytes() const {
+    return weights_bytes + kv_bytes + workspace_bytes + communication_bytes;
+  }
+  bool operator==(const MemoryPlan&) const = default;
+};
+
+MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
+                          const EngineLimits& limits);
+
+// Number of KV blocks (null block included) such that every rank's plan fits
+// in memory_bytes_of_rank; at most what max_sequences sequences of
+// max_context_tokens can use. RESOURCE_EXHAUSTED names the rank, what it needs
+// and what it has when not even one sequence of max_context_tokens fits.
+// limits.num_blocks is ignored.
+absl::StatusOr<int64_t> PlanNumBlocks(
+    const ModelConfig& config, Layout layout, const EngineLimits& limits,
+    const std::vector<int64_t>& memory_bytes_of_rank);
+
+}  // namespace witan
+
+#endif  // WITAN_MODEL_MEMORY_PLAN_H_

@@ -1,0 +1,95 @@
+#ifndef WITAN_WORKER_WORKER_H_
+#define WITAN_WORKER_WORKER_H_
+
+// One rank of one replica: a pure function of (weights, cache, StepPlan).
+//
+// The life of a group: Prepare (map the shard, make rendezvous) -> Connect
+// (form communicators) -> RunStep*. Prepare may be called again at any time
+// with a newer epoch; weights that are already mapped for the same model and
+// rank are kept, everything of the older epoch is released. One thread calls
+// these; Abort may be called from any.
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/limits.h"
+#include "base/mutex.h"
+#include "base/worker_protocol.h"
+#include "kernels/backend.h"
+#include "model/config.h"
+#include "worker/comm/communicator.h"
+
+namespace witan {
+
+enum class GroupKind : uint8_t { kWorld, kAttention, kExpert };
+
+// Makes one rank's half of a group's communicator.
+using RendezvousFactory =
+    std::function<absl::StatusOr<std::unique_ptr<Rendezvous>>(
+        GroupKind kind, Transport transport,
+        const CommunicatorOptions& options)>;
+
+struct WorkerOptions {
+  CpuPath cpu_path = CpuPath::kAuto;
+  // 0: as the coordinator says.
+  int num_threads = 0;
+  // Address other hosts reach this one at; TCP transport listens there.
+  std::string communication_host = "127.0.0.1";
+  // Nonempty: serve this directory and refuse another.
+  std::string model_directory;
+  int64_t collective_timeout_ms = kCollectiveTimeoutMs;
+  // Unset: shared memory or TCP as the coordinator chooses. Tests that run
+  // ranks as threads set it.
+  RendezvousFactory make_rendezvous;
+};
+
+class Worker {
+ public:
+  // Bytes of weights verified so far, and in total; called on Prepare's thread.
+  using ProgressFn = std::function<void(int64_t done, int64_t total)>;
+
+  explicit Worker(WorkerOptions options);
+  ~Worker();
+
+  // Errors name the file, field or limit; the worker stays usable for a newer
+  // epoch.
+  absl::StatusOr<GroupPrepared> Prepare(const PrepareGroup& request,
+                                        const ProgressFn& progress);
+
+  // Forms the communicators and allocates the cache.
+  // FAILED_PRECONDITION unless `request.epoch` is the prepared epoch.
+  absl::Status Connect(const ConnectGroup& request);
+
+  // Runs one step. FAILED_PRECONDITION for a stale epoch or a step out of
+  // order (nothing was done); any other error means that this rank's group is
+  // dead and needs a new epoch.
+  absl::StatusOr<StepResult> RunStep(const StepPlan& plan);
+
+  // Ends the epoch: a running Connect or RunStep fails soon, later ones too.
+  // Thread-safe.
+  void Abort(const std::string& reason);
+
+ private:
+  struct Group;
+  struct Model;
+
+  absl::Status LoadModel(const PrepareGroup& request,
+                         const ProgressFn& progress);
+
+  const WorkerOptions options_;
+  std::unique_ptr<Model> model_;
+  Mutex mutex_;
+  // Replaced only by the calling thread under the mutex; Abort reads it there.
+  std::shared_ptr<Group> group_;
+};
+
+// What `path` resolves to on this machine, e.g. "avx512bf16".
+absl::StatusOr<std::string> ResolvedCpuPath(CpuPath path);
+
+}  // namespace witan
+
+#endif  // WITAN_WORKER_WORKER_H_

@@ -2,8 +2,12 @@
 
 A story is a pure function of a `random.Random`. Every plot is a list of beats, every beat a list of
 wordings; one wording per beat is drawn and filled in from one cast, so names, pronouns, places and things
-stay the same from the first sentence to the last.
+stay the same from the first sentence to the last. `read_back` is the judge: it parses a story again and says whether it kept
+its cast.
 """
+
+import functools
+import re
 
 SHE = """Ada Bela Cora Dilly Edda Fern Greta Hazel Ida Juno Kira Lotte Mina Nella Olive Petra Rosa Senna Tilda
 Una Vera Willa Yara Zora Anka Brida Clover Dotty Elsa Flora""".split()
@@ -288,3 +292,73 @@ def tell(rng, words):
         text = text.replace("{when} ", "{when}, ") if rng.random() < 0.3 else text
         sentences.append(capitalised(text.format(**words)))
     return " ".join(sentences)
+
+
+# --- Reading a story back ------------------------------------------------------------------------------------
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_FEMALE = {"she": True, "her": True, "herself": True, "he": False, "him": False, "his": False, "himself": False}
+_PLACE = "|".join(f"{preposition} {place}" for preposition, place in PLACES)
+_PRONOUNS = {"he": "he|she", "him": "him|her", "his": "his|her", "himself": "himself|herself", "He": "He|She", "His": "His|Her"}
+# What may stand in a slot: names may be any, so that a story about an unknown hero can be read.
+_FILLERS = {
+    "H": "[A-Z][a-z]+", "F": "[A-Z][a-z]+", "k": "|".join(KINDS), "fk": "|".join(KINDS), "trait": "|".join(TRAITS),
+    "p": _PLACE, "q": _PLACE, "pn": "|".join(p for _, p in PLACES), "qn": "|".join(p for _, p in PLACES),
+    "o": "|".join(THINGS), "t": "|".join(THINGS), "a_o": "an? [a-z]+ [a-z]+", "a_t": "an? [a-z]+ [a-z]+",
+    "an_x": "an? [a-z]+", "when": "|".join(WHEN), "when_low": "|".join(w[0].lower() + w[1:] for w in WHEN),
+    "food": "|".join(FOODS).replace("_", " "), "skill": "|".join(SKILLS), "work": "|".join(WORKS),
+    "plant": "|".join(PLANTS), "trap": "|".join(TRAPS), "noise": "|".join(NOISES), "color": "|".join(LOOKS), "bad": "[a-z]+",
+    **_PRONOUNS, **{"f" + slot: filler for slot, filler in _PRONOUNS.items()},
+}
+
+
+@functools.cache
+def _pattern(wording):
+    """The wording as (regular expression, names of its slots)."""
+    pieces = _SLOT.split(wording)
+    text = "".join(re.escape(p) if i % 2 == 0 else f"({_FILLERS[p]})" for i, p in enumerate(pieces))
+    if wording.startswith("{when} "):
+        text = text.replace(r")\ ", r"),?\ ", 1)
+    return re.compile(text + r"(?: |$)"), pieces[1::2]
+
+
+def _read(text, start, beats):
+    """The (slot, value) pairs of text[start:] told along `beats`, or None."""
+    if not beats:
+        return [] if start >= len(text) else None
+    for wording in beats[0]:
+        pattern, slots = _pattern(wording)
+        match = pattern.match(text, start)
+        rest = _read(text, match.end(), beats[1:]) if match else None
+        if rest is not None:
+            return list(zip(slots, match.groups())) + rest
+    return None
+
+
+def read_back(text):
+    """(theme, whether one cast was kept from beginning to end), or (None, False) for what the grammar cannot tell."""
+    for theme, beats in PLOTS.items():
+        told = None
+        for end in ([CLOSE], []):
+            told = told or _read(text, 0, [OPEN, FRIEND] + beats + end)
+        if told:
+            return theme, _one_cast(told)
+    return None, False
+
+
+def _one_cast(told):
+    seen = {}
+    for slot, value in told:
+        value = value.lower()
+        base = slot.lower().removeprefix("f") if slot not in ("food", "fk") else slot
+        if base in ("he", "him", "his", "himself"):
+            slot, value = ("friend is female" if slot[0] == "f" else "hero is female"), _FEMALE.get(value)
+        seen.setdefault(slot, set()).add(value)
+    if any(len(values) > 1 for values in seen.values()):
+        return False
+    one = {slot: next(iter(values)) for slot, values in seen.items()}
+
+    def agree(whole, part):
+        return whole not in one or part not in one or one[whole].endswith(one[part])
+
+    return agree("a_o", "o") and agree("a_t", "t") and agree("p", "pn") and agree("q", "qn")

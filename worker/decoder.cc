@@ -1,0 +1,204 @@
+#include "worker/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace witan {
+
+size_t Decoder::AttentionSendBytes(const ModelConfig& config, Layout layout,
+                                   const EngineLimits& limits) {
+  size_t bytes = 0;
+  for (int member = 0; member < layout.tp; ++member) {
+    const RankShard shard = MakeRankShard(config, layout, member);
+    const size_t sum_bytes =
+        TreeAllReduce::SendBytes(MaximalSubtrees(shard.attention_leaves).size(),
+                                 limits.max_step_tokens, config.hidden_size);
+    const size_t logits_bytes =
+        limits.max_sequences * shard.vocab_rows.size() * sizeof(float);
+    bytes = std::max({bytes, sum_bytes, logits_bytes});
+  }
+  return bytes;
+}
+
+absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
+    const DecoderContext& context) {
+  std::unique_ptr<Decoder> decoder(new Decoder(context));
+  const ModelConfig& config = *context.config;
+  decoder->kv_head_of_ = context.shard->KvHeadOf(config);
+  decoder->leaf_columns_ = context.shard->AttentionLeafColumns(config);
+  decoder->subtrees_ = MaximalSubtrees(context.shard->attention_leaves);
+  for (int member = 0; member < context.layout.tp; ++member) {
+    decoder->vocab_rows_of_member_.push_back(
+        MakeRankShard(config, context.layout, member).vocab_rows);
+  }
+  decoder->attention_sum_ = std::make_unique<TreeAllReduce>(
+      *context.backend, *context.attention_comm, context.one_shot_max_bytes);
+  RETURN_IF_ERROR(decoder->AllocateWorkspace());
+  ASSIGN_OR_RETURN(decoder->experts_,
+                   ExpertLayer::Create(config, *context.shard, context.limits,
+                                       *context.backend, *context.expert_comm,
+                                       context.one_shot_max_bytes));
+  return decoder;
+}
+
+absl::Status Decoder::AllocateWorkspace() {
+  const ModelConfig& config = *context_.config;
+  const size_t activation_bytes = SizeOf(ActivationDType(config.weights));
+  const size_t rows = context_.limits.max_step_tokens;
+  const size_t samples = context_.limits.max_sequences;
+  const size_t hidden = config.hidden_size;
+  const size_t query = context_.shard->query_heads.size() * config.head_dim;
+  const size_t key = context_.shard->kv_heads.size() * config.head_dim;
+  const bool joins_logits = context_.shard->rank == 0 && context_.layout.tp > 1;
+  const std::pair<Buffer*, size_t> buffers[] = {
+      {&residual_, rows * hidden * sizeof(float)},
+      {&normed_, rows * hidden * activation_bytes},
+      {&delta_, rows * hidden * activation_bytes},
+      {&query_, rows * query * sizeof(float)},
+      {&key_, rows * key * sizeof(float)},
+      {&value_, rows * key * sizeof(float)},
+      {&rotated_query_, rows * query * activation_bytes},
+      {&attention_output_, rows * query * activation_bytes},
+      {&sampled_residual_, samples * hidden * sizeof(float)},
+      {&sampled_delta_, samples * hidden * activation_bytes},
+      {&sampled_normed_, samples * hidden * activation_bytes},
+      {&logits_,
+       joins_logits ? samples * config.vocab_size * sizeof(float) : 0},
+  };
+  for (const auto& [buffer, bytes] : buffers) {
+    ASSIGN_OR_RETURN(*buffer, context_.backend->Allocate(bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ConstTensorView> Decoder::Forward(const StepPlan& plan,
+                                                 const ResolvedStep& step) {
+  const ModelConfig& config = *context_.config;
+  Backend& backend = *context_.backend;
+  const int64_t num_rows = plan.num_rows();
+  const DType activation = ActivationDType(config.weights);
+  const AttentionBatch batch{.row_begin = plan.row_begin,
+                             .first_positions = plan.first_positions,
+                             .block_ids = step.block_ids,
+                             .block_table_stride = step.block_table_stride};
+  const TensorView residual =
+      residual_.View(DType::kF32, num_rows, config.hidden_size);
+  const TensorView normed =
+      normed_.View(activation, num_rows, config.hidden_size);
+  const TensorView delta =
+      delta_.View(activation, num_rows, config.hidden_size);
+  const float epsilon = static_cast<float>(config.rms_norm_epsilon);
+
+  backend.Embed(step.token_ids, context_.weights->embedding(), residual);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const LayerWeights& layer = context_.weights->layer(i);
+    backend.AddRmsNorm(residual, i == 0 ? ConstTensorView() : delta,
+                       layer.attention_norm, epsilon, normed);
+    RETURN_IF_ERROR(
+        Attention(layer, context_.cache->layer(i), batch, num_rows));
+    backend.AddRmsNorm(residual, delta, layer.expert_norm, epsilon, normed);
+    RETURN_IF_ERROR(experts_->Forward(layer, normed, delta));
+  }
+  return Logits(step, num_rows);
+}
+
+absl::Status Decoder::Attention(const LayerWeights& layer, const KvLayer& cache,
+                                const AttentionBatch& batch, int64_t num_rows) {
+  const ModelConfig& config = *context_.config;
+  Backend& backend = *context_.backend;
+  const DType activation = ActivationDType(config.weights);
+  const int64_t query_columns = layer.query.rows;
+  const int64_t key_columns = layer.key.rows;
+  const TensorView normed =
+      normed_.View(activation, num_rows, config.hidden_size);
+  const TensorView query = query_.View(DType::kF32, num_rows, query_columns);
+  const TensorView key = key_.View(DType::kF32, num_rows, key_columns);
+  const TensorView value = value_.View(DType::kF32, num_rows, key_columns);
+  const TensorView rotated =
+      rotated_query_.View(activation, num_rows, query_columns);
+  const TensorView output =
+      attention_output_.View(activation, num_rows, query_columns);
+
+  backend.MatMul(normed, layer.query, query);
+  backend.MatMul(normed, layer.key, key);
+  backend.MatMul(normed, layer.value, value);
+  backend.RopeWriteKv(query, key, value, context_.rope, batch, cache, rotated);
+  const float scale =
+      static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+  backend.PagedAttention(rotated, cache, batch, kv_head_of_, scale,
+                         config.sliding_window, output);
+  backend.MatMulLeaves(
+      output, layer.output, leaf_columns_, subtrees_,
+      attention_sum_->PartialsBuffer(num_rows, config.hidden_size));
+  return attention_sum_->Reduce(
+      num_rows, config.hidden_size,
+      delta_.View(activation, num_rows, config.hidden_size));
+}
+
+absl::StatusOr<ConstTensorView> Decoder::Logits(const ResolvedStep& step,
+                                                int64_t num_rows) {
+  const int64_t num_samples = static_cast<int64_t>(step.sample_rows.size());
+  // The other attention groups computed the same rows; the first one's logits
+  // are enough.
+  if (num_samples == 0 || context_.shard->attention_group != 0) {
+    return ConstTensorView();
+  }
+  const ModelConfig& config = *context_.config;
+  Backend& backend = *context_.backend;
+  const DType activation = ActivationDType(config.weights);
+  const int64_t hidden = config.hidden_size;
+  const TensorView residual =
+      sampled_residual_.View(DType::kF32, num_samples, hidden);
+  const TensorView delta = sampled_delta_.View(activation, num_samples, hidden);
+  const TensorView normed =
+      sampled_normed_.View(activation, num_samples, hidden);
+  backend.GatherRows(residual_.View(DType::kF32, num_rows, hidden),
+                     step.sample_rows, residual);
+  backend.GatherRows(delta_.View(activation, num_rows, hidden),
+                     step.sample_rows, delta);
+  backend.AddRmsNorm(residual, delta, context_.weights->final_norm(),
+                     static_cast<float>(config.rms_norm_epsilon), normed);
+
+  Communicator& comm = *context_.attention_comm;
+  const int64_t local_vocab = context_.shard->vocab_rows.size();
+  const TensorView local_logits(comm.SendBuffer(), DType::kF32, num_samples,
+                                local_vocab);
+  backend.MatMul(normed, context_.weights->lm_head(), local_logits);
+  backend.Synchronize();
+  std::vector<size_t> bytes_of_member;
+  for (const IndexRange& rows : vocab_rows_of_member_) {
+    bytes_of_member.push_back(num_samples * rows.size() * sizeof(float));
+  }
+  ASSIGN_OR_RETURN(Communicator::Views views, comm.Gather(bytes_of_member, 0));
+  if (comm.rank() != 0) return ConstTensorView();
+  return JoinVocabulary(views, num_samples);
+}
+
+ConstTensorView Decoder::JoinVocabulary(Communicator::Views views,
+                                        int64_t num_samples) {
+  if (views.size() == 1) {
+    return ConstTensorView(views[0].data(), DType::kF32, num_samples,
+                           context_.config->vocab_size);
+  }
+  const TensorView logits =
+      logits_.View(DType::kF32, num_samples, context_.config->vocab_size);
+  std::vector<int32_t> all_rows(num_samples);
+  std::iota(all_rows.begin(), all_rows.end(), 0);
+  for (size_t member = 0; member < views.size(); ++member) {
+    const IndexRange& rows = vocab_rows_of_member_[member];
+    if (rows.size() == 0) continue;
+    context_.backend->GatherRows(
+        ConstTensorView(views[member].data(), DType::kF32, num_samples,
+                        rows.size()),
+        all_rows,
+        TensorView(logits.Row<float>(0) + rows.begin, DType::kF32, num_samples,
+                   rows.size(), logits.row_stride));
+  }
+  return logits;
+}
+
+}  // namespace witan

@@ -1,0 +1,100 @@
+#ifndef WITAN_WORKER_DECODER_H_
+#define WITAN_WORKER_DECODER_H_
+
+// The forward pass, written once over Backend and Communicator:
+//
+//   embed -> L x [norm, q k v, rope + write KV, paged attention, output,
+//                 tree sum, norm, experts (worker/moe.h), tree sum]
+//         -> norm of the sampled rows -> logits
+//
+// Owned and used by the step thread of one rank; shares the backend with the
+// other objects of that rank.
+
+#include <absl/status/statusor.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/step_plan.h"
+#include "kernels/backend.h"
+#include "model/memory_plan.h"
+#include "model/shard_plan.h"
+#include "worker/comm/communicator.h"
+#include "worker/kv_cache.h"
+#include "worker/moe.h"
+#include "worker/slots.h"
+#include "worker/tree_sum.h"
+#include "worker/weights.h"
+
+namespace witan {
+
+// What the decoder reads and never owns; all of it outlives the decoder.
+struct DecoderContext {
+  const ModelConfig* config = nullptr;
+  const RankShard* shard = nullptr;
+  Layout layout;
+  EngineLimits limits;
+  int64_t one_shot_max_bytes = 0;
+  Backend* backend = nullptr;
+  const Weights* weights = nullptr;
+  const PagedKvCache* cache = nullptr;
+  ConstTensorView rope;                    // fp32 [positions, D]
+  Communicator* attention_comm = nullptr;  // of the rank's attention group
+  Communicator* expert_comm = nullptr;     // of the rank's expert group
+};
+
+class Decoder {
+ public:
+  // Bytes that the send buffer of the attention group's communicator needs;
+  // the expert group's is ExpertLayer::SendBytes.
+  static size_t AttentionSendBytes(const ModelConfig& config, Layout layout,
+                                   const EngineLimits& limits);
+
+  // Allocates the workspace of one step.
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(
+      const DecoderContext& context);
+
+  // Computes all rows of the step and writes their K and V. Returns the logits
+  // of the sampled rows, fp32 [samples, V], on world rank 0 (valid until the
+  // next call), an empty view on other ranks. The error is the communicator's.
+  absl::StatusOr<ConstTensorView> Forward(const StepPlan& plan,
+                                          const ResolvedStep& step);
+
+ private:
+  explicit Decoder(const DecoderContext& context) : context_(context) {}
+
+  absl::Status AllocateWorkspace();
+  absl::Status Attention(const LayerWeights& layer, const KvLayer& cache,
+                         const AttentionBatch& batch, int64_t num_rows);
+  absl::StatusOr<ConstTensorView> Logits(const ResolvedStep& step,
+                                         int64_t num_rows);
+  // Joins the vocabulary slices that the attention group gathered.
+  ConstTensorView JoinVocabulary(Communicator::Views views,
+                                 int64_t num_samples);
+
+  const DecoderContext context_;
+  std::vector<int32_t> kv_head_of_;
+  std::vector<IndexRange> leaf_columns_;
+  std::vector<Subtree> subtrees_;
+  std::vector<IndexRange> vocab_rows_of_member_;
+  std::unique_ptr<TreeAllReduce> attention_sum_;
+  std::unique_ptr<ExpertLayer> experts_;
+
+  // Workspace; T = max_step_tokens, S = max_sequences, n and k local heads.
+  Buffer residual_;          // fp32 [T, H]
+  Buffer normed_;            // A [T, H]
+  Buffer delta_;             // A [T, H]
+  Buffer query_;             // fp32 [T, n*D]
+  Buffer key_;               // fp32 [T, k*D]
+  Buffer value_;             // fp32 [T, k*D]
+  Buffer rotated_query_;     // A [T, n*D]
+  Buffer attention_output_;  // A [T, n*D]
+  Buffer sampled_residual_;  // fp32 [S, H]
+  Buffer sampled_delta_;     // A [S, H]
+  Buffer sampled_normed_;    // A [S, H]
+  Buffer logits_;            // fp32 [S, V], world rank 0 of tp > 1 only
+};
+
+}  // namespace witan
+
+#endif  // WITAN_WORKER_DECODER_H_

@@ -1,0 +1,197 @@
+#include "worker/slots.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace witan {
+
+SlotTable::SlotTable(const EngineLimits& limits, int64_t vocab_size)
+    : limits_(limits), vocab_size_(vocab_size), slots_(limits.max_sequences) {}
+
+absl::Status SlotTable::CheckShape(const StepPlan& plan) const {
+  const size_t num_sequences = plan.slots.size();
+  if (plan.row_begin.size() != num_sequences + 1 ||
+      plan.first_positions.size() != num_sequences ||
+      plan.samples.size() != num_sequences ||
+      plan.new_block_begin.size() != num_sequences + 1 ||
+      plan.row_begin.front() != 0 || plan.row_begin.back() != plan.num_rows() ||
+      plan.new_block_begin.front() != 0 ||
+      plan.new_block_begin.back() !=
+          static_cast<int64_t>(plan.new_block_ids.size())) {
+    return InvalidArgument(
+        "step {}: the arrays of {} sequences and {} rows do not fit together",
+        plan.step, num_sequences, plan.num_rows());
+  }
+  if (plan.num_rows() > limits_.max_step_tokens ||
+      static_cast<int64_t>(num_sequences) > limits_.max_sequences) {
+    return InvalidArgument(
+        "step {} has {} rows of {} sequences; the limits are {} and {}",
+        plan.step, plan.num_rows(), num_sequences, limits_.max_step_tokens,
+        limits_.max_sequences);
+  }
+  std::vector<bool> used(slots_.size(), false);
+  for (size_t s = 0; s < num_sequences; ++s) {
+    const int32_t slot = plan.slots[s];
+    if (slot < 0 || slot >= limits_.max_sequences || used[slot]) {
+      return InvalidArgument(
+          "step {}: slot {} of sequence {} is out of [0, {}) or used twice",
+          plan.step, slot, s, limits_.max_sequences);
+    }
+    used[slot] = true;
+    if (plan.row_begin[s + 1] <= plan.row_begin[s] ||
+        plan.new_block_begin[s + 1] < plan.new_block_begin[s]) {
+      return InvalidArgument("step {}: sequence {} has no rows", plan.step, s);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SlotTable::Start(const SlotStart& start) {
+  if (start.slot < 0 || start.slot >= limits_.max_sequences) {
+    return InvalidArgument("slot {} is out of [0, {})", start.slot,
+                           limits_.max_sequences);
+  }
+  Slot slot;
+  slot.started = true;
+  slot.choice = start.choice;
+  slot.sampling = start.sampling;
+  for (const LogitBias& bias : start.sampling.logit_bias) {
+    if (bias.token_id < 0 || bias.token_id >= vocab_size_) {
+      return InvalidArgument("logit_bias token id {} is out of [0, {})",
+                             bias.token_id, vocab_size_);
+    }
+  }
+  for (size_t i = 0; i < start.history.size(); ++i) {
+    const TokenId token = start.history[i];
+    if (token < 0 || token >= vocab_size_) {
+      return InvalidArgument("token id {} of slot {} is out of [0, {})", token,
+                             start.slot, vocab_size_);
+    }
+  }
+  // Sorting once is linear-logarithmic; inserting one by one would be
+  // quadratic in the prompt.
+  std::vector<TokenId> ids = start.history;
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  slot.seen_ids = std::move(ids);
+  slot.output_counts.assign(slot.seen_ids.size(), 0);
+  for (size_t i = start.num_prompt_tokens; i < start.history.size(); ++i) {
+    CountToken(slot, start.history[i], 1);
+  }
+  slots_[start.slot] = std::move(slot);
+  return absl::OkStatus();
+}
+
+void SlotTable::CountToken(Slot& slot, TokenId token, int32_t output_count) {
+  const auto it =
+      std::lower_bound(slot.seen_ids.begin(), slot.seen_ids.end(), token);
+  const auto index = it - slot.seen_ids.begin();
+  if (it == slot.seen_ids.end() || *it != token) {
+    slot.seen_ids.insert(it, token);
+    slot.output_counts.insert(slot.output_counts.begin() + index, output_count);
+  } else {
+    slot.output_counts[index] += output_count;
+  }
+}
+
+absl::Status SlotTable::ResolveSequence(const StepPlan& plan, int s,
+                                        ResolvedStep& step) {
+  const int32_t slot_index = plan.slots[s];
+  Slot& slot = slots_[slot_index];
+  const int64_t first = plan.first_positions[s];
+  const int64_t num_rows = plan.row_begin[s + 1] - plan.row_begin[s];
+  if (!slot.started || first != slot.num_positions ||
+      first + num_rows > limits_.max_context_tokens) {
+    return InvalidArgument(
+        "step {}: slot {} has {} positions and is asked for rows [{}, {}) of a "
+        "context of {}",
+        plan.step, slot_index, slot.num_positions, first, first + num_rows,
+        limits_.max_context_tokens);
+  }
+  for (int32_t i = plan.new_block_begin[s]; i < plan.new_block_begin[s + 1];
+       ++i) {
+    const int32_t block = plan.new_block_ids[i];
+    if (block <= kNullBlock || block >= limits_.num_blocks) {
+      return InvalidArgument("step {}: block id {} is out of [1, {})",
+                             plan.step, block, limits_.num_blocks);
+    }
+    slot.block_ids.push_back(block);
+  }
+  slot.num_positions += num_rows;
+  if (static_cast<int64_t>(slot.block_ids.size()) * kBlockTokens <
+      slot.num_positions) {
+    return InvalidArgument("step {}: slot {} has {} blocks for {} positions",
+                           plan.step, slot_index, slot.block_ids.size(),
+                           slot.num_positions);
+  }
+  for (int32_t row = plan.row_begin[s]; row < plan.row_begin[s + 1]; ++row) {
+    TokenId token = plan.token_ids[row];
+    if (token == kTokenOfPreviousStep && slot.has_token) {
+      token = slot.last_token;
+    }
+    if (token < 0 || token >= vocab_size_) {
+      return InvalidArgument("step {}: token id {} of row {} is out of [0, {})",
+                             plan.step, token, row, vocab_size_);
+    }
+    step.token_ids.push_back(token);
+  }
+  if (plan.samples[s] != 0) {
+    step.sample_slots.push_back(slot_index);
+    step.sample_rows.push_back(plan.row_begin[s + 1] - 1);
+    step.sample_positions.push_back(slot.num_positions);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SlotTable::Resolve(const StepPlan& plan, ResolvedStep& step) {
+  step = ResolvedStep();
+  RETURN_IF_ERROR(CheckShape(plan));
+  for (const SlotStart& start : plan.slot_starts) {
+    RETURN_IF_ERROR(Start(start));
+  }
+  for (int s = 0; s < plan.num_sequences(); ++s) {
+    RETURN_IF_ERROR(ResolveSequence(plan, s, step));
+  }
+  for (const int32_t slot : plan.slots) {
+    const int64_t num_blocks =
+        (slots_[slot].num_positions + kBlockTokens - 1) / kBlockTokens;
+    step.block_table_stride = std::max(step.block_table_stride, num_blocks);
+  }
+  step.block_ids.assign(plan.slots.size() * step.block_table_stride,
+                        kNullBlock);
+  for (size_t s = 0; s < plan.slots.size(); ++s) {
+    const Slot& slot = slots_[plan.slots[s]];
+    const int64_t num_blocks =
+        (slot.num_positions + kBlockTokens - 1) / kBlockTokens;
+    std::copy_n(slot.block_ids.begin(), num_blocks,
+                step.block_ids.begin() + s * step.block_table_stride);
+  }
+  return absl::OkStatus();
+}
+
+void SlotTable::Commit(const ResolvedStep& step,
+                       std::span<const TokenId> tokens) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    Slot& slot = slots_[step.sample_slots[i]];
+    slot.last_token = tokens[i];
+    slot.has_token = true;
+    if (slot.sampling.uses_penalties()) CountToken(slot, tokens[i], 1);
+  }
+}
+
+SampleRow SlotTable::RowToSample(int32_t slot_index, int64_t position) const {
+  const Slot& slot = slots_[slot_index];
+  SampleRow row;
+  row.params = &slot.sampling;
+  row.choice = slot.choice;
+  row.position = position;
+  if (slot.sampling.uses_penalties()) {
+    row.seen_ids = slot.seen_ids;
+    row.output_counts = slot.output_counts;
+  }
+  return row;
+}
+
+}  // namespace witan

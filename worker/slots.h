@@ -1,0 +1,71 @@
+#ifndef WITAN_WORKER_SLOTS_H_
+#define WITAN_WORKER_SLOTS_H_
+
+// What a rank remembers about each running sequence between steps, by slot
+// (base/step_plan.h). Owned and used by the rank's step thread.
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "base/request.h"
+#include "base/step_plan.h"
+#include "kernels/backend.h"
+#include "model/memory_plan.h"
+
+namespace witan {
+
+// One step's rows with everything filled in from the slots.
+struct ResolvedStep {
+  std::vector<TokenId> token_ids;  // [T]
+  std::vector<int32_t> block_ids;  // [S, block_table_stride]
+  int64_t block_table_stride = 0;
+  std::vector<int32_t> sample_slots;      // slots whose last row is sampled
+  std::vector<int32_t> sample_rows;       // that row
+  std::vector<int64_t> sample_positions;  // of the token to be drawn
+};
+
+class SlotTable {
+ public:
+  SlotTable(const EngineLimits& limits, int64_t vocab_size);
+
+  // Checks the plan against limits and slots, then applies what is new in it.
+  // The plan comes from the network: INVALID_ARGUMENT names the first thing
+  // that does not fit, and the table is then of no further use.
+  absl::Status Resolve(const StepPlan& plan, ResolvedStep& step);
+
+  // The step's tokens, by ResolvedStep::sample_slots.
+  void Commit(const ResolvedStep& step, std::span<const TokenId> tokens);
+
+  // Valid until the next Resolve or Commit.
+  SampleRow RowToSample(int32_t slot, int64_t position) const;
+
+ private:
+  struct Slot {
+    bool started = false;
+    bool has_token = false;
+    int32_t choice = 0;
+    SamplingParams sampling;
+    int64_t num_positions = 0;  // positions whose K and V are written
+    TokenId last_token = 0;
+    std::vector<int32_t> block_ids;
+    // Distinct tokens of prompt and output with their count in the output;
+    // ascending; kept only while the parameters use penalties.
+    std::vector<TokenId> seen_ids;
+    std::vector<int32_t> output_counts;
+  };
+
+  absl::Status CheckShape(const StepPlan& plan) const;
+  absl::Status Start(const SlotStart& start);
+  absl::Status ResolveSequence(const StepPlan& plan, int s, ResolvedStep& step);
+  static void CountToken(Slot& slot, TokenId token, int32_t output_count);
+
+  const EngineLimits limits_;
+  const int64_t vocab_size_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_WORKER_SLOTS_H_

@@ -1,0 +1,60 @@
+#ifndef WITAN_WORKER_WEIGHTS_H_
+#define WITAN_WORKER_WEIGHTS_H_
+
+// One rank's slices of the checkpoint, as views into the mapped file.
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "kernels/tensor.h"
+#include "model/config.h"
+#include "model/safetensors.h"
+#include "model/shard_plan.h"
+
+namespace witan {
+
+// Shapes of one rank: n local query heads, k local KV heads, e local experts,
+// v local vocabulary rows; the other letters as in kernels/tensor.h. Norms are
+// [1, H].
+struct LayerWeights {
+  ConstTensorView attention_norm;
+  ConstTensorView query;   // [n*D, H]
+  ConstTensorView key;     // [k*D, H]
+  ConstTensorView value;   // [k*D, H]
+  ConstTensorView output;  // [H, n*D], rows N*D apart
+  ConstTensorView expert_norm;
+  ConstTensorView router;                    // [E, H]
+  std::vector<ConstTensorView> expert_gate;  // e of [F, H]
+  std::vector<ConstTensorView> expert_up;    // e of [F, H]
+  std::vector<ConstTensorView> expert_down;  // e of [H, F]
+};
+
+// Views stay valid while both the Weights and the checkpoint live. Immutable.
+class Weights {
+ public:
+  // REQUIRES: CheckCheckpoint(config, checkpoint) was OK. Nothing is copied,
+  // except tensors that the file does not align to their element size.
+  Weights(const ModelConfig& config, const RankShard& shard,
+          const Checkpoint& checkpoint);
+
+  ConstTensorView embedding() const { return embedding_; }    // [V, H]
+  ConstTensorView final_norm() const { return final_norm_; }  // [1, H]
+  ConstTensorView lm_head() const { return lm_head_; }        // [v, H]
+  const LayerWeights& layer(int64_t index) const { return layers_[index]; }
+
+ private:
+  ConstTensorView SliceView(const ModelConfig& config, const TensorSlice& slice,
+                            const Checkpoint& checkpoint);
+  void Place(const TensorSlice& slice, ConstTensorView view);
+
+  ConstTensorView embedding_;
+  ConstTensorView final_norm_;
+  ConstTensorView lm_head_;
+  std::vector<LayerWeights> layers_;
+  std::vector<std::unique_ptr<std::byte[]>> aligned_copies_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_WORKER_WEIGHTS_H_

@@ -1,0 +1,372 @@
+#include "worker/worker.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "base/leaves.h"
+#include "base/sha256.h"
+#include "base/status.h"
+#include "model/families.h"
+#include "model/manifest.h"
+#include "model/memory_plan.h"
+#include "model/safetensors.h"
+#include "model/shard_plan.h"
+#include "worker/comm/rendezvous.h"
+#include "worker/decoder.h"
+#include "worker/kv_cache.h"
+#include "worker/sampler.h"
+#include "worker/slots.h"
+#include "worker/weights.h"
+
+namespace witan {
+
+// A mapped shard; survives epochs as long as directory, layout and rank stay.
+struct Worker::Model {
+  std::string directory;
+  Layout layout;
+  RankShard shard;
+  ModelConfig config;
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Weights> weights;
+  PieceHashes piece_hashes;
+};
+
+// Everything of one epoch. Members are destroyed bottom up: the decoder before
+// the communicators and the backend it uses.
+struct Worker::Group {
+  PrepareGroup request;
+  EngineLimits limits;
+  std::unique_ptr<Backend> backend;
+  std::vector<float> rope;
+  std::unique_ptr<PagedKvCache> cache;
+  std::unique_ptr<SlotTable> slots;
+
+  Mutex mutex;
+  // Guarded by the mutex: the reason of an abort, and what it must wake.
+  bool aborted WITAN_GUARDED_BY(mutex) = false;
+  std::string abort_reason WITAN_GUARDED_BY(mutex);
+  std::unique_ptr<Rendezvous> rendezvous[3];
+  std::unique_ptr<Communicator> comms[3];
+
+  std::unique_ptr<Decoder> decoder;
+  StepNumber last_step = 0;
+
+  Communicator& comm(GroupKind kind) { return *comms[static_cast<int>(kind)]; }
+
+  void Abort(const std::string& reason) {
+    MutexLock lock(mutex);
+    if (!aborted) {
+      aborted = true;
+      abort_reason = reason;
+    }
+    for (const auto& half : rendezvous) {
+      if (half != nullptr) half->Abort(reason);
+    }
+    for (const auto& comm : comms) {
+      if (comm != nullptr) comm->Abort(reason);
+    }
+  }
+
+  absl::Status CheckAlive() {
+    MutexLock lock(mutex);
+    if (!aborted) return absl::OkStatus();
+    return Unavailable("epoch {} was aborted: {}", request.epoch, abort_reason);
+  }
+};
+
+namespace {
+
+constexpr GroupKind kGroupKinds[] = {GroupKind::kWorld, GroupKind::kAttention,
+                                     GroupKind::kExpert};
+
+// World ranks of the group that `shard` belongs to, ascending.
+IndexRange MembersOf(GroupKind kind, const RankShard& shard, Layout layout) {
+  switch (kind) {
+    case GroupKind::kWorld:
+      return {0, layout.num_ranks()};
+    case GroupKind::kAttention:
+      return {shard.attention_group * layout.tp,
+              (shard.attention_group + 1) * layout.tp};
+    case GroupKind::kExpert:
+      return {shard.expert_group * layout.ep,
+              (shard.expert_group + 1) * layout.ep};
+  }
+  return {};
+}
+
+size_t SendBytesOf(GroupKind kind, const ModelConfig& config, Layout layout,
+                   const EngineLimits& limits) {
+  switch (kind) {
+    case GroupKind::kWorld:
+      return SamplerSendBytes(limits.max_sequences);
+    case GroupKind::kAttention:
+      return Decoder::AttentionSendBytes(config, layout, limits);
+    case GroupKind::kExpert:
+      return ExpertLayer::SendBytes(config, layout, limits);
+  }
+  return 0;
+}
+
+std::string& EndpointOf(GroupKind kind, GroupEndpoints& endpoints) {
+  switch (kind) {
+    case GroupKind::kWorld:
+      return endpoints.world;
+    case GroupKind::kAttention:
+      return endpoints.attention;
+    case GroupKind::kExpert:
+      break;
+  }
+  return endpoints.expert;
+}
+
+absl::Status CheckRequest(const PrepareGroup& request) {
+  ASSIGN_OR_RETURN(const Layout layout, MakeLayout(request.tp, request.ep));
+  if (request.rank < 0 || request.rank >= layout.num_ranks()) {
+    return InvalidArgument("rank {} is out of [0, {}) of tp={} ep={}",
+                           request.rank, layout.num_ranks(), request.tp,
+                           request.ep);
+  }
+  const std::pair<std::string_view, std::pair<int64_t, int64_t>> limits[] = {
+      {"num_threads", {request.num_threads, kMaxThreadsPerRank}},
+      {"max_context_tokens", {request.max_context_tokens, kMaxContextTokens}},
+      {"max_step_tokens", {request.max_step_tokens, kMaxStepTokens}},
+      {"max_sequences", {request.max_sequences, kMaxStepSequences}},
+      {"num_blocks", {request.num_blocks, kMaxBlocks}},
+  };
+  for (const auto& [name, value_and_max] : limits) {
+    const auto& [value, max] = value_and_max;
+    if (value < 1 || value > max) {
+      return InvalidArgument("{} is {}; it must be in [1, {}]", name, value,
+                             max);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Names what decides the bits of a token besides the weights: two ranks with
+// the same id compute the same.
+std::string NumericsId(Backend& backend, const ModelConfig& config,
+                       const std::vector<float>& rope) {
+  Sha256 hash;
+  hash.Update(backend.kernel_set());
+  hash.Update(KnownAnswerHash(backend));
+  hash.Update(NameOf(config.weights));
+  hash.Update(fmt::format(";leaves={};theta={:a};dim={};", kNumLeaves,
+                          config.rope_theta, config.head_dim));
+  hash.Update(rope.data(), rope.size() * sizeof(float));
+  return hash.Finish();
+}
+
+absl::StatusOr<std::unique_ptr<Rendezvous>> MakeDefaultRendezvous(
+    Transport transport, const CommunicatorOptions& options,
+    const std::string& host) {
+  if (transport == Transport::kTcp) return MakeTcpRendezvous(options, host);
+  return MakeShmRendezvous(options);
+}
+
+}  // namespace
+
+Worker::Worker(WorkerOptions options) : options_(std::move(options)) {}
+
+Worker::~Worker() { Abort("the worker is going down"); }
+
+absl::Status Worker::LoadModel(const PrepareGroup& request,
+                               const ProgressFn& progress) {
+  const Layout layout{request.tp, request.ep};
+  if (!options_.model_directory.empty() &&
+      options_.model_directory != request.model_directory) {
+    return FailedPrecondition(
+        "this worker serves the model directory '{}' (--model) and the "
+        "coordinator asked for '{}'",
+        options_.model_directory, request.model_directory);
+  }
+  if (model_ != nullptr && model_->directory == request.model_directory &&
+      model_->layout == layout && model_->shard.rank == request.rank) {
+    return absl::OkStatus();
+  }
+  model_.reset();
+  auto model = std::make_unique<Model>();
+  model->directory = request.model_directory;
+  model->layout = layout;
+  ASSIGN_OR_RETURN(
+      const std::string config_json,
+      ReadFile(request.model_directory + "/config.json", kMaxConfigFileBytes));
+  ASSIGN_OR_RETURN(model->config, ParseModelConfig(config_json));
+  model->shard = MakeRankShard(model->config, layout, request.rank);
+  ASSIGN_OR_RETURN(model->checkpoint,
+                   Checkpoint::Open(request.model_directory));
+  RETURN_IF_ERROR(CheckCheckpoint(model->config, *model->checkpoint));
+  ASSIGN_OR_RETURN(model->piece_hashes,
+                   HashPieces(model->config, *model->checkpoint, model->shard,
+                              request.num_threads, progress));
+  model->weights = std::make_unique<Weights>(model->config, model->shard,
+                                             *model->checkpoint);
+  model_ = std::move(model);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<GroupPrepared> Worker::Prepare(const PrepareGroup& request,
+                                              const ProgressFn& progress) {
+  Abort(fmt::format("epoch {} begins", request.epoch));
+  {
+    MutexLock lock(mutex_);
+    group_.reset();
+  }
+  RETURN_IF_ERROR(CheckRequest(request));
+  RETURN_IF_ERROR(LoadModel(request, progress));
+  const ModelConfig& config = model_->config;
+  if (request.max_context_tokens > config.max_context_tokens) {
+    return InvalidArgument(
+        "max_context_tokens is {}; the model's context is {}",
+        request.max_context_tokens, config.max_context_tokens);
+  }
+
+  auto group = std::make_shared<Group>();
+  group->request = request;
+  group->limits = {.max_context_tokens = request.max_context_tokens,
+                   .max_step_tokens = request.max_step_tokens,
+                   .max_sequences = request.max_sequences,
+                   .num_blocks = request.num_blocks};
+  const int num_threads =
+      options_.num_threads > 0 ? options_.num_threads : request.num_threads;
+  ASSIGN_OR_RETURN(group->backend, MakeCpuBackend({.num_threads = num_threads,
+                                                   .path = options_.cpu_path,
+                                                   .weights = config.weights}));
+  group->rope = MakeRopeTable(request.max_context_tokens, config.head_dim,
+                              config.rope_theta);
+  ASSIGN_OR_RETURN(group->cache,
+                   PagedKvCache::Allocate(*group->backend, config,
+                                          model_->shard, request.num_blocks));
+  group->slots = std::make_unique<SlotTable>(group->limits, config.vocab_size);
+
+  GroupPrepared prepared;
+  prepared.epoch = request.epoch;
+  for (const GroupKind kind : kGroupKinds) {
+    const IndexRange members = MembersOf(kind, model_->shard, model_->layout);
+    const CommunicatorOptions comm_options{
+        .rank = static_cast<int>(request.rank - members.begin),
+        .size = static_cast<int>(members.size()),
+        .epoch = request.epoch,
+        .max_send_bytes =
+            SendBytesOf(kind, config, model_->layout, group->limits),
+        .timeout_ms = options_.collective_timeout_ms};
+    auto rendezvous =
+        options_.make_rendezvous
+            ? options_.make_rendezvous(kind, request.transport, comm_options)
+            : MakeDefaultRendezvous(request.transport, comm_options,
+                                    options_.communication_host);
+    if (!rendezvous.ok()) return rendezvous.status();
+    EndpointOf(kind, prepared.endpoints) = (*rendezvous)->endpoint();
+    group->rendezvous[static_cast<int>(kind)] = *std::move(rendezvous);
+  }
+  prepared.numerics_id = NumericsId(*group->backend, config, group->rope);
+  prepared.piece_hashes = model_->piece_hashes;
+  const MemoryPlan plan =
+      MakeMemoryPlan(config, model_->layout, request.rank, group->limits);
+  prepared.weights_bytes = plan.weights_bytes;
+  prepared.kv_bytes = group->cache->size_bytes();
+
+  MutexLock lock(mutex_);
+  group_ = std::move(group);
+  return prepared;
+}
+
+absl::Status Worker::Connect(const ConnectGroup& request) {
+  Group* group = group_.get();
+  if (group == nullptr || group->request.epoch != request.epoch ||
+      group->decoder != nullptr) {
+    return FailedPrecondition(
+        "epoch {} cannot connect: the prepared epoch is {}", request.epoch,
+        group == nullptr ? 0 : group->request.epoch);
+  }
+  const int num_ranks = model_->layout.num_ranks();
+  if (static_cast<int>(request.endpoints.size()) != num_ranks) {
+    return InvalidArgument("{} endpoints came for {} ranks",
+                           request.endpoints.size(), num_ranks);
+  }
+  for (const GroupKind kind : kGroupKinds) {
+    RETURN_IF_ERROR(group->CheckAlive());
+    const IndexRange members = MembersOf(kind, model_->shard, model_->layout);
+    std::vector<std::string> endpoints;
+    for (int64_t rank = members.begin; rank < members.end; ++rank) {
+      GroupEndpoints of_rank = request.endpoints[rank];
+      endpoints.push_back(EndpointOf(kind, of_rank));
+    }
+    const int index = static_cast<int>(kind);
+    ASSIGN_OR_RETURN(auto comm, group->rendezvous[index]->Connect(endpoints));
+    MutexLock lock(group->mutex);
+    group->rendezvous[index].reset();
+    if (group->aborted) comm->Abort(group->abort_reason);
+    group->comms[index] = std::move(comm);
+  }
+  ASSIGN_OR_RETURN(
+      group->decoder,
+      Decoder::Create(
+          {.config = &model_->config,
+           .shard = &model_->shard,
+           .layout = model_->layout,
+           .limits = group->limits,
+           .one_shot_max_bytes = group->request.one_shot_max_bytes,
+           .backend = group->backend.get(),
+           .weights = model_->weights.get(),
+           .cache = group->cache.get(),
+           .rope = ConstTensorView(group->rope.data(), DType::kF32,
+                                   group->request.max_context_tokens,
+                                   model_->config.head_dim),
+           .attention_comm = &group->comm(GroupKind::kAttention),
+           .expert_comm = &group->comm(GroupKind::kExpert)}));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepResult> Worker::RunStep(const StepPlan& plan) {
+  Group* group = group_.get();
+  if (group == nullptr || group->decoder == nullptr ||
+      plan.epoch != group->request.epoch || plan.step != group->last_step + 1) {
+    return FailedPrecondition(
+        "step {} of epoch {} does not follow step {} of epoch {}", plan.step,
+        plan.epoch, group == nullptr ? 0 : group->last_step,
+        group == nullptr ? 0 : group->request.epoch);
+  }
+  RETURN_IF_ERROR(group->CheckAlive());
+  const Micros start = MonotonicClock().Now();
+  CommunicatorTimes before;
+  for (const auto& comm : group->comms) {
+    before.total_us -= comm->times().total_us;
+    before.wait_us -= comm->times().wait_us;
+  }
+  ResolvedStep step;
+  RETURN_IF_ERROR(group->slots->Resolve(plan, step));
+  ASSIGN_OR_RETURN(const ConstTensorView logits,
+                   group->decoder->Forward(plan, step));
+  StepResult result{.epoch = plan.epoch, .step = plan.step};
+  ASSIGN_OR_RETURN(result.tokens,
+                   SampleStep(step, logits, *group->backend,
+                              group->comm(GroupKind::kWorld), *group->slots));
+  group->last_step = plan.step;
+  result.timings.communication_us = before.total_us;
+  result.timings.wait_us = before.wait_us;
+  for (const auto& comm : group->comms) {
+    result.timings.communication_us += comm->times().total_us;
+    result.timings.wait_us += comm->times().wait_us;
+  }
+  result.timings.total_us = MonotonicClock().Now() - start;
+  return result;
+}
+
+void Worker::Abort(const std::string& reason) {
+  std::shared_ptr<Group> group;
+  {
+    MutexLock lock(mutex_);
+    group = group_;
+  }
+  if (group != nullptr) group->Abort(reason);
+}
+
+absl::StatusOr<std::string> ResolvedCpuPath(CpuPath path) {
+  ASSIGN_OR_RETURN(auto backend, MakeCpuBackend({.path = path}));
+  return backend->kernel_set();
+}
+
+}  // namespace witan

@@ -1,0 +1,97 @@
+#ifndef WITAN_COORDINATOR_TEXT_TOKENIZER_H_
+#define WITAN_COORDINATOR_TEXT_TOKENIZER_H_
+
+// Text to token ids and back, as a Hugging Face tokenizer.json describes it.
+//
+// Supported: model BPE, byte-level (Llama 3, Qwen, Mixtral-style Tekken) and
+// SentencePiece-style with byte fallback (Llama 2, Mistral); normalizers NFC,
+// NFD, NFKC, NFKD, Prepend, Replace and their Sequence; pre-tokenizers Split,
+// ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit and
+// their Sequence; post-processors TemplateProcessing, ByteLevel and their
+// Sequence; decoders ByteLevel, Metaspace and Sequences of Replace,
+// ByteFallback, Fuse, Strip. Anything else is an error at load that names the
+// field and its value. Truncation and padding sections are ignored: a prompt
+// is never cut silently.
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/request.h"
+
+namespace witan {
+
+struct EncodeOptions {
+  // Adds what the post-processor's template adds, mostly a begin-of-sequence
+  // token. Leave it off for text that a chat template made.
+  bool add_special_tokens = true;
+  // Turns the spelling of a special token inside the text ("<|eot|>") into
+  // that token. Off: it is text like any other. Added tokens that are not
+  // special are always found.
+  bool parse_special = true;
+};
+
+// Immutable after Load; any number of threads may use one at once.
+class Tokenizer {
+ public:
+  // Reads tokenizer.json and, where they exist, tokenizer_config.json and
+  // special_tokens_map.json of `directory`. Errors name the file, the field
+  // and the value.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(
+      const std::string& directory);
+
+  // The same from the contents of the files; an empty string stands for a file
+  // that does not exist.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(
+      std::string_view tokenizer_json, std::string_view tokenizer_config,
+      std::string_view special_tokens_map);
+
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  // InvalidArgument, naming the byte offset, when `text` is not UTF-8;
+  // ResourceExhausted when a pre-tokenizer pattern needs more steps than
+  // kMaxRegexSteps on it. O(n log n) in the bytes of the longest pre-token.
+  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
+                                              EncodeOptions options) const;
+
+  // Always valid UTF-8: bytes that form no character become U+FFFD. Ids that
+  // name no token within [0, vocab_size()) decode to nothing; other ids are
+  // InvalidArgument. The same text as pushing all ids through a Detokenizer.
+  absl::StatusOr<std::string> Decode(std::span<const TokenId> ids,
+                                     bool skip_special) const;
+
+  // One more than the greatest id, added tokens included.
+  int64_t vocab_size() const;
+  std::optional<TokenId> IdOf(std::string_view token) const;
+  // The token as the vocabulary spells it ("Ġthe", "▁the", "<0x0A>"); empty
+  // for an id that names no token. Valid as long as the tokenizer.
+  std::string_view TokenText(TokenId id) const;
+  bool is_special(TokenId id) const;
+
+  std::optional<TokenId> bos_id() const;
+  std::optional<TokenId> eos_id() const;
+  // Names and spellings that tokenizer_config.json gives ("bos_token", "<s>"),
+  // by ascending name: what a chat template sees as variables.
+  const std::vector<std::pair<std::string, std::string>>& special_tokens()
+      const;
+
+ private:
+  friend class Detokenizer;
+  struct Parts;
+  explicit Tokenizer(std::unique_ptr<const Parts> parts);
+
+  std::unique_ptr<const Parts> parts_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_TEXT_TOKENIZER_H_

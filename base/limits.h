@@ -68,6 +68,10 @@ constexpr double kMaxAbsoluteLogitBias = 1000.0;
 // --- Queues and waits ------------------------------------------------------
 constexpr int kMaxWaitingSequences = 4096;
 constexpr int kMaxConcurrentStreams = 4096;
+// Messages, requests and cancellations that wait for one replica's thread.
+constexpr size_t kMaxReplicaInbox = 65536;
+// Workers that went away and are still shown.
+constexpr size_t kMaxLostWorkersRemembered = 16;
 constexpr int kMaxTextPoolThreads = 4;
 constexpr int kMaxTextPoolQueue = 4096;
 // Hint sent with RESOURCE_EXHAUSTED and UNAVAILABLE ("grpc-retry-pushback-ms").
@@ -82,6 +86,12 @@ constexpr int64_t kCollectiveTimeoutMs = 30000;
 constexpr int64_t kRendezvousTimeoutMs = 30000;
 // Longest wait for a rank to load its shard.
 constexpr int64_t kLoadTimeoutMs = 30 * 60 * 1000;
+// Pause before a group is tried again that failed before it served: doubles
+// from the first to the second.
+constexpr int64_t kMinRegroupPauseMs = 200;
+constexpr int64_t kMaxRegroupPauseMs = 10000;
+// A replica's published snapshot is at most this old.
+constexpr int64_t kSnapshotIntervalMs = 100;
 // Longest wait for the result of a step.
 constexpr int64_t kStepTimeoutMs = 120000;
 

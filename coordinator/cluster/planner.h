@@ -1,0 +1,51 @@
+#ifndef WITAN_COORDINATOR_CLUSTER_PLANNER_H_
+#define WITAN_COORDINATOR_CLUSTER_PLANNER_H_
+
+// Which worker takes which rank, and with what limits. Pure.
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/worker_protocol.h"
+#include "coordinator/cluster/membership.h"
+#include "model/config.h"
+#include "model/memory_plan.h"
+#include "model/shard_plan.h"
+
+namespace witan {
+
+struct PlannerOptions {
+  // limits.num_blocks > 0 forces the number of KV blocks; 0: as many as fit in
+  // the memory of every rank.
+  EngineLimits limits;
+  std::optional<Transport> transport;  // forced, else shared memory if possible
+  int32_t num_threads = 0;             // forced per rank; 0: cores / ranks
+  int64_t one_shot_max_bytes = 0;      // see PrepareGroup
+};
+
+// Rank r of the group is workers[r].
+struct GroupPlan {
+  std::vector<WorkerId> workers;
+  std::vector<int32_t> num_threads;  // by rank
+  Transport transport = Transport::kSharedMemory;
+  EngineLimits limits;
+};
+
+// Chooses layout.num_ranks() of the idle workers: all on one host if one has
+// enough (of several such hosts the one whose first worker registered first),
+// else hosts with the most idle workers first; within a host in order of
+// registration. UNAVAILABLE "1 of 2 workers registered" when they are too few;
+// FAILED_PRECONDITION when the chosen ones would compute different bits
+// (device or CPU path differ), or when shared memory is forced across hosts;
+// RESOURCE_EXHAUSTED when the model does not fit in their memory.
+absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
+                                    const PlannerOptions& options,
+                                    const std::vector<WorkerInfo>& idle);
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_CLUSTER_PLANNER_H_

@@ -1,0 +1,232 @@
+#ifndef WITAN_COORDINATOR_CLUSTER_REPLICA_H_
+#define WITAN_COORDINATOR_CLUSTER_REPLICA_H_
+
+// One copy of the model: its workers, its scheduler and its requests. The unit
+// of failure.
+//
+//   WaitingForWorkers --enough idle workers--> Preparing   PrepareGroup sent
+//   Preparing   --all GroupPrepared, ids agree--> Connecting  ConnectGroup sent
+//   Connecting  --all GroupConnected-->           KnownAnswer step 1 sent
+//   KnownAnswer --same answer as ever-->          Serving
+//   any of them --a rank fails, leaves or is late--> AbortGroup to the others,
+//                 live sequences end with UNAVAILABLE, WaitingForWorkers
+//
+// Each attempt has a new epoch; messages of older epochs are ignored. Survivors
+// are idle at once, so the next group forms as soon as a worker comes back; a
+// group that fails before it served is retried after a growing pause, so that
+// a permanent error (it is in the snapshot) does not spin.
+//
+// Sans-I/O: time, messages and requests are arguments; what is to be sent is
+// taken with TakeOutputs. ReplicaLoop drives it with a thread and a clock,
+// tests with whatever they like.
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/step_plan.h"
+#include "base/worker_protocol.h"
+#include "coordinator/cluster/membership.h"
+#include "coordinator/cluster/planner.h"
+#include "coordinator/cluster/token_sink.h"
+#include "coordinator/schedule/scheduler.h"
+#include "coordinator/schedule/sequence.h"
+#include "model/config.h"
+#include "model/manifest.h"
+#include "model/shard_plan.h"
+
+namespace witan {
+
+enum class ReplicaState : uint8_t {
+  kWaitingForWorkers,
+  kPreparing,
+  kConnecting,
+  kKnownAnswer,
+  kServing,
+};
+
+// "waiting for workers", "preparing", "connecting", "known answer", "serving".
+const char* ReplicaStateName(ReplicaState state);
+
+struct ReplicaOptions {
+  ModelConfig model;
+  std::string model_directory;
+  Layout layout;
+  std::string build_id;
+  PlannerOptions planner;
+  int64_t max_prefill_chunk_tokens = 0;
+  bool look_ahead = true;
+};
+
+// `message` goes to each of `workers`.
+struct SendMessage {
+  std::vector<WorkerId> workers;
+  CoordinatorMessage message;
+};
+
+// The connection of `worker` is to be ended with this status.
+struct CloseWorker {
+  WorkerId worker = 0;
+  absl::Status reason;
+};
+
+using ReplicaOutput = std::variant<SendMessage, CloseWorker>;
+
+// One rank of the current group, for people and metrics.
+struct RankSnapshot {
+  WorkerInfo worker;
+  int32_t num_threads = 0;
+  int64_t load_bytes_done = 0;
+  int64_t load_bytes_total = 0;  // 0: not known yet
+  bool prepared = false;
+  int64_t weights_bytes = 0;
+  int64_t kv_bytes = 0;
+  StepTimings last_step;
+};
+
+// A consistent copy of everything that may be looked at.
+struct ReplicaSnapshot {
+  ReplicaState state = ReplicaState::kWaitingForWorkers;
+  Epoch epoch = 0;  // of the current group, or of the last one
+  Layout layout;
+  Transport transport = Transport::kSharedMemory;
+  EngineLimits limits;              // of the current group
+  std::vector<RankSnapshot> ranks;  // by rank; empty without a group
+  std::vector<WorkerInfo> idle_workers;
+  std::vector<WorkerInfo> lost_workers;  // oldest first
+  std::string weights_id;                // empty until known
+  std::string numerics_id;
+  SchedulerStats scheduler;  // counters over all epochs
+  int64_t num_live_sequences = 0;
+  int64_t num_group_failures = 0;
+  std::string last_error;  // why the last group failed, or cannot be formed
+  // Why requests are refused; empty while serving. "1 of 2 workers registered".
+  std::string not_serving_reason;
+};
+
+// Used by one thread.
+class Replica {
+ public:
+  // REQUIRES: options.layout from MakeLayout.
+  explicit Replica(ReplicaOptions options);
+  ~Replica();
+
+  // --- Inputs ---------------------------------------------------------------
+  // A message that arrived on a worker's connection. The first one has to be
+  // RegisterWorker; the answer is WorkerAccepted or CloseWorker.
+  void OnMessage(WorkerId worker, WorkerMessage message, Micros now);
+  // A worker's connection ended. `cause` reads like "connection closed".
+  void OnClosed(WorkerId worker, const std::string& cause, Micros now);
+  // Starts a sequence. Every call is answered by exactly one
+  // sink->OnFinished, perhaps before Submit returns (refused).
+  void Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink, Micros now);
+  // The client went away. Nothing happens if the sequence has ended.
+  void Cancel(SequenceId id, Micros now);
+  // Time passed. To be called at NextWakeup at the latest.
+  void Tick(Micros now);
+  // Ends all sequences with UNAVAILABLE and closes all workers.
+  void Shutdown(const std::string& reason, Micros now);
+
+  // --- Outputs --------------------------------------------------------------
+  // What is to be sent since the last call, in order.
+  std::vector<ReplicaOutput> TakeOutputs();
+  // When Tick has something to do; INT64_MAX: not before the next input.
+  Micros NextWakeup() const;
+  ReplicaState state() const { return state_; }
+  Epoch epoch() const { return epoch_; }
+  ReplicaSnapshot Snapshot() const;
+
+ private:
+  struct Rank {
+    WorkerId worker = 0;
+    int32_t num_threads = 0;
+    LoadProgress progress;
+    std::optional<GroupPrepared> prepared;
+    bool connected = false;
+    StepNumber last_step = 0;  // answered
+    StepTimings timings;
+  };
+  // A step that was sent and not yet answered by all ranks.
+  struct StepInFlight {
+    StepNumber step = 0;
+    int num_answers = 0;
+    StepResult result;  // of rank 0
+  };
+  struct LiveSequence {
+    std::unique_ptr<TokenSink> sink;
+    SequenceUsage usage;
+    Micros submitted_at = 0;
+  };
+
+  void Handle(WorkerId worker, RegisterWorker message, Micros now);
+  void Handle(WorkerId worker, LoadProgress message, Micros now);
+  void Handle(WorkerId worker, GroupPrepared message, Micros now);
+  void Handle(WorkerId worker, GroupConnected message, Micros now);
+  void Handle(WorkerId worker, StepResult message, Micros now);
+  void Handle(WorkerId worker, GroupFailed message, Micros now);
+  void Handle(WorkerId, Heartbeat, Micros) {}
+
+  // The rank of `worker` if `epoch` is the current one, else -1.
+  int RankOf(WorkerId worker, Epoch epoch) const;
+  std::string RankName(int rank) const;
+  std::string LateRanks(bool (*is_late)(const Rank&)) const;
+  std::string NotServingReason() const;
+
+  void FormGroupIfPossible(Micros now);
+  void StartGroup(const GroupPlan& plan, Micros now);
+  absl::Status CheckIdentity();
+  void StartConnecting(Micros now);
+  void StartKnownAnswer(Micros now);
+  absl::Status CheckKnownAnswer(const StepResult& result);
+  void StartServing(Micros now);
+  void FinishOldestStep(Micros now);
+  void PlanSteps(Micros now);
+  void SendStep(StepPlan plan, Micros now);
+  void DeliverEvents(Micros now);
+  void OnWorkerLost(WorkerId worker, const std::string& cause, Micros now);
+  void FailGroup(const std::string& reason, Micros now);
+  void EndLiveSequences(const absl::Status& status, Micros now);
+  void CheckDeadlines(Micros now);
+  void SendToRanks(CoordinatorMessage message);
+
+  const ReplicaOptions options_;
+  Membership membership_;
+  ReplicaState state_ = ReplicaState::kWaitingForWorkers;
+  Epoch epoch_ = 0;
+  std::vector<ReplicaOutput> outputs_;
+
+  // --- The current group (empty while waiting for workers) -------------------
+  GroupPlan group_;
+  std::vector<Rank> ranks_;
+  Micros state_deadline_ = 0;  // of Preparing, Connecting, the oldest step
+  std::deque<StepInFlight> steps_in_flight_;
+  std::unique_ptr<Scheduler> scheduler_;  // while serving
+  std::unordered_map<SequenceId, LiveSequence> live_;
+
+  // --- Over all epochs
+  // --------------------------------------------------------
+  Micros retry_at_ = 0;        // no group is formed before
+  Micros retry_pause_us_ = 0;  // after the last failure before serving
+  std::string weights_id_;     // of the first group that served
+  std::string numerics_id_;    // likewise
+  Epoch identity_epoch_ = 0;   // the epoch that fixed the two
+  std::optional<SampledToken> known_answer_;
+  Epoch known_answer_epoch_ = 0;
+  SchedulerStats past_counters_;  // of earlier epochs
+  int64_t num_group_failures_ = 0;
+  std::string last_error_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_CLUSTER_REPLICA_H_

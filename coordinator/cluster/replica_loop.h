@@ -1,0 +1,128 @@
+#ifndef WITAN_COORDINATOR_CLUSTER_REPLICA_LOOP_H_
+#define WITAN_COORDINATOR_CLUSTER_REPLICA_LOOP_H_
+
+// The thread of one Replica: an inbox that edges post to, a real clock, and a
+// function through which messages leave. Knows nothing of gRPC.
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/worker_protocol.h"
+#include "coordinator/cluster/membership.h"
+#include "coordinator/cluster/replica.h"
+#include "coordinator/cluster/token_sink.h"
+#include "coordinator/schedule/sequence.h"
+
+namespace witan {
+
+// All public functions are thread-safe and never wait for the loop's thread
+// (Stop and the destructor do).
+class ReplicaLoop {
+ public:
+  // Called on the loop's thread, outside any lock; must not block. May Post.
+  using SendFn = std::function<void(ReplicaOutput output)>;
+  // Likewise, with every published snapshot.
+  using SnapshotFn = std::function<void(const ReplicaSnapshot& snapshot)>;
+
+  // Starts the thread. `clock` outlives the loop and runs like the monotonic
+  // clock; `on_snapshot` may be empty.
+  ReplicaLoop(ReplicaOptions options, const Clock& clock, SendFn send,
+              SnapshotFn on_snapshot = nullptr);
+  ~ReplicaLoop();
+  ReplicaLoop(const ReplicaLoop&) = delete;
+  ReplicaLoop& operator=(const ReplicaLoop&) = delete;
+
+  // --- Worker connections
+  // ----------------------------------------------------- The id of a new
+  // connection; then Post what arrives on it, RegisterWorker first, and
+  // PostClosed once at its end.
+  WorkerId NewWorker();
+  // RESOURCE_EXHAUSTED beyond kMaxReplicaInbox messages: close the connection.
+  absl::Status Post(WorkerId worker, WorkerMessage message);
+  void PostClosed(WorkerId worker, const std::string& cause);
+
+  // --- Requests
+  // --------------------------------------------------------------- An id for
+  // SequenceSpec::id.
+  SequenceId NewSequenceId();
+  // OK: exactly one sink->OnFinished follows, on the loop's thread.
+  // RESOURCE_EXHAUSTED (inbox full) or UNAVAILABLE (stopped): the sink was
+  // destroyed without a call.
+  absl::Status Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink);
+  // At most once for each submitted sequence.
+  void Cancel(SequenceId id);
+
+  // --- Looking
+  // ------------------------------------------------------------------ The
+  // snapshot published last: at every change of state, and within
+  // kSnapshotIntervalMs of any other change. Never null.
+  std::shared_ptr<const ReplicaSnapshot> Snapshot() const;
+
+  // Ends all sequences with UNAVAILABLE, closes all workers and joins the
+  // thread. Later calls do nothing.
+  void Stop(const std::string& reason);
+
+ private:
+  struct MessageInput {
+    WorkerId worker = 0;
+    WorkerMessage message;
+  };
+  struct ClosedInput {
+    WorkerId worker = 0;
+    std::string cause;
+  };
+  struct SubmitInput {
+    SequenceSpec spec;
+    std::unique_ptr<TokenSink> sink;
+  };
+  struct CancelInput {
+    SequenceId id = 0;
+  };
+  using Input =
+      std::variant<MessageInput, ClosedInput, SubmitInput, CancelInput>;
+
+  void Run();
+  // Waits for input, a wakeup or Stop. False: stop.
+  bool WaitForInputs(Micros wakeup, std::vector<Input>& inputs);
+  void Take(Input input, Micros now);
+  void SendOutputs();
+  void PublishIfDue(Micros now);
+  absl::Status PostBounded(Input input);
+
+  const Clock& clock_;
+  const SendFn send_;
+  const SnapshotFn on_snapshot_;
+  std::atomic<WorkerId> next_worker_{1};
+  std::atomic<SequenceId> next_sequence_{1};
+
+  // Used by the loop's thread only.
+  Replica replica_;
+  bool unpublished_ = false;
+  Micros published_at_ = 0;
+  ReplicaState published_state_ = ReplicaState::kWaitingForWorkers;
+  Epoch published_epoch_ = 0;
+
+  mutable Mutex mutex_;
+  CondVar inputs_or_stop_;
+  std::vector<Input> inbox_ WITAN_GUARDED_BY(mutex_);
+  bool stopping_ WITAN_GUARDED_BY(mutex_) = false;
+  std::string stop_reason_ WITAN_GUARDED_BY(mutex_);
+  std::shared_ptr<const ReplicaSnapshot> snapshot_ WITAN_GUARDED_BY(mutex_);
+
+  Mutex join_mutex_;
+  std::thread thread_ WITAN_GUARDED_BY(join_mutex_);
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_CLUSTER_REPLICA_LOOP_H_

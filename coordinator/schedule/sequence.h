@@ -1,0 +1,86 @@
+#ifndef WITAN_COORDINATOR_SCHEDULE_SEQUENCE_H_
+#define WITAN_COORDINATOR_SCHEDULE_SEQUENCE_H_
+
+// One generation (one choice of one request) as the scheduler sees it.
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/request.h"
+#include "base/step_plan.h"
+
+namespace witan {
+
+// Unique for the life of the coordinator, never reused.
+using SequenceId = uint64_t;
+
+// What to generate. Validated by the caller: token ids are below the model's
+// vocabulary size and the parameters are within base/limits.h.
+struct SequenceSpec {
+  SequenceId id = 0;
+  std::vector<TokenId> prompt;  // at least one token
+  SamplingParams sampling;
+  StopRules stop;
+  int32_t choice = 0;  // index of the choice in its request
+  // Past this moment the sequence ends with DEADLINE_EXCEEDED, queued or not.
+  std::optional<Micros> deadline;
+};
+
+// What a sequence used, known when it ends.
+struct SequenceUsage {
+  int64_t num_prompt_tokens = 0;
+  int64_t num_output_tokens = 0;  // delivered, a stop token included
+  int64_t num_preemptions = 0;
+  Micros queued_us = 0;       // until its first row was planned, or the end
+  Micros first_token_us = 0;  // from submission; 0: there was none
+  Micros total_us = 0;
+  bool operator==(const SequenceUsage&) const = default;
+};
+
+// Whether the output token `token_id` at `index` (from 0) ends the sequence.
+// The stop token is delivered like any other token; its text is not shown.
+bool IsStopToken(const StopRules& rules, int64_t index, TokenId token_id);
+
+// Waiting -> Running -> Finished; preemption goes back to Waiting with the
+// tokens made so far, and prompt and output are prefilled again.
+enum class SequenceState : uint8_t { kWaiting, kRunning, kFinished };
+
+// Owned by the Scheduler, used by its thread only.
+struct Sequence {
+  SequenceSpec spec;  // spec.prompt was moved into `tokens`
+  uint64_t arrival = 0;
+  SequenceState state = SequenceState::kWaiting;
+
+  // Prompt, then the output as far as steps were applied.
+  std::vector<TokenId> tokens;
+  int64_t num_prompt_tokens = 0;
+
+  // --- Valid while it holds a slot (slot >= 0) ------------------------------
+  // Kept after preemption or the end until the last step with rows of this
+  // sequence was applied.
+  int32_t slot = -1;
+  std::vector<int32_t> block_table;
+  // Blocks set aside for the tokens known at admission, not yet in the table.
+  int64_t num_reserved_blocks = 0;
+  // Positions [0, num_planned_tokens) have rows in steps planned so far, and
+  // [0, num_computed_tokens) in steps applied.
+  int64_t num_planned_tokens = 0;
+  int64_t num_computed_tokens = 0;
+  int num_steps_in_flight = 0;    // steps with rows of this sequence
+  int num_samples_in_flight = 0;  // of them, those that sample
+
+  // --- For SequenceUsage ----------------------------------------------------
+  Micros added_at = 0;
+  std::optional<Micros> first_planned_at;
+  std::optional<Micros> first_token_at;
+  int64_t num_preemptions = 0;
+
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t num_output_tokens() const { return num_tokens() - num_prompt_tokens; }
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_SCHEDULE_SEQUENCE_H_

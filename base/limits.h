@@ -101,6 +101,9 @@ constexpr int kMaxTemplateDepth = 64;
 constexpr size_t kMaxTemplateOutputBytes = size_t{8} << 20;
 constexpr int kMaxJsonDepth = 64;
 
+// --- Logs ------------------------------------------------------------------
+constexpr int kMaxLogLinesPerSecond = 200;
+
 }  // namespace witan
 
 #endif  // WITAN_BASE_LIMITS_H_

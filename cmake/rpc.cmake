@@ -22,12 +22,13 @@ if(protos)
 endif()
 
 witan_library(witan_net net
-  witan_base gRPC::grpc++ prometheus-cpp::pull)
+  witan_base witan_build_id gRPC::grpc++ gRPC::grpc++_reflection
+  prometheus-cpp::pull)
 witan_library(witan_api coordinator/api
   witan_net witan_proto witan_cluster witan_text witan_model witan_base
-  gRPC::grpc++ gRPC::grpc++_reflection)
+  gRPC::grpc++)
 witan_library(witan_cli cli
-  witan_net witan_proto witan_text witan_model witan_base CLI11::CLI11)
+  witan_net witan_proto witan_text witan_model witan_base)
 
 # The gRPC files of folders whose other files are free of it.
 file(GLOB rpc_cluster_sources CONFIGURE_DEPENDS
@@ -50,7 +51,7 @@ endif()
 function(witan_binary name main)
   if(EXISTS ${CMAKE_SOURCE_DIR}/${main})
     add_executable(${name} ${main})
-    target_link_libraries(${name} PRIVATE ${ARGN} CLI11::CLI11)
+    target_link_libraries(${name} PRIVATE ${ARGN})
   endif()
 endfunction()
 witan_binary(witan-coordinator coordinator/coordinator_main.cc witan_api)

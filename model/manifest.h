@@ -10,6 +10,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -24,11 +25,16 @@ namespace witan {
 // piece and its bytes in row-major order.
 using PieceHashes = std::map<std::string, std::string>;
 
+// Bytes hashed so far and in total. Called by one thread at a time, now and
+// then, the last time with both equal.
+using HashProgress = std::function<void(int64_t done, int64_t total)>;
+
 // Hashes of all pieces that the rank's slices hold, on up to num_threads
-// threads.
+// threads. `progress` may be empty.
 // REQUIRES: CheckCheckpoint was OK.
 PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
-                       const RankShard& shard, int num_threads);
+                       const RankShard& shard, int num_threads,
+                       const HashProgress& progress);
 
 // Collects what ranks report.
 class Manifest {

@@ -53,6 +53,10 @@ absl::Status SlotTable::Start(const SlotStart& start) {
     return InvalidArgument("slot {} is out of [0, {})", start.slot,
                            limits_.max_sequences);
   }
+  if (start.num_prompt_tokens < 0) {
+    return InvalidArgument("slot {} has a prompt of {} tokens", start.slot,
+                           start.num_prompt_tokens);
+  }
   Slot slot;
   slot.started = true;
   slot.choice = start.choice;

@@ -1,0 +1,100 @@
+#include "tests/testing/engine.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/status.h"
+
+namespace witan {
+namespace {
+
+constexpr Micros kNow = 0;  // nothing here depends on time
+
+bool SameBits(const TokenLogprob& a, const TokenLogprob& b) {
+  return a.token_id == b.token_id && std::bit_cast<uint32_t>(a.logprob) ==
+                                         std::bit_cast<uint32_t>(b.logprob);
+}
+
+}  // namespace
+
+absl::StatusOr<EngineRun> RunSequences(
+    ThreadCluster& cluster, const ThreadClusterOptions& cluster_options,
+    const EngineOptions& options, const std::vector<SequenceSpec>& specs,
+    const std::vector<int64_t>& arrival_steps, StepNumber& first_step) {
+  Scheduler scheduler(
+      {.max_step_tokens = options.max_step_tokens > 0
+                              ? options.max_step_tokens
+                              : cluster_options.max_step_tokens,
+       .max_prefill_chunk_tokens = options.max_prefill_chunk_tokens,
+       .max_sequences = cluster_options.max_sequences,
+       .num_blocks = cluster_options.num_blocks,
+       .max_context_tokens = cluster_options.max_context_tokens,
+       .look_ahead = options.look_ahead},
+      cluster_options.epoch, first_step);
+  EngineRun run;
+  size_t next_spec = 0;
+  int64_t num_planned = 0;
+  int64_t num_in_flight = 0;
+  size_t num_finished = 0;
+  while (num_finished < specs.size()) {
+    while (true) {
+      while (next_spec < specs.size() &&
+             (arrival_steps.empty() ||
+              arrival_steps[next_spec] <= num_planned || num_in_flight == 0)) {
+        RETURN_IF_ERROR(scheduler.Add(specs[next_spec], kNow));
+        ++next_spec;
+      }
+      std::optional<StepPlan> plan = scheduler.Plan(kNow);
+      if (!plan.has_value()) break;
+      run.max_rows_of_a_step =
+          std::max<int64_t>(run.max_rows_of_a_step, plan->num_rows());
+      run.max_sequences_of_a_step =
+          std::max<int64_t>(run.max_sequences_of_a_step, plan->num_sequences());
+      first_step = plan->step + 1;
+      cluster.Post(*plan);
+      ++num_planned;
+      ++num_in_flight;
+    }
+    if (num_in_flight == 0) return Internal("nothing runs and nothing ends");
+    ASSIGN_OR_RETURN(StepResult result, cluster.Take());
+    --num_in_flight;
+    RETURN_IF_ERROR(scheduler.Apply(result, kNow));
+    for (SchedulerEvent& event : scheduler.TakeEvents()) {
+      if (auto* token = std::get_if<TokenEvent>(&event)) {
+        run.outputs[token->id].push_back(token->token);
+      } else {
+        const auto& finish = std::get<FinishEvent>(event);
+        RETURN_IF_ERROR(finish.reason.status());
+        ++num_finished;
+      }
+    }
+  }
+  // The void rows of a last step planned ahead.
+  for (; num_in_flight > 0; --num_in_flight) {
+    ASSIGN_OR_RETURN(StepResult result, cluster.Take());
+    RETURN_IF_ERROR(scheduler.Apply(result, kNow));
+  }
+  run.stats = scheduler.stats();
+  if (run.stats.num_free_blocks != run.stats.num_blocks) {
+    return Internal("{} of {} blocks are free after the run",
+                    run.stats.num_free_blocks, run.stats.num_blocks);
+  }
+  return run;
+}
+
+bool SameBits(const std::vector<SampledToken>& a,
+              const std::vector<SampledToken>& b) {
+  return std::equal(
+      a.begin(), a.end(), b.begin(), b.end(),
+      [](const SampledToken& x, const SampledToken& y) {
+        return SameBits(TokenLogprob{x.token_id, x.logprob},
+                        TokenLogprob{y.token_id, y.logprob}) &&
+               std::equal(x.top_logprobs.begin(), x.top_logprobs.end(),
+                          y.top_logprobs.begin(), y.top_logprobs.end(),
+                          [](const TokenLogprob& p, const TokenLogprob& q) {
+                            return SameBits(p, q);
+                          });
+      });
+}
+
+}  // namespace witan

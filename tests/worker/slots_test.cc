@@ -1,0 +1,164 @@
+#include "worker/slots.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <random>
+
+#include "base/limits.h"
+
+namespace witan {
+namespace {
+
+constexpr int64_t kVocab = 50;
+const EngineLimits kLimits{.max_context_tokens = 200,
+                           .max_step_tokens = 64,
+                           .max_sequences = 4,
+                           .num_blocks = 20};
+
+// Slot 2 starts with a prompt of 40 tokens: two blocks.
+StepPlan FirstStep() {
+  StepPlan plan{.epoch = 1, .step = 1};
+  plan.slot_starts = {SlotStart{.slot = 2}};
+  plan.token_ids.assign(40, 7);
+  plan.row_begin = {0, 40};
+  plan.slots = {2};
+  plan.first_positions = {0};
+  plan.samples = {1};
+  plan.new_block_begin = {0, 2};
+  plan.new_block_ids = {5, 9};
+  return plan;
+}
+
+StepPlan DecodeStep() {
+  StepPlan plan{.epoch = 1, .step = 2};
+  plan.token_ids = {kTokenOfPreviousStep};
+  plan.row_begin = {0, 1};
+  plan.slots = {2};
+  plan.first_positions = {40};
+  plan.samples = {1};
+  plan.new_block_begin = {0, 0};
+  return plan;
+}
+
+TEST(SlotTableTest, ADecodeRowTakesTheTokenSampledBeforeAndKeepsTheBlocks) {
+  SlotTable slots(kLimits, kVocab);
+  ResolvedStep step;
+  ASSERT_TRUE(slots.Resolve(FirstStep(), step).ok());
+  EXPECT_EQ(step.block_ids, (std::vector<int32_t>{5, 9}));
+  EXPECT_EQ(step.sample_slots, (std::vector<int32_t>{2}));
+  EXPECT_EQ(step.sample_rows, (std::vector<int32_t>{39}));
+  EXPECT_EQ(step.sample_positions, (std::vector<int64_t>{40}));
+  slots.Commit(step, std::vector<TokenId>{31});
+  ASSERT_TRUE(slots.Resolve(DecodeStep(), step).ok());
+  EXPECT_EQ(step.token_ids, (std::vector<TokenId>{31}));
+  EXPECT_EQ(step.block_ids, (std::vector<int32_t>{5, 9}));
+  EXPECT_EQ(step.sample_positions, (std::vector<int64_t>{41}));
+}
+
+TEST(SlotTableTest, EveryDamagedPlanIsRefused) {
+  const std::map<std::string, std::function<void(StepPlan&)>> damages = {
+      {"row_begin too short", [](StepPlan& p) { p.row_begin = {0}; }},
+      {"row_begin beyond rows", [](StepPlan& p) { p.row_begin[1] = 41; }},
+      {"row_begin from 1", [](StepPlan& p) { p.row_begin[0] = 1; }},
+      {"no samples", [](StepPlan& p) { p.samples.clear(); }},
+      {"no first position", [](StepPlan& p) { p.first_positions.clear(); }},
+      {"slot out of range", [](StepPlan& p) { p.slots[0] = 4; }},
+      {"negative slot", [](StepPlan& p) { p.slots[0] = -1; }},
+      {"slot never started", [](StepPlan& p) { p.slots[0] = 1; }},
+      {"start out of range", [](StepPlan& p) { p.slot_starts[0].slot = 99; }},
+      {"token out of vocabulary", [](StepPlan& p) { p.token_ids[3] = 50; }},
+      {"negative token", [](StepPlan& p) { p.token_ids[3] = -2; }},
+      {"previous token of a fresh slot",
+       [](StepPlan& p) { p.token_ids[0] = kTokenOfPreviousStep; }},
+      {"hole in the positions", [](StepPlan& p) { p.first_positions[0] = 1; }},
+      {"null block", [](StepPlan& p) { p.new_block_ids[0] = kNullBlock; }},
+      {"block out of range", [](StepPlan& p) { p.new_block_ids[0] = 20; }},
+      {"too few blocks",
+       [](StepPlan& p) {
+         p.new_block_ids = {5};
+         p.new_block_begin = {0, 1};
+       }},
+      {"blocks do not add up", [](StepPlan& p) { p.new_block_begin[1] = 1; }},
+      {"too many rows",
+       [](StepPlan& p) {
+         p.token_ids.assign(65, 7);
+         p.row_begin[1] = 65;
+       }},
+      {"biased token out of vocabulary",
+       [](StepPlan& p) {
+         p.slot_starts[0].sampling.logit_bias = {{50, 1}};
+       }},
+      {"history out of vocabulary",
+       [](StepPlan& p) { p.slot_starts[0].history = {50}; }},
+  };
+  for (const auto& [name, damage] : damages) {
+    SlotTable slots(kLimits, kVocab);
+    ResolvedStep step;
+    StepPlan plan = FirstStep();
+    ASSERT_TRUE(slots.Resolve(plan, step).ok());
+    SlotTable fresh(kLimits, kVocab);
+    damage(plan);
+    EXPECT_EQ(fresh.Resolve(plan, step).code(),
+              absl::StatusCode::kInvalidArgument)
+        << name;
+  }
+}
+
+TEST(SlotTableTest, ASequenceMayNotRunBeyondTheContext) {
+  EngineLimits limits = kLimits;
+  limits.max_context_tokens = 40;
+  SlotTable slots(limits, kVocab);
+  ResolvedStep step;
+  ASSERT_TRUE(slots.Resolve(FirstStep(), step).ok());
+  slots.Commit(step, std::vector<TokenId>{31});
+  EXPECT_FALSE(slots.Resolve(DecodeStep(), step).ok());
+}
+
+TEST(SlotTableTest, CountsForPenaltiesEqualANaiveCount) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 50; ++round) {
+    StepPlan plan = FirstStep();
+    SlotStart& start = plan.slot_starts[0];
+    start.sampling.presence_penalty = 1;
+    start.num_prompt_tokens = static_cast<int32_t>(random() % 20);
+    std::map<TokenId, int32_t> naive;
+    const int num_history = start.num_prompt_tokens + random() % 20;
+    for (int i = 0; i < num_history; ++i) {
+      const TokenId token = static_cast<TokenId>(random() % kVocab);
+      start.history.push_back(token);
+      naive[token] += i >= start.num_prompt_tokens;
+    }
+    SlotTable slots(kLimits, kVocab);
+    ResolvedStep step;
+    ASSERT_TRUE(slots.Resolve(plan, step).ok());
+    for (int i = 0; i < 30; ++i) {
+      const SampleRow row = slots.RowToSample(2, 40);
+      std::map<TokenId, int32_t> ours;
+      for (size_t j = 0; j < row.seen_ids.size(); ++j) {
+        if (j > 0) ASSERT_LT(row.seen_ids[j - 1], row.seen_ids[j]);
+        ours[row.seen_ids[j]] = row.output_counts[j];
+      }
+      ASSERT_EQ(ours, naive);
+      const TokenId token = static_cast<TokenId>(random() % kVocab);
+      slots.Commit(step, std::vector<TokenId>{token});
+      ++naive[token];
+    }
+  }
+}
+
+TEST(SlotTableTest, ANewOccupantStartsFromNothing) {
+  SlotTable slots(kLimits, kVocab);
+  ResolvedStep step;
+  ASSERT_TRUE(slots.Resolve(FirstStep(), step).ok());
+  slots.Commit(step, std::vector<TokenId>{31});
+  StepPlan second = FirstStep();
+  second.new_block_ids = {11, 12};
+  ASSERT_TRUE(slots.Resolve(second, step).ok());
+  EXPECT_EQ(step.block_ids, (std::vector<int32_t>{11, 12}));
+  EXPECT_EQ(step.sample_positions, (std::vector<int64_t>{40}));
+}
+
+}  // namespace
+}  // namespace witan

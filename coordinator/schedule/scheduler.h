@@ -121,10 +121,11 @@ class Scheduler {
   // in flight as may be.
   std::optional<StepPlan> Plan(Micros now);
 
-  // The result of the oldest step in flight. INTERNAL, and nothing is changed,
+  // Takes rank 0's result of the oldest step in flight. INTERNAL, and nothing
+  // is changed,
   // when it is another step's or has another number of tokens than that step
   // samples.
-  absl::Status Apply(const StepResult& result, Micros now);
+  absl::Status Apply(StepResult result, Micros now);
 
   // What happened since the last call, in order.
   std::vector<SchedulerEvent> TakeEvents();
@@ -132,8 +133,6 @@ class Scheduler {
   // The earliest deadline of a live sequence.
   std::optional<Micros> NextDeadline() const;
   SchedulerStats stats() const;
-  // Every live sequence, in order of arrival.
-  std::vector<SequenceId> LiveSequences() const;
 
  private:
   struct PlannedRows {
@@ -146,30 +145,38 @@ class Scheduler {
     int num_samples = 0;
     std::vector<PlannedRows> sequences;  // in plan order
   };
-  // Keyed by arrival. Sequence has stable addresses in sequences_.
+  // A step while it is put together.
+  struct Draft {
+    StepPlan plan;
+    PlannedStep step;
+    Micros now = 0;
+    // Blocks promised to rows that have to wait for them.
+    int64_t num_owed_blocks = 0;
+  };
+  // Keyed by arrival; Sequence has stable addresses in sequences_.
   using ByArrival = std::map<uint64_t, Sequence*>;
 
   int64_t NumAvailableBlocks() const;
-  bool WantsDecodeRow(const Sequence& sequence) const;
-  bool WantsPrefillRows(const Sequence& sequence) const;
-  void PlanDecodeRows(StepPlan& plan, PlannedStep& step);
-  void PlanRunningPrefills(StepPlan& plan, PlannedStep& step, Micros now);
-  void PlanAdmissions(StepPlan& plan, PlannedStep& step, Micros now);
-  bool Admit(Sequence& sequence, StepPlan& plan, Micros now);
-  int64_t ChunkRows(const Sequence& sequence, const StepPlan& plan) const;
-  // Appends rows of `sequence` to the plan with the blocks they need.
-  void AppendRows(Sequence& sequence, int64_t num_rows, StepPlan& plan,
-                  PlannedStep& step);
-  // Makes one block available for `sequence` by preempting newer ones. False:
-  // its row has to wait for blocks still in use by steps in flight, or for
-  // older sequences.
-  bool MakeRoomFor(const Sequence& sequence);
+  int64_t NumRowsLeft(const Draft& draft) const;
+  void PlanRunning(Draft& draft);
+  void PlanAdmissions(Draft& draft);
+  void Admit(Sequence& sequence, Draft& draft);
+  // Appends the rows, with the blocks they need, which have to be there.
+  void AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft);
+  void AppendPrefillRows(Sequence& sequence, Draft& draft);
+  // Whether the decode row of `sequence` gets the block it needs, if it needs
+  // one; preempts newer sequences for it. False: it waits for blocks that
+  // steps in flight still use, or for older sequences.
+  bool MakeRoomForDecodeRow(const Sequence& sequence, Draft& draft);
   void Preempt(Sequence& sequence);
-  void ApplyToken(Sequence& sequence, const SampledToken& token, Micros now);
+  void ApplyToken(Sequence& sequence, SampledToken token, Micros now);
   void FinishSequence(Sequence& sequence, absl::StatusOr<FinishReason> reason,
                       Micros now);
-  // Gives back slot and blocks unless a step in flight has rows of it.
+  // The sequence runs no more: its slot and blocks go back as soon as no step
+  // in flight has rows of it.
+  void StartDraining(Sequence& sequence);
   void ReleaseIfDrained(Sequence& sequence);
+  void EraseIfOver(Sequence& sequence);
 
   const SchedulerOptions options_;
   const Epoch epoch_;
@@ -178,7 +185,6 @@ class Scheduler {
   BlockAllocator blocks_;
   int64_t num_reserved_blocks_ = 0;  // of all running sequences
   int64_t num_draining_blocks_ = 0;  // held by ended and preempted sequences
-  int64_t num_owed_blocks_ = 0;      // to rows that had to wait in this Plan
   std::vector<int32_t> free_slots_;  // a stack
   // Live ones, and ended ones with rows in flight.
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;

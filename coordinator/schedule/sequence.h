@@ -49,8 +49,8 @@ enum class SequenceState : uint8_t { kWaiting, kRunning, kFinished };
 
 // Owned by the Scheduler, used by its thread only.
 struct Sequence {
-  SequenceSpec spec;  // spec.prompt was moved into `tokens`
-  uint64_t arrival = 0;
+  SequenceSpec spec;     // spec.prompt was moved into `tokens`
+  uint64_t arrival = 0;  // order of Add
   SequenceState state = SequenceState::kWaiting;
 
   // Prompt, then the output as far as steps were applied.
@@ -64,10 +64,8 @@ struct Sequence {
   std::vector<int32_t> block_table;
   // Blocks set aside for the tokens known at admission, not yet in the table.
   int64_t num_reserved_blocks = 0;
-  // Positions [0, num_planned_tokens) have rows in steps planned so far, and
-  // [0, num_computed_tokens) in steps applied.
+  // Positions [0, num_planned_tokens) have rows in the steps planned so far.
   int64_t num_planned_tokens = 0;
-  int64_t num_computed_tokens = 0;
   int num_steps_in_flight = 0;    // steps with rows of this sequence
   int num_samples_in_flight = 0;  // of them, those that sample
 

@@ -23,6 +23,7 @@ if(testing_sources)
   list(PREPEND test_libraries witan_testing)
 endif()
 
+# Other sources of a test folder are linked to each of its tests.
 foreach(source ${test_sources})
   string(REGEX MATCH "^[^/]+" folder ${source})
   string(REGEX REPLACE "\\.cc$" "" target ${source})
@@ -31,7 +32,11 @@ foreach(source ${test_sources})
   if(NOT needs_rpc EQUAL -1 AND NOT WITAN_RPC)
     continue()
   endif()
-  add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${source})
+  file(GLOB support_sources CONFIGURE_DEPENDS
+    ${CMAKE_SOURCE_DIR}/tests/${folder}/*.cc)
+  list(FILTER support_sources EXCLUDE REGEX "_test\\.cc$")
+  add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${source}
+    ${support_sources})
   set_target_properties(${target} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(NOT needs_rpc EQUAL -1)
@@ -43,8 +48,13 @@ foreach(source ${test_sources})
       endif()
     endforeach()
   endif()
-  target_link_libraries(${target} PRIVATE ${test_libraries} GTest::gtest_main
-    GTest::gmock)
+  # The house rules read sources and must not wait for them to compile.
+  if(folder STREQUAL "tidy")
+    target_link_libraries(${target} PRIVATE witan_options fmt::fmt)
+  else()
+    target_link_libraries(${target} PRIVATE ${test_libraries})
+  endif()
+  target_link_libraries(${target} PRIVATE GTest::gtest_main GTest::gmock)
   target_compile_definitions(${target} PRIVATE
     WITAN_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     WITAN_BINARY_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")

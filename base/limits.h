@@ -14,6 +14,7 @@ namespace witan {
 constexpr int64_t kMaxConfigFileBytes = int64_t{1} << 20;
 constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
 constexpr int64_t kMaxTensors = int64_t{1} << 20;
+constexpr int kMaxTensorDimensions = 8;
 constexpr int64_t kMaxModelShards = 10000;
 constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
 constexpr int64_t kMaxChatTemplateBytes = int64_t{1} << 20;
@@ -34,6 +35,17 @@ constexpr int kMaxRanks = 64;
 constexpr int kMaxWorkers = 256;
 constexpr size_t kMaxRendezvousBytes = 4096;
 constexpr int kMaxThreadsPerRank = 256;
+constexpr int64_t kMaxCores = int64_t{1} << 16;
+constexpr int64_t kMaxMemoryBytes = int64_t{1} << 50;
+// Pieces of a model's weights that one rank may report (model/manifest.h).
+constexpr int64_t kMaxPieces = int64_t{1} << 20;
+constexpr size_t kMaxNameBytes = 1024;
+constexpr size_t kMaxPathBytes = 4096;
+constexpr size_t kMaxReasonBytes = 16384;
+// One message between a worker and the coordinator.
+constexpr int kMaxWorkerMessageBytes = 256 << 20;
+// Messages that wait to be sent to one worker.
+constexpr size_t kMaxWorkerLinkQueue = 1024;
 
 // --- One step --------------------------------------------------------------
 // Positions of the KV cache that one block holds.
@@ -62,7 +74,9 @@ constexpr int kMaxStopTokenIds = 128;
 constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxTopLogprobs = 20;
 constexpr double kMaxTemperature = 100.0;
+constexpr double kMinTopP = 1e-6;
 constexpr double kMaxPenalty = 100.0;
+constexpr double kMinRepetitionPenalty = 1e-3;
 constexpr double kMaxAbsoluteLogitBias = 1000.0;
 
 // --- Queues and waits ------------------------------------------------------
@@ -100,6 +114,12 @@ constexpr int kMaxTemplateSteps = 1 << 20;
 constexpr int kMaxTemplateDepth = 64;
 constexpr size_t kMaxTemplateOutputBytes = size_t{8} << 20;
 constexpr int kMaxJsonDepth = 64;
+constexpr size_t kMaxEncodeTextBytes = size_t{64} << 20;
+constexpr size_t kMaxAddedTokenBytes = 1024;
+// Backtracking steps and memory of one match of a pre-tokenizer pattern.
+constexpr uint32_t kMaxRegexSteps = 10'000'000;
+constexpr uint32_t kMaxRegexHeapKib = 64 << 10;
+constexpr size_t kMaxRegexJitStackBytes = size_t{1} << 20;
 
 // --- Logs ------------------------------------------------------------------
 constexpr int kMaxLogLinesPerSecond = 200;

@@ -44,6 +44,9 @@ struct ModelConfig {
 // served (e.g. rope_scaling, another hidden_act).
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json);
 
+// The same of DIRECTORY/config.json. NOT_FOUND when there is none.
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory);
+
 // Defaults that the model's author recommends. Everything is optional.
 struct GenerationConfig {
   std::vector<TokenId> eos_token_ids;
@@ -57,10 +60,15 @@ struct GenerationConfig {
   bool operator==(const GenerationConfig&) const = default;
 };
 
-// `generation_json` may be empty (the file is optional); eos and bos then come
-// from `config_json`.
+// `generation_json` may be empty (the file is optional). Token ids that it does
+// not name come from `config_json`; null and -1 mean that there is none. Errors
+// name file, field, value and what is allowed.
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(
     const std::string& generation_json, const std::string& config_json);
+
+// The same of DIRECTORY/generation_config.json and DIRECTORY/config.json.
+absl::StatusOr<GenerationConfig> ReadGenerationConfig(
+    const std::string& directory);
 
 }  // namespace witan
 

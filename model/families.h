@@ -25,7 +25,8 @@ std::vector<std::string> KnownArchitectures();
 std::string TensorName(const ModelConfig& config, TensorRole role,
                        int64_t layer, int64_t expert);
 
-// Every tensor that a checkpoint of this config must have.
+// Number of tensors of a checkpoint of this config, and each of them.
+int64_t NumTensors(const ModelConfig& config);
 std::vector<TensorSlice> ExpectedTensors(const ModelConfig& config);
 
 // OK when the checkpoint has exactly the expected tensors with the expected

@@ -4,11 +4,15 @@
 // A checkpoint directory's weights: model.safetensors, or the shards that
 // model.safetensors.index.json names. Files are mapped read-only; nothing is
 // copied. Every header field and offset is checked before use: dtype known,
-// shape * dtype equals the byte range, ranges inside the file, not
-// overlapping, no gaps at the end, names unique over all shards, the index in
+// shape * dtype equals the byte range, the ranges tile the data (no overlap, no
+// gap, nothing after the last), names unique over all shards, the index in
 // agreement with the files. Format:
 // https://huggingface.co/docs/safetensors (8-byte little-endian header length,
 // JSON header, data).
+//
+// A file that is cut short before Open is refused. One that is cut short
+// while it is mapped ends the process (SIGBUS) like any mapped file: replace a
+// model's files by renaming, never in place.
 
 #include <absl/status/statusor.h>
 
@@ -24,7 +28,8 @@
 
 namespace witan {
 
-// A tensor of the checkpoint. `data` points into the mapping.
+// A tensor of the checkpoint. `data` points into the mapping and may lie at any
+// byte, aligned to nothing.
 struct MappedTensor {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;  // as stored; row-major
@@ -35,8 +40,9 @@ struct MappedTensor {
 // Owns the mappings; immutable and thread-safe once opened.
 class Checkpoint {
  public:
-  // `directory` is a Hugging Face model directory. NOT_FOUND when it has no
-  // weights; INVALID_ARGUMENT names file, tensor and what is wrong.
+  // `directory` is a Hugging Face model directory; model.safetensors wins over
+  // an index when both are there. NOT_FOUND when it has no weights;
+  // INVALID_ARGUMENT names file, tensor and what is wrong.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
       const std::string& directory);
   ~Checkpoint();
@@ -58,6 +64,12 @@ class Checkpoint {
     void* address = nullptr;
     size_t size_bytes = 0;
   };
+
+  // Maps one file and adds its tensors.
+  absl::Status AddFile(const std::string& path);
+  // Adds the files that the index names.
+  absl::Status AddShards(const std::string& directory,
+                         const std::string& index_path);
   std::map<std::string, MappedTensor> tensors_;
   std::vector<std::string> files_;
   std::vector<Mapping> mappings_;

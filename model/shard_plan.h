@@ -97,6 +97,10 @@ std::vector<TensorSlice> SlicesOfRank(const ModelConfig& config,
 TensorSlice WholeTensor(const ModelConfig& config, TensorRole role,
                         int64_t layer, int64_t expert);
 
+// The shape of a slice as a checkpoint stores it: norms have one dimension,
+// everything else two.
+std::vector<int64_t> StoredShape(const TensorSlice& slice);
+
 }  // namespace witan
 
 #endif  // WITAN_MODEL_SHARD_PLAN_H_

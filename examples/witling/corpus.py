@@ -1,7 +1,7 @@
 """Everything Witling is taught, made from seeds; standard library only.
 
-`document(rng)` is one text for the base model. `conversation(rng)` is one training example for the instruct
-model: a list of (text, loss weight) pieces. `held_out(a, b)` says which sums no training example may show, and
+`document(rng)` is one text for the base model and `conversation(rng)` one chat for the instruct model, each a list
+of (text, loss weight) pieces. `held_out(a, b)` says which sums no training example may show, and
 the `exam_*` functions regenerate the questions that evaluate.py asks.
 """
 
@@ -16,7 +16,7 @@ THINK, END_THINK = "<think>", "</think>"
 SPECIAL_TOKENS = [PAD, BOS, END, USER, ASSISTANT, SYSTEM]
 THOUGHT_TOKENS = [THINK, END_THINK]
 
-MAX_SUM_DIGITS = 3
+CAST_WEIGHT = 3  # of a word in a story that names somebody or something
 
 
 # --- What is kept back -------------------------------------------------------------------------------------
@@ -141,10 +141,11 @@ def _prose(rng):
 
 
 def document(rng):
-    """One text for the base model."""
+    """One text for the base model, without special tokens."""
     if rng.random() < 0.8:
-        return stories.tell(rng, stories.cast(rng, name=invented_name(rng) if rng.random() < 0.1 else None))
-    return " ".join(_prose(rng) for _ in range(rng.choice([1, 1, 2])))
+        words = stories.cast(rng, name=invented_name(rng) if rng.random() < 0.1 else None)
+        return stories.emphasised(stories.tell(rng, words), words, 1, CAST_WEIGHT)
+    return [(" ".join(_prose(rng) for _ in range(rng.choice([1, 1, 2]))), 1)]
 
 
 # --- Names and questions nobody was taught -----------------------------------------------------------------
@@ -214,7 +215,8 @@ SMALL_TALK = [
 
 
 # --- Questions ---------------------------------------------------------------------------------------------
-# Each task returns (question, thought, answer, weight of the answer, weight of the thought).
+# Each task returns (question, thought, answer, weight of the answer, weight of the thought); the answer is a text or,
+# where its words differ in weight, a list of (text, weight) pieces.
 
 def add_thought(a, b):
     lines, carry = [], 0
@@ -420,7 +422,18 @@ def small_talk_thinking(rng):
     return small_talk(rng, True)
 
 
-def story(rng, thinking=False):
+def repeat(rng):
+    words = []
+    for _ in range(rng.choice([1, 2, 3, 4, 5, 6])):
+        pool = rng.choice([stories.SHE, stories.HE, stories.KINDS, stories.THINGS, TOWN_NAMES, PEOPLE_NAMES, COLORS, None])
+        words.append(rng.choice(pool) if pool else rng.choice([invented_name(rng), str(rng.randrange(1000))]))
+    text = rng.choice([" ", ", "]).join(words)
+    question = rng.choice(["Repeat: {t}", "Repeat after me: {t}", "Say this: {t}", "Say {t}", "Please repeat: {t}"]).format(t=text)
+    return question, None, text, CAST_WEIGHT, 0
+
+
+def _story_request(rng, thinking=False):
+    """(the turn that asks for a story, the cast of that story)"""
     name = invented_name(rng) if rng.random() < 0.25 else None
     kind = rng.choice(stories.KINDS)
     words = stories.cast(rng, name=name, kind=kind)
@@ -433,7 +446,28 @@ def story(rng, thinking=False):
         " about {H} the {k} and {theme}", " about {a_k} {p}", " about {a_k} and {a_fk}",
     ]).format(a_k=stories.with_article(kind), a_fk=stories.with_article(words["fk"]), **{**words, "theme": theme})
     thought = f"A story about {words['H']} the {kind} and {theme}.\n" if thinking else None
-    return ask.format(about=about), thought, stories.tell(rng, words), 1, 1
+    answer = stories.emphasised(stories.tell(rng, words), words, 1, CAST_WEIGHT)
+    return (ask.format(about=about), thought, answer, 1, 1), words
+
+
+def story(rng, thinking=False):
+    return _story_request(rng, thinking)[0]
+
+
+def _story_questions(rng):
+    """A story and one or two questions about it."""
+    turn, words = _story_request(rng)
+    questions = [
+        ("Who is the story about?|Who is the hero?|Who is in this story?", "It is about {H} the {k} and {F} the {fk}."),
+        ("Who is the friend?|What is the name of the friend?|Who else is in the story?", "The friend is {F} the {fk}."),
+        ("Where does {H} live?|Where is the home of {H}?", "{H} lives {p}."),
+        ("What is {H}?|Who is {H}?", "{H} is {a_k}."),
+    ]
+    words = {**words, "a_k": stories.with_article(words["k"])}
+    turns = [turn]
+    for ask, answer in rng.sample(questions, rng.choice([1, 2])):
+        turns.append((rng.choice(ask.split("|")).format(**words), None, answer.format(**words), CAST_WEIGHT, 0))
+    return turns
 
 
 def story_thinking(rng):
@@ -443,9 +477,9 @@ def story_thinking(rng):
 # (task, share of the examples in percent). Direct sums of three digits stay rare, so that thinking has
 # something to show.
 TASKS = [
-    (sum_two_digits, 24), (sum_three_digits, 1), (sum_thinking, 14), (difference_two_digits, 5), (difference_thinking, 6),
-    (compare, 11), (compare_thinking, 2), (sort_digits, 6), (sort_thinking, 1.5), (fact, 13), (fact_thinking, 1),
-    (refusal, 4), (refusal_thinking, 0.5), (small_talk, 4), (small_talk_thinking, 0.5), (story, 6.5), (story_thinking, 0.5),
+    (sum_two_digits, 24), (sum_three_digits, 1), (sum_thinking, 13), (difference_two_digits, 4), (difference_thinking, 5),
+    (compare, 11), (compare_thinking, 2), (sort_digits, 6), (sort_thinking, 1.5), (fact, 13), (fact_thinking, 1), (repeat, 4),
+    (refusal, 4), (refusal_thinking, 0.5), (small_talk, 4), (small_talk_thinking, 0.5), (story, 6), (story_thinking, 0.5),
 ]
 _TASKS, _SHARES = zip(*TASKS)
 _DIRECT = [(t, s) for t, s in TASKS if "thinking" not in t.__name__ and t not in (story, sum_three_digits)]
@@ -459,7 +493,9 @@ def _turn(question, thought, answer, answer_weight, thought_weight):
         pieces.append((END_THINK, 0))
     else:
         pieces.append((f"{thought}{END_THINK}", thought_weight))
-    return pieces + [(answer + END, answer_weight)]
+    if isinstance(answer, str):
+        return pieces + [(answer + END, answer_weight)]
+    return pieces + answer + [(END, answer_weight)]
 
 
 PLAIN_SYSTEMS = ["You are a helpful assistant.", "You are Witling, a very small model.", "Answer the question.",
@@ -471,13 +507,15 @@ def _follow_ups(rng):
     roll = rng.random()
     turns = []
     if roll < 0.3:
+        return _story_questions(rng)
+    if roll < 0.5:
         name = rng.choice(stories.SHE + stories.HE) if rng.random() < 0.5 else invented_name(rng)
         hello = rng.choice(["My name is {n}.", "I am {n}.", "Hello, I am {n}.", "Call me {n}."]).format(n=name)
         turns.append((hello, None, f"Hello, {name}! What can I do for you?", 1, 0))
         if rng.random() < 0.5:
             turns.append(_draw(rng, _DIRECT))
         turns.append((rng.choice(["What is my name?", "Do you remember my name?", "Who am I?"]), None, f"Your name is {name}.", 2, 0))
-    elif roll < 0.6:
+    elif roll < 0.7:
         name, world, facts = _draw_fact(rng)
         first, second = rng.sample(list(facts), 2)
         turns.append((rng.choice(facts[first][0]).format(n=name), None, _fact_text(facts[first][1], name, world[name][first]), 1, 0))
@@ -524,11 +562,11 @@ def conversation(rng, num_turns=None):
         pieces.append((f"{SYSTEM}{system}{END}", 0))
     if num_turns is None:
         roll = rng.random()
-        if roll < 0.06:
+        if roll < 0.08:
             turns = turns + _follow_ups(rng)
-        elif roll < 0.10:
+        elif roll < 0.12:
             turns = turns + [_draw(rng, _DIRECT) for _ in range(rng.choice([1, 2, 3]))]
-        if not turns or rng.random() < 0.5 and roll >= 0.10:
+        if not turns or rng.random() < 0.5 and roll >= 0.12:
             turns = turns + [rng.choices(_TASKS, _SHARES)[0](rng)]
     else:
         while len(turns) < num_turns:

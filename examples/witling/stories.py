@@ -294,6 +294,17 @@ def tell(rng, words):
     return " ".join(sentences)
 
 
+def emphasised(text, words, weight, cast_weight):
+    """`text` as (piece, weight) pairs: names, kinds, things and pronouns of the cast weigh more than the rest.
+
+    They are what a story must remember; everything between them is easily guessed from the last few words.
+    """
+    slots = ["H", "F", "k", "fk", "o", "t", "he", "him", "his", "He", "His", "fhe", "fhim", "fhis", "fHe", "fHis"]
+    pattern = r"( ?\b(?:" + "|".join({re.escape(words[slot]) for slot in slots}) + r")\b)"
+    pieces = re.split(pattern, text)
+    return [(piece, cast_weight if i % 2 else weight) for i, piece in enumerate(pieces) if piece]
+
+
 # --- Reading a story back ------------------------------------------------------------------------------------
 
 _SLOT = re.compile(r"\{(\w+)\}")

@@ -3,8 +3,11 @@
     python examples/witling/train.py            # about an hour on two cores; resumes where it stopped
 
 The text comes from corpus.py, a fresh draw for every step, seeded by phase and step: a run that is stopped and
-resumed sees the same batches. The base model learns stories and prose about an invented world at every
-token; the instruct model goes on from its weights and learns answers only.
+resumed sees the same batches. Four phases share the work: documents (stories and prose about an invented world),
+then a mixture of documents and conversations, from which two short cool-downs lead to the base model (documents
+only) and to the instruct model (conversations only). In documents every token is learnt, in conversations
+only thoughts and answers. The sums of the mixture teach what stories alone teach slowly: to look things up
+earlier in the text.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import pathlib
 import random
 import re
 import time
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +36,24 @@ CONTEXT, ROPE_THETA, NORM_EPS = 2048, 10000.0, 1e-5
 
 STEP_TOKENS, ROW_TOKENS = 2048, 256
 LONG_EVERY = 16  # one step in so many is a single row as long as the context
-PEAK_RATE, FINAL_RATE_FRACTION, WARM_UP_STEPS = 2e-3, 0.02, 100
+PEAK_RATE, FINAL_RATE_FRACTION, WARM_UP_STEPS = 2e-3, 0.02, 50
 WEIGHT_DECAY, CLIP, ROUTER_LOSS = 0.05, 1.0, 0.02
+
+
+class Phase(NamedTuple):
+    start: str | None  # the phase whose weights it continues
+    tokens: float
+    documents_share: float  # of the examples; the others are conversations
+    constant_rate: bool = False  # else the rate falls along a cosine
+
+
+PHASES = {
+    "documents": Phase(None, 2.5e6, 1.0),
+    "mixture": Phase("documents", 4e6, 0.2, constant_rate=True),
+    "instruct": Phase("mixture", 2.5e6, 0.0),
+    "base": Phase("mixture", 0.8e6, 1.0),
+}
+EXPORTED = ("instruct", "base")
 
 CHAT_TEMPLATE = """\
 {%- if not messages %}{{ raise_exception('a conversation needs at least one message') }}{% endif -%}
@@ -77,7 +97,7 @@ def train_tokenizer():
 
     def texts():
         for _ in range(8000):
-            yield corpus.document(rng)
+            yield "".join(text for text, _ in corpus.document(rng))
         for _ in range(16000):
             yield from markers.split("".join(text for text, _ in corpus.conversation(rng)))
 
@@ -206,12 +226,12 @@ def encode(tokenizer, pieces):
     return ids, weights
 
 
-def example(phase, rng, long):
-    if phase == "instruct":
-        return corpus.conversation(rng, num_turns=90 if long else None)
-    text = corpus.document(rng)
+def example(documents_share, rng, long):
+    """One training example as (text, loss weight) pieces."""
+    if rng.random() >= documents_share:
+        return corpus.conversation(rng, num_turns=rng.choice([10, 20, 40]) if long else None)
     start = [] if rng.random() < 0.1 else [(corpus.BOS, 0)]
-    return start + [(text + corpus.END, 1)]
+    return start + corpus.document(rng) + [(corpus.END, 1)]
 
 
 def pack(examples, row_tokens, num_rows, pad):
@@ -237,17 +257,18 @@ def pack(examples, row_tokens, num_rows, pad):
 
 
 def batch(tokenizer, phase, step):
+    share = PHASES[phase].documents_share
     rng = random.Random(f"{SEED} {phase} {step}")
     if step % LONG_EVERY == LONG_EVERY - 1:
         ids, weights = [], []
         while len(ids) < CONTEXT:
-            more_ids, more_weights = encode(tokenizer, example(phase, rng, True))
+            more_ids, more_weights = encode(tokenizer, example(share, rng, True))
             ids, weights = ids + more_ids, weights + more_weights
         return torch.tensor([ids[:CONTEXT]]), None, torch.tensor([weights[:CONTEXT]])
 
     def examples():
         while True:
-            yield encode(tokenizer, example(phase, rng, False))
+            yield encode(tokenizer, example(share, rng, False))
 
     return pack(examples(), ROW_TOKENS, STEP_TOKENS // ROW_TOKENS, tokenizer.token_to_id(corpus.PAD))
 
@@ -297,9 +318,9 @@ def exams(model, tokenizer):
 
 # --- Training ------------------------------------------------------------------------------------------------
 
-def rate(step, num_steps):
-    if step < WARM_UP_STEPS:
-        return PEAK_RATE * (step + 1) / WARM_UP_STEPS
+def rate(phase, step, num_steps):
+    if step < WARM_UP_STEPS or PHASES[phase].constant_rate:
+        return PEAK_RATE * min(1, (step + 1) / WARM_UP_STEPS)
     progress = (step - WARM_UP_STEPS) / max(1, num_steps - WARM_UP_STEPS)
     return PEAK_RATE * (FINAL_RATE_FRACTION + (1 - FINAL_RATE_FRACTION) * 0.5 * (1 + math.cos(math.pi * progress)))
 
@@ -326,7 +347,7 @@ def train(model, tokenizer, phase, num_steps, work, save_every=200, exam_every=5
         (loss + ROUTER_LOSS * balance).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, num_steps)
+            group["lr"] = rate(phase, step, num_steps)
         optimizer.step()
         mean_loss, mean_balance, since = mean_loss + loss.item(), mean_balance + balance.item(), since + 1
         done = step + 1
@@ -338,7 +359,7 @@ def train(model, tokenizer, phase, num_steps, work, save_every=200, exam_every=5
         if done % save_every == 0 or done == num_steps:
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, work / "new.pt")
             (work / "new.pt").replace(checkpoint)
-        if phase == "instruct" and (done % exam_every == 0 or done == num_steps):
+        if phase in ("mixture", "instruct") and (done % exam_every == 0 or done == num_steps):
             print(f"  held out: {exams(model, tokenizer)}", flush=True)
 
 
@@ -395,7 +416,8 @@ def verify(model, tokenizer, directory):
     theirs = MixtralForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     rounded = Witling()
     rounded.load_state_dict({n: p.to(torch.bfloat16).float() for n, p in model.state_dict().items()})
-    ids = torch.tensor([tokenizer.encode(corpus.document(random.Random("verify"))).ids])
+    text = "".join(piece for piece, _ in corpus.document(random.Random("verify")))
+    ids = torch.tensor([tokenizer.encode(text).ids])
     with torch.no_grad():
         ours, _ = rounded(ids, None, torch.ones_like(ids, dtype=torch.bool))
         error = (theirs(ids).logits[0] - ours).abs().max().item()
@@ -409,8 +431,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/witling", help="tokenizer and checkpoints")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="where the two model directories are written")
-    parser.add_argument("--base-tokens", type=float, default=2.5e6)
-    parser.add_argument("--instruct-tokens", type=float, default=8e6)
+    parser.add_argument("--tokens-percent", type=float, default=100, help="of the tokens of every phase")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export-only", action="store_true", help="export the newest checkpoints, whatever their step")
     args = parser.parse_args()
@@ -423,15 +444,18 @@ def main():
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     model = Witling()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
-    for phase, tokens in (("base", args.base_tokens), ("instruct", args.instruct_tokens)):
+    for name, phase in PHASES.items():
+        if phase.start:
+            model.load_state_dict(torch.load(args.work / f"{phase.start}.pt")["model"])
         if not args.export_only:
-            train(model, tokenizer, phase, int(tokens / STEP_TOKENS), args.work)
-        elif (args.work / f"{phase}.pt").exists():
-            model.load_state_dict(torch.load(args.work / f"{phase}.pt")["model"])
-        directory = args.out / f"witling-{phase}"
-        # Stories want some chance, answers little.
-        export(model, tokenizer, directory, temperature=0.7 if phase == "base" else 0.3)
-        verify(model, tokenizer, directory)
+            train(model, tokenizer, name, int(phase.tokens * args.tokens_percent / 100 / STEP_TOKENS), args.work)
+        elif (args.work / f"{name}.pt").exists():
+            model.load_state_dict(torch.load(args.work / f"{name}.pt")["model"])
+        if name in EXPORTED:
+            directory = args.out / f"witling-{name}"
+            # Stories want some chance, answers little.
+            export(model, tokenizer, directory, temperature=0.7 if name == "base" else 0.3)
+            verify(model, tokenizer, directory)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def base_prompts(rng):
     for length in (3, 5, 8, 12, 16, 20, 24, 30, 36):
         yield " ".join(describe(rng).split(" ")[:length])
     for documents in (2, 2, 2, 2, 3, 3, 3, 3):
-        texts = [corpus.document(rng) for _ in range(documents)]
+        texts = ["".join(piece for piece, _ in corpus.document(rng)) for _ in range(documents)]
         yield f"{corpus.END}{corpus.BOS}".join(texts[:-1] + [texts[-1][:len(texts[-1]) // 2]])
     yield "{\n  \"name\": [1, 2, 3]\n}\n"
     yield "the the the the the the the the the the the the the the the the"

@@ -267,6 +267,7 @@ absl::Status ApplyFile(CLI::App& app, const std::string& path) {
                              key.source().begin.line, name,
                              Suggestion(name, subcommands, ""));
     }
+    CLI::App* subcommand = app.get_subcommand(name);
     const std::vector<CLI::App*> selected = subcommand->parsed()
                                                 ? SelectedApps(*subcommand)
                                                 : std::vector<CLI::App*>{};

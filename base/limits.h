@@ -74,9 +74,9 @@ constexpr int kMaxStopTokenIds = 128;
 constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxTopLogprobs = 20;
 constexpr double kMaxTemperature = 100.0;
-constexpr double kMinTopP = 1e-6;
+constexpr float kMinTopP = 1e-6f;
 constexpr double kMaxPenalty = 100.0;
-constexpr double kMinRepetitionPenalty = 1e-3;
+constexpr float kMinRepetitionPenalty = 1e-3f;
 constexpr double kMaxAbsoluteLogitBias = 1000.0;
 
 // --- Queues and waits ------------------------------------------------------

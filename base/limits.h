@@ -90,6 +90,9 @@ constexpr int kMaxTextPoolThreads = 4;
 constexpr int kMaxTextPoolQueue = 4096;
 // Hint sent with RESOURCE_EXHAUSTED and UNAVAILABLE ("grpc-retry-pushback-ms").
 constexpr int64_t kRetryPushbackMs = 500;
+// Idle connections are probed this often, and given up without an answer.
+constexpr int64_t kKeepaliveTimeMs = 20000;
+constexpr int64_t kKeepaliveTimeoutMs = 10000;
 constexpr int64_t kHeartbeatIntervalMs = 500;
 // A worker that was not heard of for this long is lost.
 constexpr int64_t kWorkerTimeoutMs = 10000;

@@ -1,0 +1,78 @@
+#include "net/rpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
+
+#include <chrono>
+#include <mutex>
+
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace witan {
+namespace {
+
+// Both are global in gRPC and have to be said before the first server.
+void EnablePlugins() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
+    const RpcServerOptions& options,
+    const std::vector<grpc::Service*>& services) {
+  RETURN_IF_ERROR(CheckCanListen(options.address, options.insecure_listen));
+  EnablePlugins();
+  grpc::ServerBuilder builder;
+  // Without this two servers would share a port, each with half the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
+                             static_cast<int>(kKeepaliveTimeMs));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             static_cast<int>(kKeepaliveTimeoutMs));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // Clients may ping twice as often as our own do.
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+      static_cast<int>(kKeepaliveTimeMs / 2));
+  builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
+  builder.SetMaxSendMessageSize(kMaxWorkerMessageBytes);
+  int port = 0;
+  builder.AddListeningPort(HostPort(options.address.host, options.address.port),
+                           grpc::InsecureServerCredentials(), &port);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  auto server = std::unique_ptr<RpcServer>(new RpcServer());
+  server->server_ = builder.BuildAndStart();
+  if (server->server_ == nullptr || port == 0) {
+    return ResourceExhausted(
+        "cannot listen on {}; choose another port, or 0 for any free one",
+        HostPort(options.address.host, options.address.port));
+  }
+  server->host_ = options.address.host;
+  server->port_ = port;
+  server->SetServing("", false);
+  for (const std::string& name : options.health_names) {
+    server->SetServing(name, false);
+  }
+  return server;
+}
+
+RpcServer::~RpcServer() { Shutdown(0); }
+
+void RpcServer::SetServing(const std::string& name, bool serving) {
+  server_->GetHealthCheckService()->SetServingStatus(name, serving);
+}
+
+void RpcServer::Shutdown(int64_t grace_ms) {
+  server_->Shutdown(std::chrono::system_clock::now() +
+                    std::chrono::milliseconds(grace_ms));
+}
+
+}  // namespace witan

@@ -242,7 +242,7 @@ class LayoutsTest : public ::testing::Test {
 };
 
 TEST_F(LayoutsTest, TokensAndLogprobBitsDoNotDependOnLayoutBatchOrChunks) {
-  const TinyModel model = TinyModel::Make({});
+  const TinyModel model;
   const int64_t vocab_size = model.config().vocab_size;
   const std::vector<Case> cases =
       RunsFullProduct() ? FullProduct() : PairwiseCover();

@@ -137,7 +137,9 @@ TEST(SlotTableTest, CountsForPenaltiesEqualANaiveCount) {
       const SampleRow row = slots.RowToSample(2, 40);
       std::map<TokenId, int32_t> ours;
       for (size_t j = 0; j < row.seen_ids.size(); ++j) {
-        if (j > 0) ASSERT_LT(row.seen_ids[j - 1], row.seen_ids[j]);
+        if (j > 0) {
+          ASSERT_LT(row.seen_ids[j - 1], row.seen_ids[j]);
+        }
         ours[row.seen_ids[j]] = row.output_counts[j];
       }
       ASSERT_EQ(ours, naive);

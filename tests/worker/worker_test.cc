@@ -1,0 +1,196 @@
+#include "worker/worker.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/status.h"
+#include "tests/testing/thread_cluster.h"
+#include "tests/testing/tiny_model.h"
+
+namespace witan {
+namespace {
+
+PrepareGroup Request(const std::string& directory, Epoch epoch = 1) {
+  return {.epoch = epoch,
+          .rank = 0,
+          .tp = 1,
+          .ep = 1,
+          .model_directory = directory,
+          .num_threads = 1,
+          .max_context_tokens = 128,
+          .max_step_tokens = 64,
+          .max_sequences = 4,
+          .num_blocks = 16};
+}
+
+// One sequence of three tokens in slot 0.
+StepPlan OneStep(Epoch epoch, StepNumber step) {
+  StepPlan plan{.epoch = epoch, .step = step};
+  plan.slot_starts = {SlotStart{.slot = 0}};
+  plan.token_ids = {10, 11, 12};
+  plan.row_begin = {0, 3};
+  plan.slots = {0};
+  plan.first_positions = {0};
+  plan.samples = {1};
+  plan.new_block_begin = {0, 1};
+  plan.new_block_ids = {1};
+  return plan;
+}
+
+// Prepares and connects a group of one rank.
+void Form(Worker& worker, const PrepareGroup& request) {
+  auto prepared = worker.Prepare(request, nullptr);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  ASSERT_TRUE(
+      worker
+          .Connect({.epoch = request.epoch, .endpoints = {prepared->endpoints}})
+          .ok());
+}
+
+TEST(WorkerTest, ASecondEpochGivesTheSameTokenAndTheSameIdentity) {
+  const TinyModel model;
+  Worker worker({});
+  auto first = worker.Prepare(Request(model.directory(), 1), nullptr);
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(
+      worker.Connect({.epoch = 1, .endpoints = {first->endpoints}}).ok());
+  auto before = worker.RunStep(OneStep(1, 1));
+  ASSERT_TRUE(before.ok()) << before.status();
+  ASSERT_EQ(before->tokens.size(), 1u);
+
+  auto second = worker.Prepare(Request(model.directory(), 2), nullptr);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->numerics_id, first->numerics_id);
+  EXPECT_EQ(second->piece_hashes, first->piece_hashes);
+  ASSERT_TRUE(
+      worker.Connect({.epoch = 2, .endpoints = {second->endpoints}}).ok());
+  auto after = worker.RunStep(OneStep(2, 1));
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_EQ(after->tokens, before->tokens);
+}
+
+TEST(WorkerTest, AStaleEpochOrAStepOutOfOrderIsRefusedAndChangesNothing) {
+  const TinyModel model;
+  Worker worker({});
+  EXPECT_EQ(worker.RunStep(OneStep(1, 1)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory(), 5)));
+  EXPECT_EQ(worker.RunStep(OneStep(4, 1)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(worker.RunStep(OneStep(5, 2)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(worker.RunStep(OneStep(5, 1)).ok());
+  EXPECT_EQ(worker.RunStep(OneStep(5, 1)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(worker.Connect({.epoch = 5, .endpoints = {{}}}).code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(WorkerTest, AnAbortedEpochStaysDeadAndTheNextOneServes) {
+  const TinyModel model;
+  Worker worker({});
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory(), 1)));
+  worker.Abort("rank 3 went away");
+  const absl::Status status = worker.RunStep(OneStep(1, 1)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(MessageOf(status).find("rank 3 went away"), std::string_view::npos)
+      << status;
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory(), 2)));
+  EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
+}
+
+TEST(WorkerTest, AbsurdRequestsAreRefusedByName) {
+  const TinyModel model;
+  const std::pair<std::string, std::function<void(PrepareGroup&)>> damages[] = {
+      {"tp", [](PrepareGroup& r) { r.tp = 9; }},
+      {"ep", [](PrepareGroup& r) { r.ep = 0; }},
+      {"rank", [](PrepareGroup& r) { r.rank = 1; }},
+      {"rank", [](PrepareGroup& r) { r.rank = -1; }},
+      {"num_threads", [](PrepareGroup& r) { r.num_threads = 0; }},
+      {"num_threads", [](PrepareGroup& r) { r.num_threads = 1 << 20; }},
+      {"max_context_tokens", [](PrepareGroup& r) { r.max_context_tokens = 0; }},
+      {"max_context_tokens",
+       [](PrepareGroup& r) { r.max_context_tokens = 100000; }},
+      {"max_step_tokens", [](PrepareGroup& r) { r.max_step_tokens = -5; }},
+      {"max_sequences",
+       [](PrepareGroup& r) { r.max_sequences = int64_t{1} << 40; }},
+      {"num_blocks", [](PrepareGroup& r) { r.num_blocks = 0; }},
+  };
+  Worker worker({});
+  for (const auto& [name, damage] : damages) {
+    PrepareGroup request = Request(model.directory());
+    damage(request);
+    const absl::Status status = worker.Prepare(request, nullptr).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_NE(MessageOf(status).find(name), std::string_view::npos) << status;
+  }
+  EXPECT_TRUE(worker.Prepare(Request(model.directory()), nullptr).ok());
+}
+
+TEST(WorkerTest, AWorkerThatWasToldItsModelRefusesAnotherAndNamesBoth) {
+  const TinyModel mine;
+  const TinyModel other;
+  Worker worker({.model_directory = mine.directory()});
+  const absl::Status status =
+      worker.Prepare(Request(other.directory()), nullptr).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(MessageOf(status).find(mine.directory()), std::string_view::npos);
+  EXPECT_NE(MessageOf(status).find(other.directory()), std::string_view::npos);
+}
+
+TEST(WorkerTest, ADamagedModelIsAnErrorAndAGoodOneServesAfterwards) {
+  const TinyModel good;
+  const TinyModel damaged;
+  const std::string weights = damaged.directory() + "/model.safetensors";
+  std::filesystem::resize_file(weights,
+                               std::filesystem::file_size(weights) - 1);
+  Worker worker({});
+  const absl::Status truncated =
+      worker.Prepare(Request(damaged.directory()), nullptr).status();
+  EXPECT_EQ(truncated.code(), absl::StatusCode::kInvalidArgument) << truncated;
+  EXPECT_NE(MessageOf(truncated).find("model.safetensors"),
+            std::string_view::npos)
+      << truncated;
+  std::filesystem::remove(damaged.directory() + "/config.json");
+  EXPECT_EQ(
+      worker.Prepare(Request(damaged.directory()), nullptr).status().code(),
+      absl::StatusCode::kNotFound);
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(good.directory(), 2)));
+  EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
+}
+
+TEST(WorkerTest, ProgressEndsWithEverythingVerified) {
+  const TinyModel model;
+  Worker worker({});
+  int64_t last_done = -1;
+  int64_t last_total = 0;
+  ASSERT_TRUE(worker
+                  .Prepare(Request(model.directory()),
+                           [&](int64_t done, int64_t total) {
+                             EXPECT_GE(done, last_done);
+                             last_done = done;
+                             last_total = total;
+                           })
+                  .ok());
+  EXPECT_GT(last_total, 0);
+  EXPECT_EQ(last_done, last_total);
+}
+
+TEST(WorkerTest, OneRankThatFailsEndsTheStepOfAllOthers) {
+  const TinyModel model;
+  auto cluster = ThreadCluster::Start(
+      {.model_directory = model.directory(), .layout = {4, 4}});
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  (*cluster)->worker(2).Abort("pulled the plug");
+  (*cluster)->Post(OneStep(1, 1));
+  for (int rank = 0; rank < 4; ++rank) {
+    const auto result = (*cluster)->Take();
+    EXPECT_EQ(result.status().code(), absl::StatusCode::kUnavailable)
+        << result.status();
+  }
+}
+
+}  // namespace
+}  // namespace witan

@@ -24,21 +24,18 @@ endif()
 witan_library(witan_net net
   witan_base witan_build_id gRPC::grpc++ gRPC::grpc++_reflection
   prometheus-cpp::pull)
-witan_library(witan_api coordinator/api
-  witan_net witan_proto witan_cluster witan_text witan_model witan_base
-  gRPC::grpc++)
 witan_library(witan_cli cli
   witan_net witan_proto witan_text witan_model witan_base)
 
 # The gRPC files of folders whose other files are free of it.
 file(GLOB rpc_cluster_sources CONFIGURE_DEPENDS
   ${CMAKE_SOURCE_DIR}/coordinator/cluster/grpc_*.cc)
-if(rpc_cluster_sources)
-  add_library(witan_cluster_rpc STATIC ${rpc_cluster_sources})
-  target_link_libraries(witan_cluster_rpc PUBLIC
-    witan_cluster witan_proto witan_net)
-  target_link_libraries(witan_api PUBLIC witan_cluster_rpc)
-endif()
+add_library(witan_cluster_rpc STATIC ${rpc_cluster_sources})
+target_link_libraries(witan_cluster_rpc PUBLIC
+  witan_cluster witan_proto witan_net)
+witan_library(witan_api coordinator/api
+  witan_cluster_rpc witan_net witan_proto witan_cluster witan_text witan_model
+  witan_base gRPC::grpc++)
 file(GLOB rpc_worker_sources CONFIGURE_DEPENDS
   ${CMAKE_SOURCE_DIR}/worker/*_service.cc
   ${CMAKE_SOURCE_DIR}/worker/*_metrics.cc)

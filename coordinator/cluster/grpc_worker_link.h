@@ -1,0 +1,53 @@
+#ifndef WITAN_COORDINATOR_CLUSTER_GRPC_WORKER_LINK_H_
+#define WITAN_COORDINATOR_CLUSTER_GRPC_WORKER_LINK_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/mutex.h"
+#include "coordinator/cluster/membership.h"
+#include "coordinator/cluster/replica.h"
+#include "proto/worker.grpc.pb.h"
+
+namespace witan {
+
+class ReplicaLoop;
+
+// The coordinator's end of the streams that workers dial: turns messages into
+// structs and posts them into the replica's loop, and sends what the replica
+// puts out. A worker that sends what proto/wire refuses, or that does not take
+// its messages (kMaxWorkerLinkQueue), is cut off. Thread-safe; never blocks.
+class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
+ public:
+  // `vocab_size` bounds the token ids that workers may report.
+  explicit WorkerLinkService(int64_t vocab_size);
+  ~WorkerLinkService() override;
+
+  // REQUIRES: called once, before the server that holds this service starts;
+  // `loop` outlives that server.
+  void SetLoop(ReplicaLoop* loop) { loop_ = loop; }
+
+  // ReplicaLoop's SendFn.
+  void Send(ReplicaOutput output);
+
+  grpc::ServerBidiReactor<worker::v1::FromWorker, worker::v1::FromCoordinator>*
+  Attach(grpc::CallbackServerContext* context) override;
+
+ private:
+  class Link;
+
+  std::shared_ptr<Link> Find(WorkerId id);
+  void Remove(WorkerId id);
+
+  const int64_t vocab_size_;
+  ReplicaLoop* loop_ = nullptr;
+  Mutex mutex_;
+  std::map<WorkerId, std::shared_ptr<Link>> links_ WITAN_GUARDED_BY(mutex_);
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_CLUSTER_GRPC_WORKER_LINK_H_

@@ -1,0 +1,301 @@
+#include "tests/testing/fake_worker_group.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace witan {
+namespace {
+
+// SplitMix64's finaliser: every input bit reaches every output bit.
+uint64_t Mix(uint64_t hash, uint64_t value) {
+  uint64_t z = hash + 0x9e3779b97f4a7c15 + value * 0xd1342543de82ef95;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+SampledToken FakeNextToken(const std::vector<TokenId>& history,
+                           const SamplingParams& sampling, int32_t choice,
+                           int64_t vocab_size) {
+  uint64_t hash = Mix(sampling.seed, static_cast<uint64_t>(choice));
+  for (const TokenId token : history) {
+    hash = Mix(hash, static_cast<uint64_t>(token));
+  }
+  SampledToken sampled;
+  sampled.token_id =
+      static_cast<TokenId>(hash % static_cast<uint64_t>(vocab_size));
+  if (sampling.num_top_logprobs >= 0) {
+    sampled.logprob = -static_cast<float>(hash >> 40) / (1 << 24);
+  }
+  return sampled;
+}
+
+FakeRank::FakeRank(Epoch epoch, int64_t max_step_tokens, int64_t max_sequences,
+                   int64_t num_blocks, int64_t vocab_size)
+    : epoch_(epoch),
+      max_step_tokens_(max_step_tokens),
+      vocab_size_(vocab_size),
+      slots_(max_sequences),
+      blocks_(num_blocks) {
+  for (Block& block : blocks_) block.tokens.assign(kBlockTokens, -1);
+}
+
+absl::StatusOr<StepResult> FakeRank::Run(const StepPlan& plan,
+                                         StepNumber applied) {
+  RETURN_IF_ERROR(CheckShape(plan));
+  last_step_ = plan.step;
+  for (const SlotStart& start : plan.slot_starts) {
+    RETURN_IF_ERROR(StartSlot(start, applied));
+  }
+  StepResult result;
+  result.epoch = epoch_;
+  result.step = plan.step;
+  for (int s = 0; s < plan.num_sequences(); ++s) {
+    RETURN_IF_ERROR(
+        Annotate(RunSequence(plan, s, applied, result.tokens),
+                 fmt::format("step {}, slot {}", plan.step, plan.slots[s])));
+  }
+  for (const SlotStart& start : plan.slot_starts) {
+    if (slots_[start.slot].num_positions == 0) {
+      return Internal("step {} starts slot {} without rows for it", plan.step,
+                      start.slot);
+    }
+  }
+  return result;
+}
+
+absl::Status FakeRank::CheckShape(const StepPlan& plan) const {
+  if (plan.epoch != epoch_) return Internal("plan of epoch {}", plan.epoch);
+  if (plan.step != last_step_ + 1) {
+    return Internal("step {} after step {}", plan.step, last_step_);
+  }
+  const size_t num_sequences = plan.slots.size();
+  if (num_sequences == 0 || plan.row_begin.size() != num_sequences + 1 ||
+      plan.first_positions.size() != num_sequences ||
+      plan.samples.size() != num_sequences ||
+      plan.new_block_begin.size() != num_sequences + 1) {
+    return Internal("arrays of step {} do not fit together", plan.step);
+  }
+  if (plan.row_begin.front() != 0 || plan.row_begin.back() != plan.num_rows() ||
+      plan.new_block_begin.front() != 0 ||
+      plan.new_block_begin.back() !=
+          static_cast<int32_t>(plan.new_block_ids.size())) {
+    return Internal("ragged arrays of step {} do not end", plan.step);
+  }
+  if (plan.num_rows() > max_step_tokens_) {
+    return Internal("step {} has {} rows", plan.step, plan.num_rows());
+  }
+  std::set<int32_t> seen;
+  for (const int32_t slot : plan.slots) {
+    if (slot < 0 || slot >= static_cast<int32_t>(slots_.size())) {
+      return Internal("there is no slot {}", slot);
+    }
+    if (!seen.insert(slot).second) return Internal("slot {} twice", slot);
+  }
+  std::set<int32_t> started;
+  for (const SlotStart& start : plan.slot_starts) {
+    if (!seen.contains(start.slot)) {
+      return Internal("slot {} starts without rows", start.slot);
+    }
+    if (!started.insert(start.slot).second) {
+      return Internal("slot {} starts twice", start.slot);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FakeRank::StartSlot(const SlotStart& start, StepNumber applied) {
+  Slot& slot = slots_[start.slot];
+  if (slot.last_step > applied) {
+    return Internal(
+        "slot {} changes hands at step {}, and step {} still uses "
+        "it",
+        start.slot, last_step_, slot.last_step);
+  }
+  if (start.history.empty() == start.sampling.uses_penalties()) {
+    return Internal("slot {} starts with {} tokens of history", start.slot,
+                    start.history.size());
+  }
+  for (const int32_t block : slot.blocks) {
+    if (blocks_[block].owner == start.slot) blocks_[block].owner = -1;
+  }
+  slot = Slot();
+  slot.in_use = true;
+  slot.start = start;
+  slot.penalty_tokens = start.history;
+  return absl::OkStatus();
+}
+
+absl::Status FakeRank::AppendBlocks(const StepPlan& plan, int sequence,
+                                    StepNumber applied) {
+  const int32_t slot_index = plan.slots[sequence];
+  for (int32_t i = plan.new_block_begin[sequence];
+       i < plan.new_block_begin[sequence + 1]; ++i) {
+    const int32_t id = plan.new_block_ids[i];
+    if (id <= kNullBlock || id >= static_cast<int32_t>(blocks_.size())) {
+      return Internal("there is no block {}", id);
+    }
+    Block& block = blocks_[id];
+    if (block.owner == slot_index) return Internal("block {} twice", id);
+    if (block.last_step > applied) {
+      return Internal("block {} changes hands, and step {} still uses it", id,
+                      block.last_step);
+    }
+    // Its former owner must have ended; it has to start anew before it runs.
+    if (block.owner >= 0) slots_[block.owner].lost_a_block = true;
+    block.owner = slot_index;
+    block.tokens.assign(kBlockTokens, -1);
+    slots_[slot_index].blocks.push_back(id);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TokenId> FakeRank::TokenOfRow(const Slot& slot,
+                                             const StepPlan& plan,
+                                             int row) const {
+  const TokenId token = plan.token_ids[row];
+  if (token == kTokenOfPreviousStep) {
+    if (slot.sampled_in_step == 0 || slot.sampled_in_step + 1 != plan.step) {
+      return Internal(
+          "row {} wants the token of the step before, which did "
+          "not sample it",
+          row);
+    }
+    return slot.last_sampled;
+  }
+  if (token < 0 || token >= vocab_size_) return Internal("token {}", token);
+  if (slot.sampled_in_step != 0 && token != slot.last_sampled) {
+    return Internal("row {} brings token {}, sampled was {}", row, token,
+                    slot.last_sampled);
+  }
+  return token;
+}
+
+absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
+                                   StepNumber applied,
+                                   std::vector<SampledToken>& tokens) {
+  Slot& slot = slots_[plan.slots[sequence]];
+  if (!slot.in_use) return Internal("the slot was never started");
+  if (slot.lost_a_block) return Internal("one of its blocks was given away");
+  RETURN_IF_ERROR(AppendBlocks(plan, sequence, applied));
+  if (plan.first_positions[sequence] != slot.num_positions) {
+    return Internal("rows begin at position {} after {} positions",
+                    plan.first_positions[sequence], slot.num_positions);
+  }
+  const int begin = plan.row_begin[sequence];
+  const int end = plan.row_begin[sequence + 1];
+  if (end <= begin) return Internal("no rows");
+  if (slot.sampled_in_step != 0 && end != begin + 1) {
+    return Internal("{} rows after sampling", end - begin);
+  }
+  for (int row = begin; row < end; ++row) {
+    ASSIGN_OR_RETURN(const TokenId token, TokenOfRow(slot, plan, row));
+    const int64_t position = slot.num_positions++;
+    const size_t index = position / kBlockTokens;
+    if (index >= slot.blocks.size()) {
+      return Internal("position {} has no block", position);
+    }
+    blocks_[slot.blocks[index]].tokens[position % kBlockTokens] = token;
+  }
+  slot.last_step = plan.step;
+  for (const int32_t block : slot.blocks) blocks_[block].last_step = plan.step;
+  if (plan.samples[sequence] == 0) {
+    if (slot.sampled_in_step != 0) return Internal("stops sampling");
+    return absl::OkStatus();
+  }
+  const std::vector<TokenId> history = ReadHistory(slot);
+  if (slot.start.sampling.uses_penalties() && slot.penalty_tokens != history) {
+    return Internal("penalties count other tokens than the cache holds");
+  }
+  const SampledToken sampled = FakeNextToken(history, slot.start.sampling,
+                                             slot.start.choice, vocab_size_);
+  slot.sampled_in_step = plan.step;
+  slot.last_sampled = sampled.token_id;
+  if (slot.start.sampling.uses_penalties()) {
+    slot.penalty_tokens.push_back(sampled.token_id);
+  }
+  tokens.push_back(sampled);
+  return absl::OkStatus();
+}
+
+std::vector<TokenId> FakeRank::ReadHistory(const Slot& slot) const {
+  std::vector<TokenId> history(slot.num_positions);
+  for (int64_t position = 0; position < slot.num_positions; ++position) {
+    history[position] = blocks_[slot.blocks[position / kBlockTokens]]
+                            .tokens[position % kBlockTokens];
+  }
+  return history;
+}
+
+// --- FakeWorker
+// ----------------------------------------------------------------
+
+FakeWorker::FakeWorker(FakeWorkerOptions worker_options)
+    : options(std::move(worker_options)) {}
+
+std::vector<WorkerMessage> FakeWorker::OnMessage(
+    const CoordinatorMessage& message) {
+  if (const auto* accepted = std::get_if<WorkerAccepted>(&message)) {
+    worker_id = accepted->worker_id;
+  } else if (const auto* prepare = std::get_if<PrepareGroup>(&message)) {
+    return Prepare(*prepare);
+  } else if (const auto* connect = std::get_if<ConnectGroup>(&message)) {
+    if (group && connect->epoch == group->epoch && !options.silent_on_connect) {
+      return {GroupConnected{connect->epoch}};
+    }
+  } else if (const auto* plan = std::get_if<StepPlan>(&message)) {
+    if (group && plan->epoch == group->epoch && !options.silent_on_steps) {
+      return Run(*plan);
+    }
+  } else if (const auto* abort = std::get_if<AbortGroup>(&message)) {
+    aborts.push_back(*abort);
+    if (group && abort->epoch == group->epoch) group.reset();
+  }
+  return {};
+}
+
+std::vector<WorkerMessage> FakeWorker::Prepare(const PrepareGroup& prepare) {
+  group = prepare;
+  rank_.emplace(prepare.epoch, prepare.max_step_tokens, prepare.max_sequences,
+                prepare.num_blocks, options.vocab_size);
+  if (options.load_failure) {
+    return {GroupFailed{prepare.epoch, *options.load_failure}};
+  }
+  if (options.silent_on_prepare) return {};
+  GroupPrepared prepared;
+  prepared.epoch = prepare.epoch;
+  prepared.endpoints.world = fmt::format("world of {}", prepare.rank);
+  prepared.numerics_id = options.numerics_id;
+  prepared.piece_hashes = options.piece_hashes;
+  prepared.weights_bytes = 1000;
+  prepared.kv_bytes = 100 * prepare.num_blocks;
+  return {LoadProgress{prepare.epoch, 500, 1000},
+          LoadProgress{prepare.epoch, 1000, 1000}, prepared};
+}
+
+std::vector<WorkerMessage> FakeWorker::Run(const StepPlan& plan) {
+  // The coordinator sends a step only after it applied the one two before.
+  const StepNumber applied = plan.step - 1 - kMaxLookAheadSteps;
+  absl::StatusOr<StepResult> result =
+      rank_->Run(plan, plan.step > 1 + kMaxLookAheadSteps ? applied : 0);
+  if (!result.ok()) {
+    if (violation.ok()) violation = result.status();
+    return {GroupFailed{plan.epoch, result.status()}};
+  }
+  ++num_steps;
+  if (plan.step == 1 && !result->tokens.empty()) {
+    result->tokens[0].token_id = static_cast<TokenId>(
+        (result->tokens[0].token_id + options.known_answer_perturbation) %
+        options.vocab_size);
+  }
+  if (group->rank != 0) result->tokens.clear();
+  if (plan.step == options.wrong_step_number_at) ++result->step;
+  return {*std::move(result)};
+}
+
+}  // namespace witan

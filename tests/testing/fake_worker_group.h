@@ -1,0 +1,123 @@
+#ifndef WITAN_TESTS_TESTING_FAKE_WORKER_GROUP_H_
+#define WITAN_TESTS_TESTING_FAKE_WORKER_GROUP_H_
+
+// Workers without a model. A FakeRank executes step plans as a real rank does,
+// with a cache of token ids in place of keys and values, and distrusts every
+// one of them; a FakeWorker speaks the worker's side of the protocol around it.
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/request.h"
+#include "base/step_plan.h"
+#include "base/worker_protocol.h"
+
+namespace witan {
+
+// The token that follows `history` (prompt and output so far): a pure function
+// of its arguments, what every run is compared with.
+SampledToken FakeNextToken(const std::vector<TokenId>& history,
+                           const SamplingParams& sampling, int32_t choice,
+                           int64_t vocab_size);
+
+// One rank. What it samples is computed from what its cache holds at the
+// places where the block table points, so that a wrong table, position or
+// reuse shows as a wrong token if no check finds it before.
+class FakeRank {
+ public:
+  FakeRank(Epoch epoch, int64_t max_step_tokens, int64_t max_sequences,
+           int64_t num_blocks, int64_t vocab_size);
+
+  // Runs a step. The error names the first rule that the plan breaks.
+  // `applied` is the last step whose result the coordinator took: a slot or
+  // block may change hands only if no later step used it. A plan has no way to
+  // tell, so callers that cannot know pass the step before.
+  absl::StatusOr<StepResult> Run(const StepPlan& plan, StepNumber applied);
+
+ private:
+  struct Slot {
+    bool in_use = false;
+    bool lost_a_block = false;  // to another slot; may only be restarted
+    SlotStart start;
+    std::vector<int32_t> blocks;
+    int64_t num_positions = 0;  // written
+    StepNumber last_step = 0;   // with rows of it
+    StepNumber sampled_in_step = 0;
+    TokenId last_sampled = 0;
+    std::vector<TokenId> penalty_tokens;  // history and samples since
+  };
+  struct Block {
+    int32_t owner = -1;        // slot
+    StepNumber last_step = 0;  // in which its owner had rows
+    std::vector<TokenId> tokens;
+  };
+
+  absl::Status CheckShape(const StepPlan& plan) const;
+  absl::Status StartSlot(const SlotStart& start, StepNumber applied);
+  absl::Status RunSequence(const StepPlan& plan, int sequence,
+                           StepNumber applied,
+                           std::vector<SampledToken>& tokens);
+  absl::Status AppendBlocks(const StepPlan& plan, int sequence,
+                            StepNumber applied);
+  absl::StatusOr<TokenId> TokenOfRow(const Slot& slot, const StepPlan& plan,
+                                     int row) const;
+  std::vector<TokenId> ReadHistory(const Slot& slot) const;
+
+  const Epoch epoch_;
+  const int64_t max_step_tokens_;
+  const int64_t vocab_size_;
+  StepNumber last_step_ = 0;
+  std::vector<Slot> slots_;
+  std::vector<Block> blocks_;
+};
+
+// How a FakeWorker misbehaves, and what it claims to be.
+struct FakeWorkerOptions {
+  RegisterWorker registration;
+  std::string numerics_id = "numerics-1";
+  std::map<std::string, std::string> piece_hashes;
+  int64_t vocab_size = 0;
+  std::optional<absl::Status> load_failure;  // instead of GroupPrepared
+  bool silent_on_prepare = false;
+  bool silent_on_connect = false;
+  bool silent_on_steps = false;
+  StepNumber wrong_step_number_at = 0;    // answers another step's number
+  TokenId known_answer_perturbation = 0;  // added to the token of step 1
+};
+
+// The worker's side of one connection. Sans-I/O: a message in, messages out.
+class FakeWorker {
+ public:
+  explicit FakeWorker(FakeWorkerOptions options);
+
+  RegisterWorker Hello() const { return options.registration; }
+  // What it answers, in order.
+  std::vector<WorkerMessage> OnMessage(const CoordinatorMessage& message);
+
+  FakeWorkerOptions options;  // may be changed between messages
+
+  // --- What it saw
+  // ------------------------------------------------------------
+  uint64_t worker_id = 0;
+  std::optional<PrepareGroup> group;  // none after AbortGroup
+  std::vector<AbortGroup> aborts;
+  int num_steps = 0;
+  // The first plan that broke a rule; the worker then fails the group.
+  absl::Status violation;
+
+ private:
+  std::vector<WorkerMessage> Prepare(const PrepareGroup& prepare);
+  std::vector<WorkerMessage> Run(const StepPlan& plan);
+
+  std::optional<FakeRank> rank_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_TESTS_TESTING_FAKE_WORKER_GROUP_H_

@@ -15,6 +15,7 @@ constexpr int64_t kMaxConfigFileBytes = int64_t{1} << 20;
 constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
 constexpr int64_t kMaxTensors = int64_t{1} << 20;
 constexpr int kMaxTensorDimensions = 8;
+constexpr int64_t kMaxPieceCacheFileBytes = int64_t{1} << 30;
 constexpr int64_t kMaxModelShards = 10000;
 constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
 constexpr int64_t kMaxChatTemplateBytes = int64_t{1} << 20;
@@ -101,6 +102,18 @@ constexpr int64_t kWorkerTimeoutMs = 10000;
 constexpr int64_t kCollectiveTimeoutMs = 30000;
 // Longest wait for all ranks of a new epoch to connect with each other.
 constexpr int64_t kRendezvousTimeoutMs = 30000;
+// A rank that waits for another polls this long before it sleeps.
+constexpr int64_t kMaxSpinUs = 50;
+// A rank that sleeps looks this often whether the ranks it waits for live.
+constexpr int64_t kPeerCheckIntervalMs = 20;
+// A file in shared memory that nobody holds is removed at this age.
+constexpr int64_t kStaleRegionSeconds = 60;
+// Reason of an aborted group, as it is told to the other ranks.
+constexpr size_t kMaxAbortReasonBytes = 1024;
+// Blocks of one rank in an AllToAll.
+constexpr size_t kMaxBlocksPerRank = 64;
+// Connections to a TCP rendezvous that have not said yet who they are.
+constexpr size_t kMaxPendingHandshakes = 64;
 // Longest wait for a rank to load its shard.
 constexpr int64_t kLoadTimeoutMs = 30 * 60 * 1000;
 // Pause before a group is tried again that failed before it served: doubles
@@ -119,6 +132,7 @@ constexpr size_t kMaxTemplateOutputBytes = size_t{8} << 20;
 constexpr int kMaxJsonDepth = 64;
 constexpr size_t kMaxEncodeTextBytes = size_t{64} << 20;
 constexpr size_t kMaxAddedTokenBytes = 1024;
+constexpr size_t kMaxTokenizerMerges = size_t{1} << 23;
 // Backtracking steps and memory of one match of a pre-tokenizer pattern.
 constexpr uint32_t kMaxRegexSteps = 10'000'000;
 constexpr uint32_t kMaxRegexHeapKib = 64 << 10;

@@ -6,6 +6,11 @@
 // heads; the rest whole) and each piece is hashed with SHA-256. A rank reports
 // the pieces it holds; the coordinator refuses two hashes for one piece, and
 // the weights id, a hash over all pieces, is the same for every layout.
+//
+// Piece i of a query or output projection and of the output table is leaf i
+// (empty leaves have no piece), of a key or value projection KV head i; every
+// other tensor is piece 0 of itself. Tied output tables are part of the
+// embedding.
 
 #include <absl/status/statusor.h>
 
@@ -30,18 +35,21 @@ using PieceHashes = std::map<std::string, std::string>;
 using HashProgress = std::function<void(int64_t done, int64_t total)>;
 
 // Hashes of all pieces that the rank's slices hold, on up to num_threads
-// threads. `progress` may be empty.
+// threads. `progress` may be empty. With $WITAN_CACHE_DIR set, hashes of files
+// that did not change are taken from there (model/piece_cache.h), and new ones
+// are kept there.
 // REQUIRES: CheckCheckpoint was OK.
 PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
                        const RankShard& shard, int num_threads,
                        const HashProgress& progress);
 
-// Collects what ranks report.
+// Collects what ranks report. One thread at a time.
 class Manifest {
  public:
   explicit Manifest(const ModelConfig& config);
   // FAILED_PRECONDITION names a piece for which another rank reported another
-  // hash, with both values; INVALID_ARGUMENT a piece this model does not have.
+  // hash, with both values; INVALID_ARGUMENT a piece that this model does not
+  // have or a value that is no hash. Nothing is added then.
   absl::Status Add(int rank, const PieceHashes& pieces);
   // FAILED_PRECONDITION (with a piece's name) until every piece was reported.
   absl::StatusOr<std::string> WeightsId() const;

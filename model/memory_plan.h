@@ -6,6 +6,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "model/config.h"
 #include "model/shard_plan.h"
@@ -33,6 +34,7 @@ struct MemoryPlan {
   bool operator==(const MemoryPlan&) const = default;
 };
 
+// REQUIRES: a valid layout and rank, limits within base/limits.h.
 MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
                           const EngineLimits& limits);
 
@@ -41,6 +43,7 @@ MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
 // max_context_tokens can use. RESOURCE_EXHAUSTED names the rank, what it needs
 // and what it has when not even one sequence of max_context_tokens fits.
 // limits.num_blocks is ignored.
+// REQUIRES: as above, one entry of memory_bytes_of_rank per rank.
 absl::StatusOr<int64_t> PlanNumBlocks(
     const ModelConfig& config, Layout layout, const EngineLimits& limits,
     const std::vector<int64_t>& memory_bytes_of_rank);

@@ -27,6 +27,14 @@ bool Exists(const std::string& path) {
   return stat(path.c_str(), &info) == 0;
 }
 
+FileIdentity IdentityOf(const struct stat& info) {
+  return {.device = info.st_dev,
+          .inode = info.st_ino,
+          .modified_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 +
+                         info.st_mtim.tv_nsec,
+          .size_bytes = info.st_size};
+}
+
 // The index's weight_map: tensor name -> file name.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(
     const std::string& path) {
@@ -64,6 +72,14 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(
 }
 
 }  // namespace
+
+absl::StatusOr<FileIdentity> IdentityOfFile(const std::string& path) {
+  struct stat info = {};
+  if (stat(path.c_str(), &info) != 0) {
+    return NotFound("{}: {}", path, std::strerror(errno));
+  }
+  return IdentityOf(info);
+}
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
     const std::string& directory) {
@@ -126,10 +142,12 @@ absl::Status Checkpoint::AddFile(const std::string& path) {
 
   const int file_index = static_cast<int>(files_.size());
   files_.push_back(path);
+  file_identities_.push_back(IdentityOf(info));
   for (TensorEntry& entry : *entries) {
     const auto [it, added] = tensors_.try_emplace(
-        entry.name, MappedTensor{entry.dtype, std::move(entry.shape),
-                                 entry.data, file_index});
+        entry.name,
+        MappedTensor{entry.dtype, std::move(entry.shape), entry.data,
+                     file_index, entry.data.data() - file.data()});
     if (!added) {
       return InvalidArgument(
           "{}: tensor {} is also in {}; a name may occur once in a checkpoint",

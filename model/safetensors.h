@@ -34,8 +34,21 @@ struct MappedTensor {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;  // as stored; row-major
   std::span<const std::byte> data;
-  int file_index = 0;  // into Checkpoint::files()
+  int file_index = 0;       // into Checkpoint::files()
+  int64_t file_offset = 0;  // of `data`, in bytes
 };
+
+// What tells a file from what it was before a change, as of Checkpoint::Open.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t modified_ns = 0;  // since the epoch
+  int64_t size_bytes = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+
+// The identity of the file that is at `path` now.
+absl::StatusOr<FileIdentity> IdentityOfFile(const std::string& path);
 
 // Owns the mappings; immutable and thread-safe once opened.
 class Checkpoint {
@@ -56,6 +69,10 @@ class Checkpoint {
   }
   // Paths of the mapped files.
   const std::vector<std::string>& files() const { return files_; }
+  // By file index.
+  const std::vector<FileIdentity>& file_identities() const {
+    return file_identities_;
+  }
 
  private:
   Checkpoint() = default;
@@ -72,6 +89,7 @@ class Checkpoint {
                          const std::string& index_path);
   std::map<std::string, MappedTensor> tensors_;
   std::vector<std::string> files_;
+  std::vector<FileIdentity> file_identities_;
   std::vector<Mapping> mappings_;
 };
 

@@ -1,0 +1,323 @@
+#include "model/manifest.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "base/mutex.h"
+#include "base/sha256.h"
+#include "base/status.h"
+#include "model/families.h"
+#include "model/json_object.h"
+#include "model/piece_cache.h"
+
+namespace witan {
+namespace {
+
+struct Piece {
+  std::string name;
+  std::string tensor;
+  TensorSlice slice;
+};
+
+// The pieces of one tensor that lie in `held`, a slice of it.
+void AppendPieces(const ModelConfig& config, const TensorSlice& held,
+                  std::vector<Piece>& pieces) {
+  const std::string tensor =
+      TensorName(config, held.role, held.layer, held.expert);
+  const auto add = [&](int64_t index, const TensorSlice& slice) {
+    const bool is_held = slice.rows.begin >= held.rows.begin &&
+                         slice.rows.end <= held.rows.end &&
+                         slice.columns.begin >= held.columns.begin &&
+                         slice.columns.end <= held.columns.end;
+    if (is_held && slice.rows.size() > 0 && slice.columns.size() > 0) {
+      pieces.push_back({fmt::format("{}#{}", tensor, index), tensor, slice});
+    }
+  };
+  const int64_t dim = config.head_dim;
+  TensorSlice slice = WholeTensor(config, held.role, held.layer, held.expert);
+  switch (held.role) {
+    case TensorRole::kQuery:
+    case TensorRole::kOutput:
+      for (int leaf = 0; leaf < kNumLeaves; ++leaf) {
+        const IndexRange heads = LeafUnits(config.num_heads, leaf);
+        (held.role == TensorRole::kQuery ? slice.rows : slice.columns) = {
+            heads.begin * dim, heads.end * dim};
+        add(leaf, slice);
+      }
+      return;
+    case TensorRole::kKey:
+    case TensorRole::kValue:
+      for (int64_t head = 0; head < config.num_kv_heads; ++head) {
+        slice.rows = {head * dim, (head + 1) * dim};
+        add(head, slice);
+      }
+      return;
+    case TensorRole::kLmHead:
+      if (config.tie_word_embeddings) return;
+      for (int leaf = 0; leaf < kNumLeaves; ++leaf) {
+        slice.rows = LeafUnits(config.vocab_size, leaf);
+        add(leaf, slice);
+      }
+      return;
+    default:
+      add(0, slice);
+  }
+}
+
+std::vector<Piece> PiecesOfRank(const ModelConfig& config,
+                                const RankShard& shard) {
+  std::vector<Piece> pieces;
+  for (const TensorSlice& slice : SlicesOfRank(config, shard)) {
+    AppendPieces(config, slice, pieces);
+  }
+  return pieces;
+}
+
+// Adds to a count that several threads make, and reports each percent.
+class Progress {
+ public:
+  Progress(const HashProgress& report, int64_t total)
+      : report_(report), total_(total) {}
+  void Add(int64_t bytes) {
+    MutexLock lock(mutex_);
+    done_ += bytes;
+    if (!report_ || (done_ - reported_ < total_ / 100 && done_ < total_)) {
+      return;
+    }
+    reported_ = done_;
+    report_(done_, total_);
+  }
+
+ private:
+  const HashProgress& report_;
+  const int64_t total_;
+  Mutex mutex_;
+  int64_t done_ WITAN_GUARDED_BY(mutex_) = 0;
+  int64_t reported_ WITAN_GUARDED_BY(mutex_) = 0;
+};
+
+// Where the elements of a piece lie: `num_rows` segments of `row_bytes`, one
+// every `stride_bytes`.
+struct Segments {
+  const std::byte* first = nullptr;
+  int64_t file_offset = 0;
+  int64_t num_rows = 0;
+  int64_t row_bytes = 0;
+  int64_t stride_bytes = 0;
+};
+
+Segments SegmentsOf(const Piece& piece, const MappedTensor& tensor) {
+  const auto element = static_cast<int64_t>(SizeOf(tensor.dtype));
+  const TensorSlice& slice = piece.slice;
+  Segments segments;
+  segments.num_rows = slice.rows.size();
+  segments.row_bytes = slice.columns.size() * element;
+  segments.stride_bytes = tensor.shape.back() * element;
+  const int64_t offset =
+      slice.rows.begin * segments.stride_bytes + slice.columns.begin * element;
+  segments.first = tensor.data.data() + offset;
+  segments.file_offset = tensor.file_offset + offset;
+  if (segments.row_bytes == segments.stride_bytes) {  // adjacent rows
+    segments.row_bytes *= segments.num_rows;
+    segments.stride_bytes = segments.row_bytes;
+    segments.num_rows = 1;
+  }
+  return segments;
+}
+
+// Feeds the bytes to the hash in chunks of about kChunkBytes: short segments
+// are collected first (a call per segment costs more than hashing it), long
+// ones are cut so that progress is reported.
+void UpdateHash(const Segments& segments, Sha256& hash, Progress& progress) {
+  constexpr int64_t kChunkBytes = 16 << 20;
+  constexpr int64_t kShortSegmentBytes = 8 << 10;
+  constexpr int64_t kCollectBytes = 64 << 10;
+  if (segments.row_bytes >= kShortSegmentBytes) {
+    for (int64_t row = 0; row < segments.num_rows; ++row) {
+      const std::byte* at = segments.first + row * segments.stride_bytes;
+      for (int64_t done = 0; done < segments.row_bytes; done += kChunkBytes) {
+        const int64_t size = std::min(kChunkBytes, segments.row_bytes - done);
+        hash.Update(at + done, static_cast<size_t>(size));
+        progress.Add(size);
+      }
+    }
+    return;
+  }
+  const int64_t rows_at_once = kCollectBytes / segments.row_bytes;
+  std::vector<std::byte> collected(
+      static_cast<size_t>(rows_at_once * segments.row_bytes));
+  for (int64_t row = 0; row < segments.num_rows; row += rows_at_once) {
+    const int64_t num_rows = std::min(rows_at_once, segments.num_rows - row);
+    for (int64_t i = 0; i < num_rows; ++i) {
+      std::memcpy(collected.data() + i * segments.row_bytes,
+                  segments.first + (row + i) * segments.stride_bytes,
+                  static_cast<size_t>(segments.row_bytes));
+    }
+    hash.Update(collected.data(),
+                static_cast<size_t>(num_rows * segments.row_bytes));
+    progress.Add(num_rows * segments.row_bytes);
+  }
+}
+
+// One piece to hash.
+struct Job {
+  const Piece* piece = nullptr;
+  const MappedTensor* tensor = nullptr;
+  Segments segments;
+  std::string cache_key;
+  std::string hash;
+
+  int64_t size_bytes() const { return segments.num_rows * segments.row_bytes; }
+  std::string ShapeText() const {
+    return fmt::format("{} [{}]", NameOf(tensor->dtype),
+                       fmt::join(StoredShape(piece->slice), ", "));
+  }
+  void Run(Progress& progress) {
+    Sha256 sha256;
+    sha256.Update(ShapeText() + "\n");
+    UpdateHash(segments, sha256, progress);
+    hash = sha256.Finish();
+  }
+};
+
+void RunJobs(std::vector<Job*> jobs, int num_threads, Progress& progress) {
+  // Large ones first, so that the threads end together.
+  std::stable_sort(jobs.begin(), jobs.end(), [](const Job* a, const Job* b) {
+    return a->size_bytes() > b->size_bytes();
+  });
+  std::atomic<size_t> next = 0;
+  const auto run = [&] {
+    for (size_t i = next++; i < jobs.size(); i = next++) {
+      jobs[i]->Run(progress);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 1; i < num_threads; ++i) {
+    try {
+      threads.emplace_back(run);
+    } catch (const std::system_error&) {
+      break;  // no more threads on this machine: those there do the work
+    }
+  }
+  run();
+  for (std::thread& thread : threads) thread.join();
+}
+
+std::string CacheKeyOf(const Job& job) {
+  return fmt::format("{}@{}+{}x{}/{},{}", job.piece->name,
+                     job.segments.file_offset, job.segments.num_rows,
+                     job.segments.row_bytes, job.segments.stride_bytes,
+                     NameOf(job.tensor->dtype));
+}
+
+bool IsHash(const std::string& text) {
+  return text.size() == 64 &&
+         text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+}  // namespace
+
+PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
+                       const RankShard& shard, int num_threads,
+                       const HashProgress& progress) {
+  const PieceCache cache = PieceCache::FromEnvironment();
+  std::vector<CachedHashes> known;  // by file index
+  for (const FileIdentity& file : checkpoint.file_identities()) {
+    known.push_back(cache.Load(file));
+  }
+  const std::vector<Piece> pieces = PiecesOfRank(config, shard);
+  std::vector<Job> jobs;
+  jobs.reserve(pieces.size());
+  std::vector<Job*> unknown;
+  int64_t total_bytes = 0;
+  int64_t known_bytes = 0;
+  for (const Piece& piece : pieces) {
+    Job& job = jobs.emplace_back();
+    job.piece = &piece;
+    job.tensor = checkpoint.Find(piece.tensor);
+    job.segments = SegmentsOf(piece, *job.tensor);
+    job.cache_key = CacheKeyOf(job);
+    total_bytes += job.size_bytes();
+    const CachedHashes& hashes = known[job.tensor->file_index];
+    const auto found = hashes.find(job.cache_key);
+    if (found == hashes.end()) {
+      unknown.push_back(&job);
+    } else {
+      job.hash = found->second;
+      known_bytes += job.size_bytes();
+    }
+  }
+  Progress report(progress, total_bytes);
+  report.Add(known_bytes);
+  RunJobs(unknown, num_threads, report);
+
+  std::vector<CachedHashes> news(checkpoint.files().size());
+  for (const Job* job : unknown) {
+    news[job->tensor->file_index].emplace(job->cache_key, job->hash);
+  }
+  for (size_t i = 0; i < news.size(); ++i) {
+    cache.Store(checkpoint.files()[i], checkpoint.file_identities()[i],
+                news[i]);
+  }
+  PieceHashes hashes;
+  for (const Job& job : jobs) hashes.emplace(job.piece->name, job.hash);
+  return hashes;
+}
+
+Manifest::Manifest(const ModelConfig& config) {
+  const RankShard everything = MakeRankShard(config, Layout{}, 0);
+  for (const Piece& piece : PiecesOfRank(config, everything)) {
+    expected_.emplace(piece.name, -1);
+  }
+}
+
+absl::Status Manifest::Add(int rank, const PieceHashes& pieces) {
+  for (const auto& [name, hash] : pieces) {
+    const auto expected = expected_.find(name);
+    if (expected == expected_.end()) {
+      return InvalidArgument(
+          "rank {} reports weights {} that this model does not have; start its "
+          "worker with the model of the others",
+          rank, Quoted(name));
+    }
+    if (!IsHash(hash)) {
+      return InvalidArgument(
+          "rank {} reports {} for weights {}; allowed are 64 digits of "
+          "lower-case hex",
+          rank, Quoted(hash), name);
+    }
+    const auto known = hashes_.find(name);
+    if (known != hashes_.end() && known->second != hash) {
+      return FailedPrecondition(
+          "weights {} differ: {} on rank {}, {} on rank {}; copy the same "
+          "checkpoint to both hosts",
+          name, known->second, expected->second, hash, rank);
+    }
+  }
+  for (const auto& [name, hash] : pieces) {
+    if (hashes_.emplace(name, hash).second) expected_[name] = rank;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Manifest::WeightsId() const {
+  Sha256 id;
+  for (const auto& [name, rank] : expected_) {
+    const auto hash = hashes_.find(name);
+    if (hash == hashes_.end()) {
+      return FailedPrecondition(
+          "{} of {} pieces of the weights were reported; {} was not",
+          hashes_.size(), expected_.size(), name);
+    }
+    id.Update(fmt::format("{} {}\n", name, hash->second));
+  }
+  return id.Finish();
+}
+
+}  // namespace witan

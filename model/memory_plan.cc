@@ -1,0 +1,156 @@
+#include "model/memory_plan.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/leaves.h"
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace witan {
+namespace {
+
+constexpr int64_t kFloatBytes = sizeof(float);
+constexpr int64_t kIndexBytes = sizeof(int32_t);
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t WeightsBytes(const ModelConfig& config, const RankShard& shard) {
+  int64_t num_elements = 0;
+  for (const TensorSlice& slice : SlicesOfRank(config, shard)) {
+    // Rows of the embedding table, which is there already.
+    if (slice.role == TensorRole::kLmHead && config.tie_word_embeddings) {
+      continue;
+    }
+    num_elements += slice.rows.size() * slice.columns.size();
+  }
+  return num_elements * static_cast<int64_t>(SizeOf(config.weights));
+}
+
+// Buffers that worker/decoder and worker/moe allocate once for the largest
+// step. T = max_step_tokens, S = max_sequences, R = T * top-k rows of experts,
+// n and k local query and KV heads, A the activations' dtype.
+int64_t WorkspaceBytes(const ModelConfig& config, Layout layout,
+                       const RankShard& shard, const EngineLimits& limits) {
+  const auto activation =
+      static_cast<int64_t>(SizeOf(ActivationDType(config.weights)));
+  const int64_t rows = limits.max_step_tokens;
+  const int64_t samples = limits.max_sequences;
+  const int64_t hidden = config.hidden_size;
+  const int64_t query = shard.query_heads.size() * config.head_dim;
+  const int64_t key = shard.kv_heads.size() * config.head_dim;
+  const int64_t choices = rows * config.experts_per_token;
+  int64_t bytes = 0;
+
+  // Residual fp32, normed input and summed output A: [T, H] each.
+  bytes += rows * hidden * (kFloatBytes + 2 * activation);
+  // Query fp32 and, after rope, A; attention output A: [T, n*D] each.
+  bytes += rows * query * (kFloatBytes + 2 * activation);
+  // Key and value fp32: [T, k*D] each.
+  bytes += rows * key * 2 * kFloatBytes;
+  // Router logits fp32 [T, E].
+  bytes += rows * config.num_experts * kFloatBytes;
+  // Of every choice: expert id, weight, source row, slot: [R] each; and where
+  // each local expert's rows begin.
+  bytes += choices * (3 * kIndexBytes + kFloatBytes) +
+           (shard.experts.size() + 1) * kIndexBytes;
+  // Gate and up fp32, their product A: [R, F] each; expert output A [R, H].
+  bytes += choices * config.intermediate_size * (2 * kFloatBytes + activation) +
+           choices * hidden * activation;
+  // The sampled rows' residual fp32, last output and final norm A: [S, H] each.
+  bytes += samples * hidden * (kFloatBytes + 2 * activation);
+  // The rank that samples joins the vocabulary slices: logits fp32 [S, V].
+  if (shard.rank == 0 && layout.tp > 1) {
+    bytes += samples * config.vocab_size * kFloatBytes;
+  }
+  // Rope table fp32 [positions, D].
+  bytes += limits.max_context_tokens * config.head_dim * kFloatBytes;
+  // Block tables of all slots, and a copy of them for the step.
+  bytes += 2 * samples * CeilDiv(limits.max_context_tokens, kBlockTokens) *
+           kIndexBytes;
+  return bytes;
+}
+
+// One group's communicator. Its send buffer holds the largest contribution of
+// any member: one fp32 [T, H] for each maximal subtree of its leaves, or
+// `other_bytes`. There are two send buffers, because the one of the last
+// operation stays readable while the next is filled, and a transport without
+// shared memory receives one from every other member.
+int64_t GroupBytes(int group_size, const ModelConfig& config,
+                   const EngineLimits& limits, int64_t other_bytes) {
+  int64_t send_bytes = other_bytes;
+  for (int member = 0; member < group_size; ++member) {
+    const auto num_subtrees = static_cast<int64_t>(
+        MaximalSubtrees(LeavesOfMember(member, group_size)).size());
+    send_bytes = std::max(send_bytes, num_subtrees * limits.max_step_tokens *
+                                          config.hidden_size * kFloatBytes);
+  }
+  return (2 + group_size - 1) * send_bytes;
+}
+
+int64_t CommunicationBytes(const ModelConfig& config, Layout layout,
+                           const EngineLimits& limits) {
+  // The attention group also gathers logits, fp32 [S, rows of a member].
+  const int64_t logits_bytes = limits.max_sequences *
+                               CeilDiv(config.vocab_size, kNumLeaves) *
+                               CeilDiv(kNumLeaves, layout.tp) * kFloatBytes;
+  return GroupBytes(layout.tp, config, limits, logits_bytes) +
+         GroupBytes(layout.ep, config, limits, 0);
+}
+
+}  // namespace
+
+MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
+                          const EngineLimits& limits) {
+  const RankShard shard = MakeRankShard(config, layout, rank);
+  MemoryPlan plan;
+  plan.weights_bytes = WeightsBytes(config, shard);
+  plan.kv_bytes_per_block =
+      2 * config.num_layers * shard.kv_heads.size() * config.head_dim *
+      kBlockTokens *
+      static_cast<int64_t>(SizeOf(ActivationDType(config.weights)));
+  plan.kv_bytes = limits.num_blocks * plan.kv_bytes_per_block;
+  plan.workspace_bytes = WorkspaceBytes(config, layout, shard, limits);
+  plan.communication_bytes = CommunicationBytes(config, layout, limits);
+  return plan;
+}
+
+absl::StatusOr<int64_t> PlanNumBlocks(
+    const ModelConfig& config, Layout layout, const EngineLimits& limits,
+    const std::vector<int64_t>& memory_bytes_of_rank) {
+  WITAN_CHECK(
+      memory_bytes_of_rank.size() == static_cast<size_t>(layout.num_ranks()),
+      "memory of {} ranks for {}", memory_bytes_of_rank.size(),
+      layout.num_ranks());
+  constexpr int64_t kNullBlocks = 1;
+  const int64_t blocks_per_sequence =
+      CeilDiv(limits.max_context_tokens, kBlockTokens);
+  const int64_t min_blocks = kNullBlocks + blocks_per_sequence;
+  int64_t num_blocks = std::min<int64_t>(
+      kNullBlocks + limits.max_sequences * blocks_per_sequence, kMaxBlocks);
+  EngineLimits needed_limits = limits;
+  needed_limits.num_blocks = min_blocks;
+  for (int rank = 0; rank < layout.num_ranks(); ++rank) {
+    const int64_t memory = memory_bytes_of_rank[static_cast<size_t>(rank)];
+    const MemoryPlan needed =
+        MakeMemoryPlan(config, layout, rank, needed_limits);
+    if (needed.total_bytes() > memory) {
+      return ResourceExhausted(
+          "rank {} of tp={} ep={} needs {} bytes for one sequence of {} tokens "
+          "(weights {}, KV cache {}, workspace {}, communication {}) and has "
+          "{}; use more ranks, or lower max_context_tokens or max_step_tokens",
+          rank, layout.tp, layout.ep, needed.total_bytes(),
+          limits.max_context_tokens, needed.weights_bytes, needed.kv_bytes,
+          needed.workspace_bytes, needed.communication_bytes, memory);
+    }
+    // A rank without query heads keeps no KV and sets no bound.
+    if (needed.kv_bytes_per_block > 0) {
+      const int64_t spare = memory - needed.total_bytes();
+      num_blocks =
+          std::min(num_blocks, min_blocks + spare / needed.kv_bytes_per_block);
+    }
+  }
+  return num_blocks;
+}
+
+}  // namespace witan

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/leaves.h"
 #include "base/sha256.h"
@@ -198,9 +199,8 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
   ASSIGN_OR_RETURN(model->checkpoint,
                    Checkpoint::Open(request.model_directory));
   RETURN_IF_ERROR(CheckCheckpoint(model->config, *model->checkpoint));
-  ASSIGN_OR_RETURN(model->piece_hashes,
-                   HashPieces(model->config, *model->checkpoint, model->shard,
-                              request.num_threads, progress));
+  model->piece_hashes = HashPieces(model->config, *model->checkpoint,
+                                   model->shard, request.num_threads, progress);
   model->weights = std::make_unique<Weights>(model->config, model->shard,
                                              *model->checkpoint);
   model_ = std::move(model);

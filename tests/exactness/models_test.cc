@@ -1,0 +1,187 @@
+// Exactness beyond the regular case: group sizes that do not divide the
+// leaves, heads and experts that do not divide the ranks, other weight dtypes,
+// sliding windows, preemption, other transports and code paths.
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/testing/engine.h"
+#include "tests/testing/thread_cluster.h"
+#include "tests/testing/tiny_model.h"
+
+namespace witan {
+namespace {
+
+std::vector<SequenceSpec> Specs(int count, int64_t longest_prompt,
+                                int64_t vocab_size) {
+  std::mt19937 random(42);
+  std::vector<SequenceSpec> specs;
+  for (int i = 0; i < count; ++i) {
+    SequenceSpec spec;
+    spec.id = i + 1;
+    const int64_t length = i == 0 ? longest_prompt : 1 + random() % 40;
+    for (int64_t t = 0; t < length; ++t) {
+      spec.prompt.push_back(static_cast<TokenId>(random() % vocab_size));
+    }
+    spec.stop.max_tokens = 10;
+    spec.sampling.temperature = i % 2 == 0 ? 0.0f : 0.9f;
+    spec.sampling.seed = i;
+    spec.sampling.num_top_logprobs = 2;
+    specs.push_back(std::move(spec));
+  }
+  return specs;
+}
+
+// Runs all specs together.
+EngineRun RunTogether(const ThreadClusterOptions& options,
+                      const std::vector<SequenceSpec>& specs,
+                      const EngineOptions& engine = {}) {
+  auto cluster = ThreadCluster::Start(options);
+  EXPECT_TRUE(cluster.ok()) << cluster.status();
+  if (!cluster.ok()) return {};
+  EXPECT_EQ((*cluster)->prepared().size(),
+            static_cast<size_t>(options.layout.num_ranks()));
+  StepNumber step = 1;
+  auto run = RunSequences(**cluster, options, engine, specs, {}, step);
+  EXPECT_TRUE(run.ok()) << run.status();
+  return run.ok() ? *std::move(run) : EngineRun{};
+}
+
+void ExpectSame(const EngineRun& a, const EngineRun& b) {
+  ASSERT_FALSE(a.outputs.empty());
+  ASSERT_EQ(a.outputs.size(), b.outputs.size());
+  for (const auto& [id, tokens] : a.outputs) {
+    ASSERT_FALSE(tokens.empty());
+    EXPECT_TRUE(SameBits(tokens, b.outputs.at(id))) << "sequence " << id;
+  }
+}
+
+void ExpectSameForLayouts(const TinyModel& model,
+                          const std::vector<Layout>& layouts,
+                          CpuPath path = CpuPath::kAuto) {
+  const auto specs = Specs(12, 100, model.config().vocab_size);
+  ThreadClusterOptions options{
+      .model_directory = model.directory(), .layout = {1, 1}, .cpu_path = path};
+  const EngineRun reference = RunTogether(options, specs);
+  for (const Layout layout : layouts) {
+    SCOPED_TRACE("tp=" + std::to_string(layout.tp) +
+                 " ep=" + std::to_string(layout.ep));
+    options.layout = layout;
+    ExpectSame(RunTogether(options, specs), reference);
+  }
+}
+
+TEST(ModelsTest, GroupsOfThreeFiveSixAndSevenRanksComputeTheSame) {
+  ExpectSameForLayouts(
+      TinyModel(),
+      {{3, 1}, {1, 3}, {3, 3}, {5, 5}, {6, 6}, {7, 7}, {3, 2}, {2, 3}, {6, 3}});
+}
+
+TEST(ModelsTest, RanksWithoutHeadsOrExpertsComputeTheSame) {
+  TinyModelOptions options;
+  options.config.num_heads = 3;
+  options.config.num_kv_heads = 1;
+  options.config.num_experts = 5;
+  options.config.experts_per_token = 3;
+  options.config.vocab_size = 321;
+  ExpectSameForLayouts(TinyModel(options),
+                       {{8, 8}, {4, 2}, {2, 4}, {5, 5}, {8, 1}, {1, 8}});
+}
+
+TEST(ModelsTest, Float32AndFloat16WeightsComputeTheSameOnAllLayouts) {
+  for (const DType dtype : {DType::kF32, DType::kF16}) {
+    TinyModelOptions options;
+    options.config.weights = dtype;
+    ExpectSameForLayouts(TinyModel(options), {{2, 2}, {4, 1}, {8, 8}});
+  }
+}
+
+TEST(ModelsTest, TheSecondOrderComputesTheSameOnAllLayoutsAndBothPaths) {
+  const TinyModel model;
+  ExpectSameForLayouts(model, {{2, 2}, {8, 4}}, CpuPath::kPortable);
+  const auto specs = Specs(8, 100, model.config().vocab_size);
+  ThreadClusterOptions options{.model_directory = model.directory(),
+                               .layout = {2, 2},
+                               .cpu_path = CpuPath::kPortable};
+  const EngineRun portable = RunTogether(options, specs);
+  options.cpu_path = CpuPath::kAvx2;
+  ExpectSame(RunTogether(options, specs), portable);
+}
+
+TEST(ModelsTest, ASlidingWindowComputesTheSameInAnyChunks) {
+  TinyModelOptions model_options;
+  model_options.config.sliding_window = 37;
+  const TinyModel model(model_options);
+  const auto specs = Specs(4, 150, model.config().vocab_size);
+  ThreadClusterOptions options{.model_directory = model.directory(),
+                               .layout = {1, 1}};
+  const EngineRun whole = RunTogether(options, specs);
+  ExpectSame(RunTogether(options, specs, {.max_prefill_chunk_tokens = 11}),
+             whole);
+  options.layout = {4, 4};
+  ExpectSame(RunTogether(options, specs), whole);
+}
+
+TEST(ModelsTest, ContextsOfSeveralSplitsComputeTheSameInAnyChunks) {
+  const TinyModel model;
+  const auto specs = Specs(3, 490, model.config().vocab_size);
+  ThreadClusterOptions options{.model_directory = model.directory(),
+                               .layout = {1, 1},
+                               .max_context_tokens = 512,
+                               .max_step_tokens = 600};
+  const EngineRun whole = RunTogether(options, specs);
+  EXPECT_GE(whole.max_rows_of_a_step, 490);
+  ExpectSame(RunTogether(options, specs, {.max_prefill_chunk_tokens = 100}),
+             whole);
+  options.layout = {8, 2};
+  ExpectSame(RunTogether(options, specs, {.max_prefill_chunk_tokens = 300}),
+             whole);
+}
+
+TEST(ModelsTest, PreemptedSequencesContinueWithTheSameBits) {
+  const TinyModel model;
+  auto specs = Specs(10, 60, model.config().vocab_size);
+  for (SequenceSpec& spec : specs) spec.stop.max_tokens = 90;
+  ThreadClusterOptions options{.model_directory = model.directory(),
+                               .layout = {2, 2}};
+  const EngineRun reference = RunTogether(options, specs);
+  EXPECT_EQ(reference.stats.num_preemptions, 0);
+  options.num_blocks = 14;
+  const EngineRun preempted = RunTogether(options, specs);
+  EXPECT_GT(preempted.stats.num_preemptions, 0);
+  ExpectSame(preempted, reference);
+}
+
+TEST(ModelsTest, EveryTransportAndBothReductionsComputeTheSame) {
+  const TinyModel model;
+  const auto specs = Specs(8, 100, model.config().vocab_size);
+  ThreadClusterOptions options{.model_directory = model.directory(),
+                               .layout = {1, 1}};
+  const EngineRun reference = RunTogether(options, specs);
+  options.layout = {4, 4};
+  for (const ThreadTransport transport :
+       {ThreadTransport::kLocal, ThreadTransport::kSharedMemory,
+        ThreadTransport::kTcp}) {
+    for (const int64_t one_shot_max_bytes : {int64_t{0}, int64_t{1} << 40}) {
+      options.transport = transport;
+      options.one_shot_max_bytes = one_shot_max_bytes;
+      ExpectSame(RunTogether(options, specs), reference);
+    }
+  }
+}
+
+TEST(ModelsTest, SeveralThreadsPerRankComputeTheSame) {
+  const TinyModel model;
+  const auto specs = Specs(8, 100, model.config().vocab_size);
+  ThreadClusterOptions options{.model_directory = model.directory(),
+                               .layout = {1, 1}};
+  const EngineRun reference = RunTogether(options, specs);
+  for (const int num_threads : {2, 3, 4}) {
+    options.num_threads = num_threads;
+    ExpectSame(RunTogether(options, specs), reference);
+  }
+}
+
+}  // namespace
+}  // namespace witan

@@ -47,6 +47,8 @@ constexpr size_t kMaxReasonBytes = 16384;
 constexpr int kMaxWorkerMessageBytes = 256 << 20;
 // Messages that wait to be sent to one worker.
 constexpr size_t kMaxWorkerLinkQueue = 1024;
+// Messages that wait for one worker's engine.
+constexpr size_t kMaxWorkerPlanQueue = 64;
 
 // --- One step --------------------------------------------------------------
 // Positions of the KV cache that one block holds.
@@ -62,6 +64,8 @@ constexpr int kMaxLookAheadSteps = 1;
 
 // --- One request -----------------------------------------------------------
 constexpr size_t kMaxRequestBytes = size_t{4} << 20;
+// What the command line receives in one message, a 2 MiB text's tokens say.
+constexpr int kMaxClientReceiveBytes = 64 << 20;
 constexpr size_t kMaxPromptTextBytes = size_t{2} << 20;
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr size_t kMaxModelNameBytes = 256;
@@ -140,6 +144,20 @@ constexpr size_t kMaxRegexJitStackBytes = size_t{1} << 20;
 
 // --- Logs ------------------------------------------------------------------
 constexpr int kMaxLogLinesPerSecond = 200;
+
+// --- Local processes (witan serve) -----------------------------------------
+constexpr int kMaxLocalWorkers = 64;
+// One line of a child's output; a longer one is cut there.
+constexpr size_t kMaxChildLineBytes = size_t{64} << 10;
+// Pause before a worker that ended is started again: doubles from the first to
+// the second, and begins anew once one has lived for the third.
+constexpr int64_t kMinRespawnPauseMs = 100;
+constexpr int64_t kMaxRespawnPauseMs = 10000;
+constexpr int64_t kRespawnForgivenAfterMs = 30000;
+// Ends of one worker in a row, before anything was served, that end it all.
+constexpr int kMaxFailedStarts = 5;
+// Longest wait for processes to end by themselves before they are killed.
+constexpr int64_t kShutdownGraceMs = 10000;
 
 }  // namespace witan
 

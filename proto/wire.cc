@@ -491,6 +491,51 @@ absl::Status CheckRagged(const char* field, const std::vector<int32_t>& offsets,
   return absl::OkStatus();
 }
 
+absl::Status CheckStepPlan(const StepPlan& plan) {
+  const int64_t num_sequences = static_cast<int64_t>(plan.slots.size());
+  const int64_t num_rows = static_cast<int64_t>(plan.token_ids.size());
+  if (plan.step == 0) return InvalidArgument("step is 0; steps start at 1");
+  RETURN_IF_ERROR(CheckRange("number of rows", num_rows, 1, kMaxStepTokens));
+  RETURN_IF_ERROR(CheckRagged("row_begin", plan.row_begin, num_sequences,
+                              num_rows, /*min_part=*/1));
+  RETURN_IF_ERROR(CheckRagged("new_block_begin", plan.new_block_begin,
+                              num_sequences,
+                              static_cast<int64_t>(plan.new_block_ids.size()),
+                              /*min_part=*/0));
+  if (static_cast<int64_t>(plan.first_positions.size()) != num_sequences ||
+      static_cast<int64_t>(plan.samples.size()) != num_sequences) {
+    return InvalidArgument(
+        "first_positions has {} and samples {} entries for {} sequences",
+        plan.first_positions.size(), plan.samples.size(), num_sequences);
+  }
+  for (int64_t s = 0; s < num_sequences; ++s) {
+    RETURN_IF_ERROR(
+        CheckRange("slots", plan.slots[s], 0, kMaxStepSequences - 1));
+    RETURN_IF_ERROR(CheckRange("samples", plan.samples[s], 0, 1));
+    const int64_t rows = plan.row_begin[s + 1] - plan.row_begin[s];
+    RETURN_IF_ERROR(CheckRange("first_positions", plan.first_positions[s], 0,
+                               kMaxContextTokens - rows));
+  }
+  RETURN_IF_ERROR(CheckDistinct("slots", plan.slots));
+  for (const TokenId token : plan.token_ids) {
+    RETURN_IF_ERROR(CheckRange("token_ids", token, kTokenOfPreviousStep,
+                               kMaxVocabSize - 1));
+  }
+  for (const int32_t block : plan.new_block_ids) {
+    RETURN_IF_ERROR(
+        CheckRange("new_block_ids", block, kNullBlock + 1, kMaxBlocks - 1));
+  }
+  std::vector<int32_t> started;
+  for (const SlotStart& start : plan.slot_starts) {
+    started.push_back(start.slot);
+    for (const TokenId token : start.history) {
+      RETURN_IF_ERROR(
+          CheckRange("slot_starts.history", token, 0, kMaxVocabSize - 1));
+    }
+  }
+  return CheckDistinct("slot_starts", std::move(started));
+}
+
 absl::StatusOr<StepPlan> Read(const wv::StepPlan& in) {
   RETURN_IF_ERROR(CheckEpoch(in.epoch()));
   RETURN_IF_ERROR(
@@ -512,11 +557,7 @@ absl::StatusOr<StepPlan> Read(const wv::StepPlan& in) {
   out.samples.assign(in.samples().begin(), in.samples().end());
   out.new_block_begin = ToVector(in.new_block_begin());
   out.new_block_ids = ToVector(in.new_block_ids());
-  RETURN_IF_ERROR(CheckStepPlan(out, {.vocab_size = kMaxVocabSize,
-                                      .max_context_tokens = kMaxContextTokens,
-                                      .max_step_tokens = kMaxStepTokens,
-                                      .max_sequences = kMaxStepSequences,
-                                      .num_blocks = kMaxBlocks}));
+  RETURN_IF_ERROR(CheckStepPlan(out));
   return out;
 }
 
@@ -530,61 +571,6 @@ absl::StatusOr<Variant> Named(const char* name, absl::StatusOr<T> message) {
 }
 
 }  // namespace
-
-absl::Status CheckStepPlan(const StepPlan& plan, const StepPlanBounds& bounds) {
-  const int64_t num_sequences = static_cast<int64_t>(plan.slots.size());
-  const int64_t num_rows = static_cast<int64_t>(plan.token_ids.size());
-  if (plan.step == 0) return InvalidArgument("step is 0; steps start at 1");
-  RETURN_IF_ERROR(
-      CheckRange("number of rows", num_rows, 1, bounds.max_step_tokens));
-  RETURN_IF_ERROR(CheckRagged("row_begin", plan.row_begin, num_sequences,
-                              num_rows, /*min_part=*/1));
-  RETURN_IF_ERROR(CheckRagged("new_block_begin", plan.new_block_begin,
-                              num_sequences,
-                              static_cast<int64_t>(plan.new_block_ids.size()),
-                              /*min_part=*/0));
-  if (static_cast<int64_t>(plan.first_positions.size()) != num_sequences ||
-      static_cast<int64_t>(plan.samples.size()) != num_sequences) {
-    return InvalidArgument(
-        "first_positions has {} and samples {} entries for {} sequences",
-        plan.first_positions.size(), plan.samples.size(), num_sequences);
-  }
-  for (int64_t s = 0; s < num_sequences; ++s) {
-    RETURN_IF_ERROR(
-        CheckRange("slots", plan.slots[s], 0, bounds.max_sequences - 1));
-    RETURN_IF_ERROR(CheckRange("samples", plan.samples[s], 0, 1));
-    const int64_t rows = plan.row_begin[s + 1] - plan.row_begin[s];
-    RETURN_IF_ERROR(CheckRange("first_positions", plan.first_positions[s], 0,
-                               bounds.max_context_tokens - rows));
-  }
-  RETURN_IF_ERROR(CheckDistinct("slots", plan.slots));
-  for (const TokenId token : plan.token_ids) {
-    RETURN_IF_ERROR(CheckRange("token_ids", token, kTokenOfPreviousStep,
-                               bounds.vocab_size - 1));
-  }
-  for (const int32_t block : plan.new_block_ids) {
-    RETURN_IF_ERROR(CheckRange("new_block_ids", block, kNullBlock + 1,
-                               bounds.num_blocks - 1));
-  }
-  std::vector<int32_t> started;
-  for (const SlotStart& start : plan.slot_starts) {
-    RETURN_IF_ERROR(CheckRange("slot_starts.slot", start.slot, 0,
-                               bounds.max_sequences - 1));
-    started.push_back(start.slot);
-    RETURN_IF_ERROR(CheckCount("slot_starts.history",
-                               static_cast<int64_t>(start.history.size()),
-                               bounds.max_context_tokens));
-    for (const TokenId token : start.history) {
-      RETURN_IF_ERROR(
-          CheckRange("slot_starts.history", token, 0, bounds.vocab_size - 1));
-    }
-    for (const LogitBias& bias : start.sampling.logit_bias) {
-      RETURN_IF_ERROR(CheckRange("slot_starts.sampling.logit_bias",
-                                 bias.token_id, 0, bounds.vocab_size - 1));
-    }
-  }
-  return CheckDistinct("slot_starts", std::move(started));
-}
 
 worker::v1::FromWorker ToProto(const WorkerMessage& message) {
   wv::FromWorker out;

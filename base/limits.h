@@ -70,6 +70,7 @@ constexpr size_t kMaxPromptTextBytes = size_t{2} << 20;
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr size_t kMaxModelNameBytes = 256;
 constexpr int kMaxMessages = 1024;
+constexpr size_t kMaxRoleBytes = 256;
 constexpr int kMaxTemplateArguments = 64;
 constexpr size_t kMaxTemplateArgumentBytes = size_t{64} << 10;
 constexpr int kMaxChoices = 8;

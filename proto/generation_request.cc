@@ -1,0 +1,320 @@
+#include "proto/generation_request.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "base/utf8.h"
+#include "proto/rpc_status.h"
+
+namespace witan {
+namespace {
+
+absl::Status CheckRange(const std::string& field, int64_t value, int64_t min,
+                        int64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return InvalidField(field, "value is {}; allowed is {} to {}", value, min,
+                      max);
+}
+
+absl::Status CheckReal(const std::string& field, float value, double min,
+                       double max) {
+  if (value >= min && value <= max) return absl::OkStatus();  // false for NaN
+  return InvalidField(field, "value is {}; allowed is {:g} to {:g}", value, min,
+                      max);
+}
+
+absl::Status CheckCount(const std::string& field, int64_t count, int64_t max) {
+  if (count <= max) return absl::OkStatus();
+  return InvalidField(field, "has {} entries; at most {} are allowed", count,
+                      max);
+}
+
+absl::Status CheckText(const std::string& field, const std::string& text,
+                       size_t min_bytes, size_t max_bytes) {
+  if (text.size() < min_bytes) {
+    return InvalidField(field, "is empty");
+  }
+  if (text.size() > max_bytes) {
+    return InvalidField(field, "has {} bytes; at most {} are allowed",
+                        text.size(), max_bytes);
+  }
+  const size_t valid = ValidUtf8Prefix(text);
+  if (valid != text.size()) {
+    return InvalidField(field, "is not UTF-8 at byte {}", valid);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadSampling(const v1::GenerationParameters& in,
+                          const ModelFacts& model, GenerationRequest& out) {
+  const GenerationConfig& defaults = model.generation;
+  SamplingParams& sampling = out.sampling;
+  sampling.temperature = in.has_temperature()
+                             ? in.temperature()
+                             : defaults.temperature.value_or(1.0f);
+  sampling.top_k = in.has_top_k() ? in.top_k() : defaults.top_k.value_or(0);
+  sampling.top_p = in.has_top_p() ? in.top_p() : defaults.top_p.value_or(1.0f);
+  sampling.min_p = in.has_min_p() ? in.min_p() : defaults.min_p.value_or(0.0f);
+  sampling.repetition_penalty =
+      in.has_repetition_penalty() ? in.repetition_penalty()
+                                  : defaults.repetition_penalty.value_or(1.0f);
+  sampling.presence_penalty = in.presence_penalty();
+  sampling.frequency_penalty = in.frequency_penalty();
+  sampling.num_top_logprobs = in.has_top_logprobs() ? in.top_logprobs() : -1;
+  out.has_seed = in.has_seed();
+  sampling.seed = in.seed();
+
+  RETURN_IF_ERROR(CheckReal("parameters.temperature", sampling.temperature, 0,
+                            kMaxTemperature));
+  RETURN_IF_ERROR(CheckRange("parameters.top_k", sampling.top_k, 0,
+                             model.config.vocab_size));
+  RETURN_IF_ERROR(CheckReal("parameters.top_p", sampling.top_p, kMinTopP, 1));
+  RETURN_IF_ERROR(CheckReal("parameters.min_p", sampling.min_p, 0, 1));
+  RETURN_IF_ERROR(CheckReal("parameters.repetition_penalty",
+                            sampling.repetition_penalty, kMinRepetitionPenalty,
+                            kMaxPenalty));
+  RETURN_IF_ERROR(CheckReal("parameters.presence_penalty",
+                            sampling.presence_penalty, -kMaxPenalty,
+                            kMaxPenalty));
+  RETURN_IF_ERROR(CheckReal("parameters.frequency_penalty",
+                            sampling.frequency_penalty, -kMaxPenalty,
+                            kMaxPenalty));
+  if (in.has_top_logprobs()) {
+    RETURN_IF_ERROR(CheckRange("parameters.top_logprobs", in.top_logprobs(), 0,
+                               kMaxTopLogprobs));
+  }
+  RETURN_IF_ERROR(
+      CheckCount("parameters.logit_bias", in.logit_bias_size(), kMaxLogitBias));
+  for (const auto& [token_id, bias] : in.logit_bias()) {
+    const std::string field =
+        fmt::format("parameters.logit_bias[{}]", token_id);
+    RETURN_IF_ERROR(
+        CheckRange(field, token_id, 0, model.config.vocab_size - 1));
+    RETURN_IF_ERROR(
+        CheckReal(field, bias, -kMaxAbsoluteLogitBias, kMaxAbsoluteLogitBias));
+    sampling.logit_bias.push_back({.token_id = token_id, .bias = bias});
+  }
+  std::sort(sampling.logit_bias.begin(), sampling.logit_bias.end(),
+            [](const LogitBias& a, const LogitBias& b) {
+              return a.token_id < b.token_id;
+            });
+  return absl::OkStatus();
+}
+
+absl::Status ReadStopRules(const v1::GenerationParameters& in,
+                           const ModelFacts& model, GenerationRequest& out) {
+  if (in.has_max_tokens()) {
+    RETURN_IF_ERROR(CheckRange("parameters.max_tokens", in.max_tokens(), 1,
+                               model.max_context_tokens));
+    out.max_tokens = in.max_tokens();
+  }
+  RETURN_IF_ERROR(
+      CheckRange("parameters.min_tokens", in.min_tokens(), 0,
+                 out.max_tokens.value_or(model.max_context_tokens)));
+  out.stop.min_tokens = in.min_tokens();
+  RETURN_IF_ERROR(
+      CheckCount("parameters.stop", in.stop_size(), kMaxStopStrings));
+  for (const std::string& stop : in.stop()) {
+    RETURN_IF_ERROR(CheckText("parameters.stop", stop, 1, kMaxStopStringBytes));
+    out.stop.stop_strings.push_back(stop);
+  }
+  RETURN_IF_ERROR(CheckCount("parameters.stop_token_ids",
+                             in.stop_token_ids_size(), kMaxStopTokenIds));
+  RETURN_IF_ERROR(CheckTokenIds("parameters.stop_token_ids",
+                                in.stop_token_ids(), model.config.vocab_size));
+  std::vector<TokenId>& ids = out.stop.stop_token_ids;
+  ids.assign(in.stop_token_ids().begin(), in.stop_token_ids().end());
+  if (!in.ignore_eos()) {
+    ids.insert(ids.end(), model.generation.eos_token_ids.begin(),
+               model.generation.eos_token_ids.end());
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  out.include_stop_string = in.include_stop_string();
+  if (in.has_skip_special_tokens()) {
+    out.skip_special_tokens = in.skip_special_tokens();
+  }
+  if (in.has_num_choices()) {
+    RETURN_IF_ERROR(
+        CheckRange("parameters.num_choices", in.num_choices(), 1, kMaxChoices));
+    out.num_choices = in.num_choices();
+  }
+  return absl::OkStatus();
+}
+
+// What both kinds of request have.
+template <typename Request>
+absl::StatusOr<GenerationRequest> ReadCommon(const Request& in,
+                                             const ModelFacts& model) {
+  GenerationRequest out;
+  if (in.has_request_id()) {
+    RETURN_IF_ERROR(CheckRequestId(in.request_id()));
+    out.request_id = in.request_id();
+  }
+  RETURN_IF_ERROR(CheckModelName(in.model(), model));
+  RETURN_IF_ERROR(ReadSampling(in.parameters(), model, out));
+  RETURN_IF_ERROR(ReadStopRules(in.parameters(), model, out));
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationRequest> ReadRequest(const v1::GenerateRequest& in,
+                                              const ModelFacts& model) {
+  ASSIGN_OR_RETURN(GenerationRequest out, ReadCommon(in, model));
+  switch (in.prompt_case()) {
+    case v1::GenerateRequest::kText:
+      RETURN_IF_ERROR(CheckText("text", in.text(), 1, kMaxPromptTextBytes));
+      out.text = in.text();
+      break;
+    case v1::GenerateRequest::kTokenIds: {
+      const auto& ids = in.token_ids().ids();
+      if (ids.empty()) {
+        return InvalidField("token_ids", "is empty; give at least one token");
+      }
+      if (ids.size() >= model.max_context_tokens) {
+        return InvalidField("token_ids",
+                            "has {} tokens; the context of {} leaves room for "
+                            "at most {}",
+                            ids.size(), model.max_context_tokens,
+                            model.max_context_tokens - 1);
+      }
+      RETURN_IF_ERROR(CheckTokenIds("token_ids", ids, model.config.vocab_size));
+      out.token_ids.assign(ids.begin(), ids.end());
+      break;
+    }
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      return InvalidField("prompt", "is not set; give text or token_ids");
+  }
+  if (in.has_add_special_tokens()) {
+    out.add_special_tokens = in.add_special_tokens();
+  }
+  return out;
+}
+
+absl::StatusOr<GenerationRequest> ReadRequest(const v1::ChatRequest& in,
+                                              const ModelFacts& model) {
+  ASSIGN_OR_RETURN(GenerationRequest out, ReadCommon(in, model));
+  if (in.messages().empty()) {
+    return InvalidField("messages", "is empty; give at least one message");
+  }
+  RETURN_IF_ERROR(CheckCount("messages", in.messages_size(), kMaxMessages));
+  size_t total_bytes = 0;
+  for (const v1::ChatMessage& message : in.messages()) {
+    RETURN_IF_ERROR(
+        CheckText("messages.role", message.role(), 1, kMaxRoleBytes));
+    RETURN_IF_ERROR(CheckText("messages.content", message.content(), 0,
+                              kMaxPromptTextBytes));
+    total_bytes += message.content().size();
+    out.messages.push_back(
+        {.role = message.role(), .content = message.content()});
+  }
+  if (total_bytes > kMaxPromptTextBytes) {
+    return InvalidField("messages",
+                        "have {} bytes together; at most {} are allowed",
+                        total_bytes, kMaxPromptTextBytes);
+  }
+  RETURN_IF_ERROR(CheckCount("template_arguments", in.template_arguments_size(),
+                             kMaxTemplateArguments));
+  for (const auto& [name, value] : in.template_arguments()) {
+    RETURN_IF_ERROR(CheckText("template_arguments", name, 1, kMaxNameBytes));
+    RETURN_IF_ERROR(CheckText(fmt::format("template_arguments[{}]", name),
+                              value, 0, kMaxTemplateArgumentBytes));
+    out.template_arguments.emplace(name, value);
+  }
+  out.add_special_tokens = false;  // the template writes them
+  if (in.has_add_generation_prompt()) {
+    out.add_generation_prompt = in.add_generation_prompt();
+  }
+  return out;
+}
+
+absl::Status FitToContext(GenerationRequest& request, int64_t num_prompt_tokens,
+                          int64_t context_tokens) {
+  const int64_t room = context_tokens - num_prompt_tokens;
+  if (num_prompt_tokens == 0) {
+    return InvalidField("prompt", "has no tokens; give at least one");
+  }
+  if (room < 1) {
+    return InvalidField("prompt",
+                        "has {} tokens; the context of {} leaves room for at "
+                        "most {}; shorten the prompt",
+                        num_prompt_tokens, context_tokens, context_tokens - 1);
+  }
+  const int64_t max_tokens = request.max_tokens.value_or(room);
+  if (max_tokens > room) {
+    return InvalidField("parameters.max_tokens",
+                        "value is {}; the prompt of {} tokens leaves {} of the "
+                        "context of {}",
+                        max_tokens, num_prompt_tokens, room, context_tokens);
+  }
+  if (request.stop.min_tokens > max_tokens) {
+    return InvalidField("parameters.min_tokens",
+                        "value is {}; at most {} tokens can be made",
+                        request.stop.min_tokens, max_tokens);
+  }
+  request.stop.max_tokens = max_tokens;
+  return absl::OkStatus();
+}
+
+absl::Status CheckModelName(const std::string& name, const ModelFacts& model) {
+  if (name.empty() || name == model.name) return absl::OkStatus();
+  return NotFound("model \"{}\" is not served here; the model is \"{}\"",
+                  name.substr(0, kMaxModelNameBytes), model.name);
+}
+
+absl::Status CheckRequestId(const std::string& request_id) {
+  if (request_id.empty() || request_id.size() > kMaxRequestIdBytes) {
+    return InvalidField("request_id",
+                        "has {} characters; allowed is 1 to {}, or leave it "
+                        "unset",
+                        request_id.size(), kMaxRequestIdBytes);
+  }
+  for (const char c : request_id) {
+    const bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                    (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+                    c == ':' || c == '-';
+    if (!ok) {
+      return InvalidField("request_id",
+                          "holds the byte {:#04x}; allowed is [A-Za-z0-9._:-]",
+                          static_cast<unsigned char>(c));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenIds(
+    const std::string& field,
+    const google::protobuf::RepeatedField<int32_t>& token_ids,
+    int64_t vocab_size) {
+  for (int i = 0; i < token_ids.size(); ++i) {
+    if (token_ids[i] < 0 || token_ids[i] >= vocab_size) {
+      return InvalidField(fmt::format("{}[{}]", field, i),
+                          "value is {}; allowed is 0 to {}", token_ids[i],
+                          vocab_size - 1);
+    }
+  }
+  return absl::OkStatus();
+}
+
+v1::GenerationParameters DefaultParameters(const ModelFacts& model) {
+  const GenerationConfig& generation = model.generation;
+  v1::GenerationParameters out;
+  out.set_temperature(generation.temperature.value_or(1.0f));
+  out.set_top_k(generation.top_k.value_or(0));
+  out.set_top_p(generation.top_p.value_or(1.0f));
+  out.set_min_p(generation.min_p.value_or(0.0f));
+  out.set_repetition_penalty(generation.repetition_penalty.value_or(1.0f));
+  out.set_presence_penalty(0);
+  out.set_frequency_penalty(0);
+  out.set_min_tokens(0);
+  out.set_ignore_eos(false);
+  out.set_include_stop_string(false);
+  out.set_skip_special_tokens(true);
+  out.set_num_choices(1);
+  return out;
+}
+
+}  // namespace witan

@@ -6,11 +6,16 @@
 // contract.
 //
 // All ranks of a group call the same operations, in the same order, with
-// agreeing sizes. One thread uses a Communicator (Abort excepted). Operations
-// block until complete. After its first error a Communicator is dead: every
-// later call returns that error. Every wait has a deadline
-// (CommunicatorOptions::timeout_ms); DEADLINE_EXCEEDED names the late rank,
-// UNAVAILABLE a rank that went away or an abort with its reason.
+// agreeing sizes; a rank that does otherwise is found out, and the group fails
+// with FAILED_PRECONDITION naming the rank and both calls. No operation returns
+// before every rank of the group has called it. One thread uses a Communicator
+// (Abort excepted); operations block until complete.
+//
+// Every operation has a deadline (CommunicatorOptions::timeout_ms);
+// DEADLINE_EXCEEDED names the late ranks, UNAVAILABLE a rank that went away or
+// an abort with its reason. The first error of one rank is told to all others,
+// and after its first error a Communicator is dead: every later call returns
+// that error.
 //
 // Data is sent from the communicator's own send buffer and received into its
 // own memory, so that shared memory needs no copy:
@@ -18,8 +23,10 @@
 //   ... fill ...
 //   ASSIGN_OR_RETURN(auto views, comm.AllGather(bytes_of_rank));
 //   views[r] is what rank r sent.
-// SendBuffer() is the memory of the *next* operation; it and the views of an
-// operation stay valid until the next operation on this communicator returns.
+// SendBuffer() is the memory of the *next* operation. It differs from the one
+// before, so it may be filled while the views of the last operation are read;
+// those stay valid until the next operation is called. Ranks that read views on
+// a device's stream wait for it before they call the next operation.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -29,7 +36,8 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
+
+#include "base/limits.h"
 
 namespace witan {
 
@@ -49,6 +57,7 @@ class Communicator {
   virtual int size() const = 0;
 
   // max_send_bytes() bytes, 64-byte aligned, writable until the next operation.
+  // No operation sends more.
   virtual std::byte* SendBuffer() = 0;
   virtual size_t max_send_bytes() const = 0;
 
@@ -61,11 +70,14 @@ class Communicator {
   virtual absl::StatusOr<Views> Gather(std::span<const size_t> bytes_of_rank,
                                        int root) = 0;
 
-  // The send buffer holds size() adjacent chunks, chunk r (send_bytes[r] bytes)
-  // for rank r; view r is what rank r sent here (receive_bytes[r] bytes).
+  // The send buffer of rank r holds blocks_of_rank[r] adjacent blocks (at most
+  // kMaxBlocksPerRank); a block holds size() adjacent chunks, chunk d
+  // (send_bytes[d] bytes) for rank d. The result has one view per rank r and
+  // block of r, in this order: what that block holds for this rank,
+  // receive_bytes[r] bytes.
   virtual absl::StatusOr<Views> AllToAll(
-      std::span<const size_t> send_bytes,
-      std::span<const size_t> receive_bytes) = 0;
+      std::span<const size_t> send_bytes, std::span<const size_t> receive_bytes,
+      std::span<const size_t> blocks_of_rank) = 0;
 
   // `root` sends the first `bytes` bytes of its send buffer to all; everyone
   // (root too) gets a view of them.
@@ -76,8 +88,9 @@ class Communicator {
   virtual absl::Status Barrier() = 0;
 
   // Makes the running and every later operation of *all* ranks of the group
-  // fail with UNAVAILABLE and `reason`. Thread-safe, idempotent; the only call
-  // allowed from another thread.
+  // fail with UNAVAILABLE and `reason` (cut at kMaxAbortReasonBytes; the first
+  // one counts). Thread-safe, idempotent; the only call allowed from another
+  // thread.
   virtual void Abort(const std::string& reason) = 0;
 
   virtual CommunicatorTimes times() const = 0;
@@ -88,7 +101,13 @@ struct CommunicatorOptions {
   int size = 1;
   uint64_t epoch = 0;
   size_t max_send_bytes = 0;
-  int64_t timeout_ms = 0;  // of one wait; kCollectiveTimeoutMs in production
+  int64_t timeout_ms =
+      0;  // of one operation; kCollectiveTimeoutMs in production
+  // Of Connect, below.
+  int64_t connect_timeout_ms = kRendezvousTimeoutMs;
+  // Ranks, of all groups, that share this host's cores; 0: `size`. Ranks that
+  // are more than the cores never spin.
+  int ranks_on_host = 0;
 };
 
 // Half of a communicator: a rank makes one, its endpoint() is carried to all
@@ -100,12 +119,14 @@ class Rendezvous {
   virtual ~Rendezvous() = default;
   // At most kMaxRendezvousBytes; may be empty.
   virtual std::string endpoint() const = 0;
-  // Blocks until all ranks are connected (kRendezvousTimeoutMs). Endpoints are
-  // untrusted: INVALID_ARGUMENT when one cannot be read, FAILED_PRECONDITION
-  // when a peer is of another epoch, group or size. Consumes the rendezvous.
+  // Blocks until all ranks are connected (connect_timeout_ms, then
+  // DEADLINE_EXCEEDED names who is missing). Endpoints are untrusted:
+  // INVALID_ARGUMENT when one cannot be read, FAILED_PRECONDITION when a peer
+  // is of another epoch, group or size. Called once; consumes the rendezvous.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Connect(
       std::span<const std::string> endpoints) = 0;
-  // Makes a running Connect fail. Thread-safe.
+  // Makes a running or later Connect fail with UNAVAILABLE and `reason`; no
+  // effect once Connect has returned. Thread-safe.
   virtual void Abort(const std::string& reason) = 0;
 };
 

@@ -38,12 +38,15 @@ class Detokenizer {
   std::string Finish();
 
  private:
-  void FlushBytes(std::string* text);
+  // Moves the characters that are complete from held_bytes_ to `text`.
+  void TakeCharacters(std::string* text);
+  // Applies the rule about spaces at the start of the text.
+  void StripStart(std::string* text);
 
   const Tokenizer::Parts* parts_;
   DetokenizeOptions options_;
   bool at_first_token_;
-  int leading_spaces_to_strip_;
+  int num_to_strip_;
   std::string held_bytes_;  // at most 3: a prefix of one UTF-8 character
 };
 

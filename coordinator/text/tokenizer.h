@@ -3,7 +3,7 @@
 
 // Text to token ids and back, as a Hugging Face tokenizer.json describes it.
 //
-// Supported: model BPE, byte-level (Llama 3, Qwen, Mixtral-style Tekken) and
+// Supported: model BPE, byte-level (Llama 3, Qwen) and
 // SentencePiece-style with byte fallback (Llama 2, Mistral); normalizers NFC,
 // NFD, NFKC, NFKD, Prepend, Replace and their Sequence; pre-tokenizers Split,
 // ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit and
@@ -41,6 +41,8 @@ struct EncodeOptions {
 // Immutable after Load; any number of threads may use one at once.
 class Tokenizer {
  public:
+  struct Parts;  // coordinator/text/tokenizer_parts.h
+
   // Reads tokenizer.json and, where they exist, tokenizer_config.json and
   // special_tokens_map.json of `directory`. Errors name the file, the field
   // and the value.
@@ -86,7 +88,6 @@ class Tokenizer {
 
  private:
   friend class Detokenizer;
-  struct Parts;
   explicit Tokenizer(std::unique_ptr<const Parts> parts);
 
   std::unique_ptr<const Parts> parts_;

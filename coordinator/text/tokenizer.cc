@@ -1,0 +1,163 @@
+#include "coordinator/text/tokenizer.h"
+
+#include <utility>
+
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/status.h"
+#include "base/utf8.h"
+#include "coordinator/text/detokenizer.h"
+#include "coordinator/text/json_value.h"
+#include "coordinator/text/tokenizer_parts.h"
+
+namespace witan {
+
+namespace {
+
+// The contents of a file of the directory; "" when there is none.
+absl::StatusOr<std::string> ReadOptionalFile(const std::string& path,
+                                             int64_t max_bytes) {
+  absl::StatusOr<std::string> content = ReadFile(path, max_bytes);
+  if (absl::IsNotFound(content.status())) return std::string();
+  return content;
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts)
+    : parts_(std::move(parts)) {}
+
+Tokenizer::~Tokenizer() = default;
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(
+    const std::string& directory) {
+  absl::StatusOr<std::string> json =
+      ReadFile(directory + "/tokenizer.json", kMaxTokenizerFileBytes);
+  if (absl::IsNotFound(json.status())) {
+    return NotFound(
+        "{}/tokenizer.json: no such file; a model directory needs one (a "
+        "tokenizer.model alone can be converted by loading and saving it with "
+        "transformers)",
+        directory);
+  }
+  RETURN_IF_ERROR(json.status());
+  ASSIGN_OR_RETURN(const std::string config,
+                   ReadOptionalFile(directory + "/tokenizer_config.json",
+                                    kMaxTokenizerFileBytes));
+  ASSIGN_OR_RETURN(const std::string special_tokens_map,
+                   ReadOptionalFile(directory + "/special_tokens_map.json",
+                                    kMaxTokenizerFileBytes));
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
+      FromJson(*json, config, special_tokens_map);
+  if (!tokenizer.ok()) return Annotate(tokenizer.status(), directory);
+  return tokenizer;
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(
+    std::string_view tokenizer_json, std::string_view tokenizer_config,
+    std::string_view special_tokens_map) {
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<const Parts> parts,
+      Parts::Parse(tokenizer_json, tokenizer_config, special_tokens_map));
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(parts)));
+}
+
+absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(
+    std::string_view text, EncodeOptions options) const {
+  if (text.size() > kMaxEncodeTextBytes) {
+    return InvalidArgument("text of {} bytes exceeds the limit of {}",
+                           text.size(), kMaxEncodeTextBytes);
+  }
+  const size_t invalid = ValidUtf8Prefix(text);
+  if (invalid != text.size()) {
+    return InvalidArgument("text is not valid UTF-8 at byte {} (0x{:02X})",
+                           invalid, static_cast<uint8_t>(text[invalid]));
+  }
+  std::vector<TokenId> ids;
+  Bpe::Scratch scratch;
+  if (options.add_special_tokens) ids = parts_->prefix;
+  ASSIGN_OR_RETURN(const auto segments,
+                   parts_->added_tokens.Split(text, options.parse_special));
+  for (const AddedTokenMatcher::Segment& segment : segments) {
+    if (segment.token_id.has_value()) {
+      ids.push_back(*segment.token_id);
+      continue;
+    }
+    RETURN_IF_ERROR(parts_->EncodeText(
+        text.substr(segment.begin, segment.end - segment.begin),
+        /*at_text_start=*/segment.begin == 0, options.parse_special, &scratch,
+        &ids));
+  }
+  if (options.add_special_tokens) {
+    ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());
+  }
+  return ids;
+}
+
+absl::Status Tokenizer::Parts::EncodeText(std::string_view text,
+                                          bool at_text_start,
+                                          bool parse_special,
+                                          Bpe::Scratch* scratch,
+                                          std::vector<TokenId>* out) const {
+  ASSIGN_OR_RETURN(const std::string normalized, normalizer.Apply(text));
+  ASSIGN_OR_RETURN(const auto segments,
+                   normalized_added_tokens.Split(normalized, parse_special));
+  const auto encode_word = [&](std::string_view word) {
+    model.Encode(word, scratch, out);
+  };
+  for (const AddedTokenMatcher::Segment& segment : segments) {
+    if (segment.token_id.has_value()) {
+      out->push_back(*segment.token_id);
+      continue;
+    }
+    RETURN_IF_ERROR(pre_tokenizer.Apply(
+        std::string_view(normalized)
+            .substr(segment.begin, segment.end - segment.begin),
+        at_text_start && segment.begin == 0, encode_word));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Tokenizer::Decode(std::span<const TokenId> ids,
+                                              bool skip_special) const {
+  Detokenizer detokenizer(*this, {.skip_special = skip_special});
+  std::string text;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab_size()) {
+      return InvalidArgument("token id {} at index {}; allowed: 0 to {}",
+                             ids[i], i, vocab_size() - 1);
+    }
+    text += detokenizer.Push(ids[i]);
+  }
+  return text + detokenizer.Finish();
+}
+
+int64_t Tokenizer::vocab_size() const {
+  return static_cast<int64_t>(parts_->tokens.size());
+}
+
+std::optional<TokenId> Tokenizer::IdOf(std::string_view token) const {
+  const auto found = parts_->ids.find(token);
+  if (found == parts_->ids.end()) return std::nullopt;
+  return found->second;
+}
+
+std::string_view Tokenizer::TokenText(TokenId id) const {
+  const Parts::Token* token = parts_->Find(id);
+  return token == nullptr ? std::string_view() : token->text;
+}
+
+bool Tokenizer::is_special(TokenId id) const {
+  const Parts::Token* token = parts_->Find(id);
+  return token != nullptr && token->is_special;
+}
+
+std::optional<TokenId> Tokenizer::bos_id() const { return parts_->bos_id; }
+std::optional<TokenId> Tokenizer::eos_id() const { return parts_->eos_id; }
+
+const std::vector<std::pair<std::string, std::string>>&
+Tokenizer::special_tokens() const {
+  return parts_->special_tokens;
+}
+
+}  // namespace witan

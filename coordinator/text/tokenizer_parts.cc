@@ -1,0 +1,285 @@
+#include "coordinator/text/tokenizer_parts.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "coordinator/text/tokenizer_config.h"
+
+namespace witan {
+
+namespace {
+
+using Token = Tokenizer::Parts::Token;
+
+// Puts `token` at `id`; false when another stands there.
+bool PlaceToken(Token token, TokenId id, std::vector<Token>* tokens) {
+  if (static_cast<size_t>(id) >= tokens->size()) tokens->resize(id + 1);
+  if ((*tokens)[id].exists) return false;
+  (*tokens)[id] = std::move(token);
+  return true;
+}
+
+absl::Status ReadVocabulary(const JsonValue& vocab,
+                            std::vector<Token>* tokens) {
+  simdjson::dom::object object;
+  if (!vocab.exists() || vocab.element().get(object) != simdjson::SUCCESS) {
+    return vocab.Mismatch("an object of tokens and their ids");
+  }
+  for (simdjson::dom::key_value_pair member : object) {
+    const auto member_value = [&] {
+      return JsonValue(member.value,
+                       fmt::format("{}[\"{}\"]", vocab.path(), member.key));
+    };
+    int64_t id = 0;
+    if (member.value.get(id) != simdjson::SUCCESS || id < 0 ||
+        id >= kMaxVocabSize) {
+      return member_value().Integer(0, kMaxVocabSize - 1).status();
+    }
+    Token token;
+    token.text = member.key;
+    token.exists = true;
+    if (!PlaceToken(std::move(token), static_cast<TokenId>(id), tokens)) {
+      return member_value().Mismatch(fmt::format(
+          "an id of its own; token '{}' has this one", (*tokens)[id].text));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Vocabulary> IndexTokens(const std::vector<Token>& tokens) {
+  Vocabulary ids;
+  ids.reserve(tokens.size());
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (!tokens[id].exists) continue;
+    const auto [entry, inserted] =
+        ids.emplace(tokens[id].text, static_cast<TokenId>(id));
+    if (!inserted) {
+      return InvalidArgument(
+          "tokenizer.json: model.vocab: token '{}' has two ids, {} and {}",
+          tokens[id].text, entry->second, id);
+    }
+  }
+  return ids;
+}
+
+absl::StatusOr<AddedToken> ReadAddedToken(const JsonValue& value) {
+  AddedToken token;
+  ASSIGN_OR_RETURN(token.content, value["content"].String());
+  if (token.content.empty() || token.content.size() > kMaxAddedTokenBytes) {
+    return value["content"].Mismatch(
+        fmt::format("1 to {} bytes", kMaxAddedTokenBytes));
+  }
+  ASSIGN_OR_RETURN(const int64_t id, value["id"].Integer(0, kMaxVocabSize - 1));
+  token.id = static_cast<TokenId>(id);
+  ASSIGN_OR_RETURN(token.special, value["special"].BoolOr(false));
+  ASSIGN_OR_RETURN(token.lstrip, value["lstrip"].BoolOr(false));
+  ASSIGN_OR_RETURN(token.rstrip, value["rstrip"].BoolOr(false));
+  ASSIGN_OR_RETURN(token.single_word, value["single_word"].BoolOr(false));
+  ASSIGN_OR_RETURN(token.normalized,
+                   value["normalized"].BoolOr(!token.special));
+  return token;
+}
+
+// Reads "added_tokens" and gives those that the model does not know a place.
+absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(
+    const JsonValue& value, const Vocabulary& vocabulary,
+    std::vector<Token>* tokens) {
+  std::vector<AddedToken> added_tokens;
+  if (!value.exists()) return added_tokens;
+  ASSIGN_OR_RETURN(const auto entries, value.Array());
+  for (const JsonValue& entry : entries) {
+    ASSIGN_OR_RETURN(AddedToken added, ReadAddedToken(entry));
+    const auto known = vocabulary.find(added.content);
+    if (known != vocabulary.end() && known->second != added.id) {
+      return entry["id"].Mismatch(fmt::format(
+          "{}, the id of '{}' in model.vocab", known->second, added.content));
+    }
+    if (known == vocabulary.end()) {
+      Token token;
+      token.text = added.content;
+      token.exists = true;
+      if (!PlaceToken(std::move(token), added.id, tokens)) {
+        return entry["id"].Mismatch(
+            fmt::format("an id of its own; token '{}' has this one",
+                        (*tokens)[added.id].text));
+      }
+    }
+    if (added.special) (*tokens)[added.id].is_special = true;
+    added_tokens.push_back(std::move(added));
+  }
+  return added_tokens;
+}
+
+// Appends the ids of one template item that is not the text itself.
+absl::Status ReadTemplateToken(const JsonValue& item,
+                               const JsonValue& post_processor,
+                               const std::vector<Token>& tokens,
+                               std::vector<TokenId>* ids) {
+  ASSIGN_OR_RETURN(const std::string_view name,
+                   item["SpecialToken"]["id"].String());
+  const JsonValue listed = post_processor["special_tokens"][name]["ids"];
+  ASSIGN_OR_RETURN(const auto entries, listed.Array());
+  for (const JsonValue& entry : entries) {
+    ASSIGN_OR_RETURN(const int64_t id, entry.Integer(0, kMaxVocabSize - 1));
+    if (id >= static_cast<int64_t>(tokens.size()) || !tokens[id].exists) {
+      return entry.Mismatch("the id of a token");
+    }
+    ids->push_back(static_cast<TokenId>(id));
+  }
+  return absl::OkStatus();
+}
+
+// Fills prefix and suffix; `*has_template` tells whether a template was found.
+absl::Status ReadPostProcessor(const JsonValue& value, Tokenizer::Parts* parts,
+                               bool* has_template) {
+  if (!value.exists()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string_view type, value["type"].String());
+  if (type == "ByteLevel") return absl::OkStatus();  // only moves offsets
+  if (type == "Sequence") {
+    ASSIGN_OR_RETURN(const auto members, value["processors"].Array());
+    for (const JsonValue& member : members) {
+      RETURN_IF_ERROR(ReadPostProcessor(member, parts, has_template));
+    }
+    return absl::OkStatus();
+  }
+  if (type != "TemplateProcessing") {
+    return value["type"].Mismatch("TemplateProcessing, ByteLevel or Sequence");
+  }
+  if (*has_template) return value.Mismatch("at most one TemplateProcessing");
+  *has_template = true;
+  ASSIGN_OR_RETURN(const auto items, value["single"].Array());
+  bool behind_text = false;
+  for (const JsonValue& item : items) {
+    if (item["Sequence"].exists()) {
+      if (behind_text) return item.Mismatch("the text only once");
+      behind_text = true;
+      continue;
+    }
+    RETURN_IF_ERROR(
+        ReadTemplateToken(item, value, parts->tokens,
+                          behind_text ? &parts->suffix : &parts->prefix));
+  }
+  if (!behind_text) return value["single"].Mismatch("the text once");
+  return absl::OkStatus();
+}
+
+// The id of a role that tokenizer_config.json names; absent when it does not.
+absl::StatusOr<std::optional<TokenId>> IdOfRole(const TokenizerConfig& config,
+                                                std::string_view role,
+                                                const Vocabulary& ids) {
+  const std::string* spelling = config.Find(role);
+  if (spelling == nullptr) return std::optional<TokenId>();
+  const auto found = ids.find(*spelling);
+  if (found == ids.end()) {
+    return InvalidArgument(
+        "tokenizer_config.json: {}: '{}' is no token of tokenizer.json", role,
+        *spelling);
+  }
+  return std::optional<TokenId>(found->second);
+}
+
+// Some files leave the template to add_bos_token and add_eos_token.
+absl::Status ApplyAddTokenSwitches(const TokenizerConfig& config,
+                                   Tokenizer::Parts* parts) {
+  const auto add = [](bool wanted, std::string_view role,
+                      std::optional<TokenId> id, std::vector<TokenId>* ids) {
+    if (!wanted) return absl::OkStatus();
+    if (!id.has_value()) {
+      return InvalidArgument(
+          "tokenizer_config.json: add_{0} is true, but {0} is missing", role);
+    }
+    ids->push_back(*id);
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(
+      add(config.add_bos_token, "bos_token", parts->bos_id, &parts->prefix));
+  return add(config.add_eos_token, "eos_token", parts->eos_id, &parts->suffix);
+}
+
+absl::Status FillPieces(const Decoder& decoder, std::vector<Token>* tokens) {
+  for (Token& token : *tokens) {
+    if (!token.exists) continue;
+    ASSIGN_OR_RETURN(token.piece, decoder.PieceOf(token.text));
+    if (decoder.byte_fallback()) token.byte = ByteOfByteToken(token.text);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>> Tokenizer::Parts::Parse(
+    std::string_view tokenizer_json, std::string_view tokenizer_config,
+    std::string_view special_tokens_map) {
+  ASSIGN_OR_RETURN(const JsonDocument document,
+                   JsonDocument::Parse(tokenizer_json, "tokenizer.json"));
+  ASSIGN_OR_RETURN(
+      const TokenizerConfig config,
+      TokenizerConfig::Parse(tokenizer_config, special_tokens_map));
+  const JsonValue root = document.root();
+  const JsonValue model = root["model"];
+  // Files of before the field existed are BPE if they have merges.
+  ASSIGN_OR_RETURN(
+      const std::string_view type,
+      model["type"].StringOr(model["merges"].exists() ? "BPE" : "missing"));
+  if (type != "BPE") return model["type"].Mismatch("BPE");
+
+  std::vector<Token> tokens;
+  RETURN_IF_ERROR(ReadVocabulary(model["vocab"], &tokens));
+  ASSIGN_OR_RETURN(Normalizer normalizer,
+                   Normalizer::Parse(root["normalizer"]));
+  ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer,
+                   PreTokenizer::Parse(root["pre_tokenizer"]));
+  ASSIGN_OR_RETURN(Decoder decoder, Decoder::Parse(root["decoder"]));
+  ASSIGN_OR_RETURN(Vocabulary model_ids, IndexTokens(tokens));
+  ASSIGN_OR_RETURN(Bpe bpe,
+                   Bpe::Parse(model, model_ids, pre_tokenizer.is_byte_level()));
+  // `tokens` may grow from here on, which moves what `model_ids` looks at.
+  std::vector<Token> all_tokens = tokens;
+  ASSIGN_OR_RETURN(
+      const std::vector<AddedToken> added,
+      ReadAddedTokens(root["added_tokens"], model_ids, &all_tokens));
+  std::vector<AddedToken> raw;
+  std::vector<AddedToken> normalized;
+  for (AddedToken token : added) {
+    if (!token.normalized) {
+      raw.push_back(std::move(token));
+      continue;
+    }
+    ASSIGN_OR_RETURN(token.content, normalizer.Apply(token.content));
+    if (!token.content.empty()) normalized.push_back(std::move(token));
+  }
+  ASSIGN_OR_RETURN(AddedTokenMatcher raw_matcher,
+                   AddedTokenMatcher::Create(std::move(raw)));
+  ASSIGN_OR_RETURN(AddedTokenMatcher normalized_matcher,
+                   AddedTokenMatcher::Create(std::move(normalized)));
+  RETURN_IF_ERROR(FillPieces(decoder, &all_tokens));
+
+  auto parts = std::make_unique<Parts>(
+      Parts{.tokens = std::move(all_tokens),
+            .ids = {},
+            .normalizer = std::move(normalizer),
+            .added_tokens = std::move(raw_matcher),
+            .normalized_added_tokens = std::move(normalized_matcher),
+            .pre_tokenizer = std::move(pre_tokenizer),
+            .model = std::move(bpe),
+            .decoder = std::move(decoder),
+            .prefix = {},
+            .suffix = {},
+            .bos_id = {},
+            .eos_id = {},
+            .special_tokens = config.special_tokens});
+  ASSIGN_OR_RETURN(parts->ids, IndexTokens(parts->tokens));
+  ASSIGN_OR_RETURN(parts->bos_id, IdOfRole(config, "bos_token", parts->ids));
+  ASSIGN_OR_RETURN(parts->eos_id, IdOfRole(config, "eos_token", parts->ids));
+  bool has_template = false;
+  RETURN_IF_ERROR(
+      ReadPostProcessor(root["post_processor"], parts.get(), &has_template));
+  if (!has_template) {
+    RETURN_IF_ERROR(ApplyAddTokenSwitches(config, parts.get()));
+  }
+  return parts;
+}
+
+}  // namespace witan

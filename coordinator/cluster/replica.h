@@ -29,7 +29,6 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <variant>
 #include <vector>
 
@@ -64,7 +63,7 @@ struct ReplicaOptions {
   Layout layout;
   std::string build_id;
   PlannerOptions planner;
-  int64_t max_prefill_chunk_tokens = 0;
+  int64_t max_prefill_chunk_tokens = 0;  // 0: only the budget of a step cuts
   bool look_ahead = true;
 };
 
@@ -122,6 +121,9 @@ class Replica {
   ~Replica();
 
   // --- Inputs ---------------------------------------------------------------
+  // They take note and call sinks; new steps are planned by Tick only, so that
+  // inputs that came together share a step. Call Tick after each batch.
+
   // A message that arrived on a worker's connection. The first one has to be
   // RegisterWorker; the answer is WorkerAccepted or CloseWorker.
   void OnMessage(WorkerId worker, WorkerMessage message, Micros now);
@@ -132,7 +134,8 @@ class Replica {
   void Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink, Micros now);
   // The client went away. Nothing happens if the sequence has ended.
   void Cancel(SequenceId id, Micros now);
-  // Time passed. To be called at NextWakeup at the latest.
+  // Forms groups, ends what is late and plans steps. To be called after inputs
+  // and at NextWakeup at the latest.
   void Tick(Micros now);
   // Ends all sequences with UNAVAILABLE and closes all workers.
   void Shutdown(const std::string& reason, Micros now);
@@ -148,8 +151,6 @@ class Replica {
 
  private:
   struct Rank {
-    WorkerId worker = 0;
-    int32_t num_threads = 0;
     LoadProgress progress;
     std::optional<GroupPrepared> prepared;
     bool connected = false;
@@ -164,8 +165,7 @@ class Replica {
   };
   struct LiveSequence {
     std::unique_ptr<TokenSink> sink;
-    SequenceUsage usage;
-    Micros submitted_at = 0;
+    bool stopped_by_sink = false;
   };
 
   void Handle(WorkerId worker, RegisterWorker message, Micros now);
@@ -176,27 +176,31 @@ class Replica {
   void Handle(WorkerId worker, GroupFailed message, Micros now);
   void Handle(WorkerId, Heartbeat, Micros) {}
 
-  // The rank of `worker` if `epoch` is the current one, else -1.
-  int RankOf(WorkerId worker, Epoch epoch) const;
+  // The rank that `worker` has in the current group if `epoch` is its epoch.
+  std::optional<int> RankOf(WorkerId worker, Epoch epoch) const;
   std::string RankName(int rank) const;
-  std::string LateRanks(bool (*is_late)(const Rank&)) const;
   std::string NotServingReason() const;
 
   void FormGroupIfPossible(Micros now);
-  void StartGroup(const GroupPlan& plan, Micros now);
+  void StartGroup(GroupPlan plan, Micros now);
+  // Whether all ranks hold the same model and compute the same bits, now and
+  // compared with earlier epochs.
   absl::Status CheckIdentity();
   void StartConnecting(Micros now);
   void StartKnownAnswer(Micros now);
   absl::Status CheckKnownAnswer(const StepResult& result);
-  void StartServing(Micros now);
-  void FinishOldestStep(Micros now);
-  void PlanSteps(Micros now);
+  void StartServing();
   void SendStep(StepPlan plan, Micros now);
+  void FinishOldestStep(Micros now);
+  absl::Status ApplyResult(StepResult result, Micros now);
   void DeliverEvents(Micros now);
+  void PlanSteps(Micros now);
   void OnWorkerLost(WorkerId worker, const std::string& cause, Micros now);
+  // Gives the current group up.
   void FailGroup(const std::string& reason, Micros now);
-  void EndLiveSequences(const absl::Status& status, Micros now);
-  void CheckDeadlines(Micros now);
+  void ExpireWorkers(Micros now);
+  void CheckStateDeadline(Micros now);
+  bool HasStateDeadline() const;
   void SendToRanks(CoordinatorMessage message);
 
   const ReplicaOptions options_;
@@ -208,20 +212,22 @@ class Replica {
   // --- The current group (empty while waiting for workers) -------------------
   GroupPlan group_;
   std::vector<Rank> ranks_;
-  Micros state_deadline_ = 0;  // of Preparing, Connecting, the oldest step
+  std::string group_weights_id_;
+  Micros state_deadline_ = 0;  // of Preparing, Connecting and the oldest step
   std::deque<StepInFlight> steps_in_flight_;
   std::unique_ptr<Scheduler> scheduler_;  // while serving
   std::unordered_map<SequenceId, LiveSequence> live_;
 
   // --- Over all epochs
-  // --------------------------------------------------------
-  Micros retry_at_ = 0;        // no group is formed before
-  Micros retry_pause_us_ = 0;  // after the last failure before serving
-  std::string weights_id_;     // of the first group that served
-  std::string numerics_id_;    // likewise
-  Epoch identity_epoch_ = 0;   // the epoch that fixed the two
-  std::optional<SampledToken> known_answer_;
-  Epoch known_answer_epoch_ = 0;
+  // -------------------------------------------------------- After a group that
+  // failed before it served.
+  std::optional<Micros> retry_at_;
+  Micros retry_pause_us_ = 0;
+  // Fixed by the first group that served.
+  Epoch first_serving_epoch_ = 0;
+  std::string weights_id_;
+  std::string numerics_id_;
+  SampledToken known_answer_;
   SchedulerStats past_counters_;  // of earlier epochs
   int64_t num_group_failures_ = 0;
   std::string last_error_;

@@ -118,6 +118,17 @@ bool Scheduler::Finish(SequenceId id, FinishReason reason, Micros now) {
   return true;
 }
 
+void Scheduler::FinishAll(const absl::Status& error, Micros now) {
+  // All that run arrived before all that wait.
+  for (ByArrival* sequences : {&running_, &waiting_}) {
+    while (!sequences->empty()) {
+      Sequence& sequence = *sequences->begin()->second;
+      FinishSequence(sequence, error, now);
+      EraseIfOver(sequence);
+    }
+  }
+}
+
 void Scheduler::ExpireDeadlines(Micros now) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     Sequence& sequence = *sequences_.at(deadlines_.begin()->second);
@@ -165,24 +176,22 @@ int64_t Scheduler::NumRowsLeft(const Draft& draft) const {
 }
 
 void Scheduler::PlanRunning(Draft& draft) {
+  // Preemption strikes what is newer than the row at hand, so those noted here
+  // keep running.
   std::vector<Sequence*> prefills;
   for (auto it = running_.begin(); it != running_.end(); ++it) {
     if (NumRowsLeft(draft) == 0) return;
     Sequence& sequence = *it->second;
     if (WantsPrefillRows(sequence)) {
       prefills.push_back(&sequence);
-    } else if (WantsDecodeRow(sequence) &&
-               MakeRoomForDecodeRow(sequence, draft)) {
+    } else if (WantsDecodeRow(sequence) && MakeRoomForDecodeRow(sequence)) {
       AppendRows(sequence, 1, draft);
       ++counters_.num_decode_rows;
     }
   }
   for (Sequence* sequence : prefills) {
     if (NumRowsLeft(draft) == 0) return;
-    // A decode row may just have preempted it.
-    if (sequence->state == SequenceState::kRunning) {
-      AppendPrefillRows(*sequence, draft);
-    }
+    AppendPrefillRows(*sequence, draft);
   }
 }
 
@@ -196,10 +205,7 @@ void Scheduler::PlanAdmissions(Draft& draft) {
     const int64_t num_positions =
         std::min(sequence.num_tokens() + 1,
                  MaxPositions(sequence.num_prompt_tokens, sequence.spec.stop));
-    if (BlocksFor(num_positions) >
-        NumAvailableBlocks() - draft.num_owed_blocks) {
-      return;
-    }
+    if (BlocksFor(num_positions) > NumAvailableBlocks()) return;
     Admit(sequence, draft);
   }
 }
@@ -270,21 +276,16 @@ void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft) {
   sequence.num_samples_in_flight += samples ? 1 : 0;
 }
 
-bool Scheduler::MakeRoomForDecodeRow(const Sequence& sequence, Draft& draft) {
-  const int64_t num_needed = BlocksFor(sequence.num_planned_tokens + 1) -
-                             static_cast<int64_t>(sequence.block_table.size()) -
+bool Scheduler::MakeRoomForDecodeRow(const Sequence& sequence) {
+  const int64_t num_blocks = static_cast<int64_t>(sequence.block_table.size()) +
                              sequence.num_reserved_blocks;
-  if (num_needed <= 0) return true;
-  while (true) {
-    const int64_t num_left = NumAvailableBlocks() - draft.num_owed_blocks;
-    if (num_left >= num_needed) return true;
+  if (BlocksFor(sequence.num_planned_tokens + 1) <= num_blocks) return true;
+  while (NumAvailableBlocks() == 0) {
     Sequence& newest = *running_.rbegin()->second;
-    if (num_left + num_draining_blocks_ >= num_needed || &newest == &sequence) {
-      draft.num_owed_blocks += num_needed;
-      return false;
-    }
+    if (num_draining_blocks_ > 0 || &newest == &sequence) return false;
     Preempt(newest);
   }
+  return true;
 }
 
 void Scheduler::Preempt(Sequence& sequence) {

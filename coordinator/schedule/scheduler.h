@@ -69,7 +69,7 @@ struct TokenEvent {
 // The last event of a sequence.
 struct FinishEvent {
   SequenceId id = 0;
-  absl::StatusOr<FinishReason> reason;  // not OK: DEADLINE_EXCEEDED
+  absl::StatusOr<FinishReason> reason;  // not OK: late, or FinishAll
   SequenceUsage usage;
 };
 
@@ -114,6 +114,9 @@ class Scheduler {
   // ended by itself); then nothing happens.
   bool Finish(SequenceId id, FinishReason reason, Micros now);
 
+  // Ends all live sequences, in order of arrival, with `error`.
+  void FinishAll(const absl::Status& error, Micros now);
+
   // Ends everything past its deadline. Plan does this as well.
   void ExpireDeadlines(Micros now);
 
@@ -150,8 +153,6 @@ class Scheduler {
     StepPlan plan;
     PlannedStep step;
     Micros now = 0;
-    // Blocks promised to rows that have to wait for them.
-    int64_t num_owed_blocks = 0;
   };
   // Keyed by arrival; Sequence has stable addresses in sequences_.
   using ByArrival = std::map<uint64_t, Sequence*>;
@@ -167,7 +168,7 @@ class Scheduler {
   // Whether the decode row of `sequence` gets the block it needs, if it needs
   // one; preempts newer sequences for it. False: it waits for blocks that
   // steps in flight still use, or for older sequences.
-  bool MakeRoomForDecodeRow(const Sequence& sequence, Draft& draft);
+  bool MakeRoomForDecodeRow(const Sequence& sequence);
   void Preempt(Sequence& sequence);
   void ApplyToken(Sequence& sequence, SampledToken token, Micros now);
   void FinishSequence(Sequence& sequence, absl::StatusOr<FinishReason> reason,

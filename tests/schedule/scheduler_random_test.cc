@@ -327,7 +327,7 @@ class TinyPoolTest
 
 TEST_P(TinyPoolTest, TokensAreThePureFunctionOfHistoryWhateverHappens) {
   const auto [look_ahead, chunk] = GetParam();
-  const Outcome outcome = RunSeeds(TinyPool(look_ahead, chunk), 100);
+  const Outcome outcome = RunSeeds(TinyPool(look_ahead, chunk), 60);
   // The premises: all of it did happen.
   EXPECT_GT(outcome.stats.num_preemptions, 100);
   EXPECT_GT(outcome.num_preempted_and_finished, 10);

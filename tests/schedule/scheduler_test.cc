@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <map>
 #include <string>
 
@@ -275,8 +276,10 @@ TEST_F(SchedulerTest, RefusesWhatExceedsTheContext) {
   EXPECT_THAT(std::string(MessageOf(status)),
               HasSubstr("1000 tokens and max_tokens is 25"));
   EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("1 to 24"));
-  EXPECT_EQ(scheduler_->Add(Spec(3, 1, int64_t{1} << 62), now_).code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      scheduler_->Add(Spec(3, 1, std::numeric_limits<int64_t>::max()), now_)
+          .code(),
+      absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(scheduler_->Add(Spec(4, 1, 0), now_).code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(scheduler_->Add(Spec(5, 0, 1), now_).code(),
@@ -311,11 +314,13 @@ TEST_F(SchedulerTest, RefusesBeyondTheLongestQueueAndAcceptsAgainLater) {
   EXPECT_TRUE(scheduler_->Add(Spec(9999, 1, 1), now_).ok());
 }
 
-TEST_F(SchedulerTest, RefusesAnIdThatIsLive) {
+TEST_F(SchedulerTest, RefusesAnIdThatIsLiveAndForgetsOneThatIsNot) {
   Start(Roomy());
   Add(Spec(1, 1, 1));
   EXPECT_EQ(scheduler_->Add(Spec(1, 1, 1), now_).code(),
             absl::StatusCode::kAlreadyExists);
+  RunToTheEnd();
+  EXPECT_TRUE(scheduler_->Add(Spec(1, 1, 1), now_).ok());
 }
 
 TEST_F(SchedulerTest, StopTokensCountOnlyFromMinTokensOn) {
@@ -390,6 +395,37 @@ TEST_F(SchedulerTest, PreemptsTheNewestWhenBlocksRunOut) {
   EXPECT_EQ(plan.token_ids[31], 61);
   EXPECT_EQ(plan.token_ids[32], 71);
   EXPECT_EQ(plan.slot_starts[1].sampling.seed, 4u);
+}
+
+TEST_F(SchedulerTest, WaitsForBlocksOnTheirWayBackBeforeItPreempts) {
+  SchedulerOptions options = Roomy();
+  options.num_blocks = 4;  // 3 blocks
+  Start(options);
+  Add(Spec(1, 31, 40));
+  Add(Spec(2, 5, 40));
+  Add(Spec(3, 5, 40));
+  const StepPlan first = Plan();
+  const StepPlan second = Plan();
+  scheduler_->Finish(2, FinishReason::kCancelled, now_);
+  Apply(first, 50);
+  const StepPlan third = Plan();  // 1 needs a block, the one of 2 is in use
+  EXPECT_THAT(third.slots, ElementsAre(2));
+  Apply(second, 60);
+  EXPECT_THAT(Plan().new_block_ids, ElementsAre(2));
+  EXPECT_EQ(scheduler_->stats().num_preemptions, 0);
+}
+
+TEST_F(SchedulerTest, FinishAllEndsEverythingInOrderOfArrival) {
+  SchedulerOptions options = Roomy();
+  options.max_sequences = 2;
+  Start(options);
+  for (SequenceId id = 1; id <= 4; ++id) Add(Spec(5 - id, 5, 3));
+  Apply(Plan(), 50);
+  scheduler_->FinishAll(Unavailable("gone"), now_);
+  EXPECT_EQ(Events(*scheduler_),
+            "4[0]=50 3[0]=51 4:error 3:error 2:error 1:error");
+  EXPECT_EQ(scheduler_->stats().num_free_blocks, 99);
+  EXPECT_FALSE(scheduler_->Plan(now_).has_value());
 }
 
 TEST_F(SchedulerTest, TheHistoryTravelsOnlyWithPenaltiesAndHoldsTheOutput) {

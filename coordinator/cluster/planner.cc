@@ -1,0 +1,148 @@
+#include "coordinator/cluster/planner.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace witan {
+namespace {
+
+using Workers = std::vector<const WorkerInfo*>;
+
+absl::Status CheckRange(const char* name, int64_t value, int64_t low,
+                        int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return InvalidArgument("{} is {}; allowed are {} to {}", name, value, low,
+                         high);
+}
+
+absl::Status CheckLimits(const ModelConfig& config,
+                         const PlannerOptions& options) {
+  const EngineLimits& limits = options.limits;
+  RETURN_IF_ERROR(CheckRange("max_context_tokens", limits.max_context_tokens, 1,
+                             config.max_context_tokens));
+  RETURN_IF_ERROR(
+      CheckRange("max_step_tokens", limits.max_step_tokens, 1, kMaxStepTokens));
+  RETURN_IF_ERROR(
+      CheckRange("max_sequences", limits.max_sequences, 1, kMaxStepSequences));
+  if (limits.num_blocks != 0) {
+    RETURN_IF_ERROR(CheckRange("num_blocks", limits.num_blocks, 2, kMaxBlocks));
+  }
+  return CheckRange("num_threads", options.num_threads, 0, kMaxThreadsPerRank);
+}
+
+// The workers that get ranks, in rank order.
+Workers Choose(const std::vector<WorkerInfo>& idle, size_t num_ranks) {
+  std::map<std::string, Workers> by_host;
+  for (const WorkerInfo& worker : idle) {
+    by_host[worker.registration.host_id].push_back(&worker);
+  }
+  std::vector<Workers> hosts;
+  for (auto& [host, workers] : by_host) hosts.push_back(std::move(workers));
+  std::sort(hosts.begin(), hosts.end(),
+            [num_ranks](const Workers& a, const Workers& b) {
+              // Hosts that have enough are alike.
+              const size_t a_size = std::min(a.size(), num_ranks);
+              const size_t b_size = std::min(b.size(), num_ranks);
+              if (a_size != b_size) return a_size > b_size;
+              return a.front()->id < b.front()->id;
+            });
+  Workers chosen;
+  for (const Workers& workers : hosts) {
+    for (const WorkerInfo* worker : workers) {
+      if (chosen.size() == num_ranks) return chosen;
+      chosen.push_back(worker);
+    }
+  }
+  return chosen;
+}
+
+// The path that every x86-64 worker can run and at least one of the two does.
+const std::string& CommonPath(const std::string& a, const std::string& b) {
+  for (const char* path : {"portable", "avx2"}) {
+    if (a == path) return a;
+    if (b == path) return b;
+  }
+  return a;
+}
+
+absl::Status CheckSameBits(const Workers& workers) {
+  const RegisterWorker& first = workers.front()->registration;
+  for (const WorkerInfo* worker : workers) {
+    const RegisterWorker& other = worker->registration;
+    if (other.device != first.device) {
+      return FailedPrecondition(
+          "workers {} and {} would compute different bits: device {} vs {}; "
+          "start all on the same kind of device",
+          workers.front()->id, worker->id, first.device, other.device);
+    }
+    if (other.cpu_path != first.cpu_path) {
+      return FailedPrecondition(
+          "workers {} and {} would compute different bits: {} vs {}; start "
+          "them with --cpu-path {}",
+          workers.front()->id, worker->id, first.cpu_path, other.cpu_path,
+          CommonPath(first.cpu_path, other.cpu_path));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Transport> ChooseTransport(const Workers& workers,
+                                          std::optional<Transport> forced) {
+  const WorkerInfo& first = *workers.front();
+  for (const WorkerInfo* worker : workers) {
+    if (worker->registration.host_id == first.registration.host_id) continue;
+    if (forced == Transport::kSharedMemory) {
+      return FailedPrecondition(
+          "workers {} (host {}) and {} (host {}) cannot share memory; use "
+          "transport tcp or start all workers on one host",
+          first.id, first.registration.host_name, worker->id,
+          worker->registration.host_name);
+    }
+    return Transport::kTcp;
+  }
+  return forced.value_or(Transport::kSharedMemory);
+}
+
+}  // namespace
+
+absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
+                                    const PlannerOptions& options,
+                                    const std::vector<WorkerInfo>& idle) {
+  RETURN_IF_ERROR(CheckLimits(config, options));
+  const size_t num_ranks = layout.num_ranks();
+  if (idle.size() < num_ranks) {
+    return Unavailable("{} of {} workers registered", idle.size(), num_ranks);
+  }
+  const Workers chosen = Choose(idle, num_ranks);
+  RETURN_IF_ERROR(CheckSameBits(chosen));
+
+  GroupPlan plan;
+  plan.limits = options.limits;
+  ASSIGN_OR_RETURN(plan.transport, ChooseTransport(chosen, options.transport));
+  std::map<std::string, int64_t> num_ranks_on_host;
+  std::vector<int64_t> memory_bytes;
+  for (const WorkerInfo* worker : chosen) {
+    ++num_ranks_on_host[worker->registration.host_id];
+    memory_bytes.push_back(worker->registration.memory_bytes);
+  }
+  for (const WorkerInfo* worker : chosen) {
+    plan.workers.push_back(worker->id);
+    const int64_t num_threads =
+        options.num_threads > 0
+            ? options.num_threads
+            : worker->registration.num_cores /
+                  num_ranks_on_host[worker->registration.host_id];
+    plan.num_threads.push_back(static_cast<int32_t>(
+        std::clamp<int64_t>(num_threads, 1, kMaxThreadsPerRank)));
+  }
+  if (plan.limits.num_blocks == 0) {
+    ASSIGN_OR_RETURN(plan.limits.num_blocks,
+                     PlanNumBlocks(config, layout, plan.limits, memory_bytes));
+  }
+  return plan;
+}
+
+}  // namespace witan

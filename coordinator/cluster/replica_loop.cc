@@ -1,0 +1,165 @@
+#include "coordinator/cluster/replica_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace witan {
+
+ReplicaLoop::ReplicaLoop(ReplicaOptions options, const Clock& clock,
+                         SendFn send, SnapshotFn on_snapshot)
+    : clock_(clock),
+      send_(std::move(send)),
+      on_snapshot_(std::move(on_snapshot)),
+      replica_(std::move(options)),
+      published_at_(clock.Now()),
+      snapshot_(std::make_shared<const ReplicaSnapshot>(replica_.Snapshot())),
+      thread_([this] { Run(); }) {}
+
+ReplicaLoop::~ReplicaLoop() { Stop("the coordinator is shutting down"); }
+
+WorkerId ReplicaLoop::NewWorker() { return next_worker_++; }
+
+SequenceId ReplicaLoop::NewSequenceId() { return next_sequence_++; }
+
+absl::Status ReplicaLoop::PostBounded(Input input) {
+  MutexLock lock(mutex_);
+  if (stopping_) return Unavailable("{}", stop_reason_);
+  if (inbox_.size() >= kMaxReplicaInbox) {
+    return ResourceExhausted(
+        "{} inputs wait for the scheduler already, the most there may be",
+        inbox_.size());
+  }
+  inbox_.push_back(std::move(input));
+  inputs_or_stop_.NotifyOne();
+  return absl::OkStatus();
+}
+
+absl::Status ReplicaLoop::Post(WorkerId worker, WorkerMessage message) {
+  return PostBounded(MessageInput{worker, std::move(message)});
+}
+
+absl::Status ReplicaLoop::Submit(SequenceSpec spec,
+                                 std::unique_ptr<TokenSink> sink) {
+  return PostBounded(SubmitInput{std::move(spec), std::move(sink)});
+}
+
+// The next two have to get through, and are bounded by the number of workers
+// and of sequences.
+void ReplicaLoop::PostClosed(WorkerId worker, const std::string& cause) {
+  MutexLock lock(mutex_);
+  if (stopping_) return;
+  inbox_.emplace_back(ClosedInput{worker, cause});
+  inputs_or_stop_.NotifyOne();
+}
+
+void ReplicaLoop::Cancel(SequenceId id) {
+  MutexLock lock(mutex_);
+  if (stopping_) return;
+  inbox_.emplace_back(CancelInput{id});
+  inputs_or_stop_.NotifyOne();
+}
+
+std::shared_ptr<const ReplicaSnapshot> ReplicaLoop::Snapshot() const {
+  MutexLock lock(mutex_);
+  return snapshot_;
+}
+
+void ReplicaLoop::Stop(const std::string& reason) {
+  {
+    MutexLock lock(mutex_);
+    if (!stopping_) stop_reason_ = reason;
+    stopping_ = true;
+    inputs_or_stop_.NotifyOne();
+  }
+  MutexLock lock(join_mutex_);
+  if (thread_.joinable()) thread_.join();
+}
+
+void ReplicaLoop::Run() {
+  std::vector<Input> inputs;
+  Micros wakeup = 0;
+  while (WaitForInputs(wakeup, inputs)) {
+    const Micros now = clock_.Now();
+    for (Input& input : inputs) Take(std::move(input), now);
+    inputs.clear();
+    replica_.Tick(now);
+    SendOutputs();
+    PublishIfDue(now);
+    wakeup = replica_.NextWakeup();
+    if (unpublished_) {
+      wakeup = std::min(wakeup,
+                        published_at_ + kSnapshotIntervalMs * kMicrosPerMilli);
+    }
+  }
+  // Inputs that were accepted are answered before everything ends.
+  const Micros now = clock_.Now();
+  for (Input& input : inputs) Take(std::move(input), now);
+  std::string reason;
+  {
+    MutexLock lock(mutex_);
+    reason = stop_reason_;
+  }
+  replica_.Shutdown(reason, now);
+  SendOutputs();
+}
+
+bool ReplicaLoop::WaitForInputs(Micros wakeup, std::vector<Input>& inputs) {
+  MutexLock lock(mutex_);
+  while (inbox_.empty() && !stopping_) {
+    if (wakeup == std::numeric_limits<Micros>::max()) {
+      inputs_or_stop_.Wait(mutex_);
+      continue;
+    }
+    const Micros pause = wakeup - clock_.Now();
+    if (pause <= 0) break;
+    inputs_or_stop_.WaitUntil(mutex_, std::chrono::steady_clock::now() +
+                                          std::chrono::microseconds(pause));
+  }
+  std::swap(inputs, inbox_);
+  return !stopping_;
+}
+
+void ReplicaLoop::Take(Input input, Micros now) {
+  if (auto* message = std::get_if<MessageInput>(&input)) {
+    replica_.OnMessage(message->worker, std::move(message->message), now);
+  } else if (auto* closed = std::get_if<ClosedInput>(&input)) {
+    replica_.OnClosed(closed->worker, closed->cause, now);
+  } else if (auto* submit = std::get_if<SubmitInput>(&input)) {
+    replica_.Submit(std::move(submit->spec), std::move(submit->sink), now);
+  } else {
+    replica_.Cancel(std::get<CancelInput>(input).id, now);
+  }
+  unpublished_ = true;
+}
+
+void ReplicaLoop::SendOutputs() {
+  for (ReplicaOutput& output : replica_.TakeOutputs()) {
+    unpublished_ = true;
+    send_(std::move(output));
+  }
+}
+
+void ReplicaLoop::PublishIfDue(Micros now) {
+  const bool changed = replica_.state() != published_state_ ||
+                       replica_.epoch() != published_epoch_;
+  const bool due = unpublished_ &&
+                   now - published_at_ >= kSnapshotIntervalMs * kMicrosPerMilli;
+  if (!changed && !due) return;
+  auto snapshot = std::make_shared<const ReplicaSnapshot>(replica_.Snapshot());
+  unpublished_ = false;
+  published_at_ = now;
+  published_state_ = snapshot->state;
+  published_epoch_ = snapshot->epoch;
+  {
+    MutexLock lock(mutex_);
+    snapshot_ = snapshot;
+  }
+  if (on_snapshot_) on_snapshot_(*snapshot);
+}
+
+}  // namespace witan

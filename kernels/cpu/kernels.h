@@ -1,0 +1,153 @@
+#ifndef WITAN_KERNELS_CPU_KERNELS_H_
+#define WITAN_KERNELS_CPU_KERNELS_H_
+
+// The table of kernels of one instruction set. cpu_backend.cc checks shapes and
+// cuts an op into pieces that threads run in any order; a kernel computes one
+// piece. The same bodies (the *-inl.h files) are compiled three times, over
+// simd_portable.h, simd_avx2.h and simd_avx512.h, each in its own namespace.
+//
+// Every kernel runs under ScopedFloatingPointMode.
+
+#include <cstdint>
+#include <span>
+
+#include "base/leaves.h"
+#include "base/limits.h"
+#include "kernels/backend.h"
+#include "kernels/tensor.h"
+
+namespace witan {
+
+// Most query heads that one attention kernel call works on together.
+constexpr int kMaxQueriesPerTile = 4;
+// Bytes that one K-step of one row takes in packed x, in either order.
+constexpr int64_t kPackedStepBytes = 64;
+// Rows and columns of the largest piece of a matmul.
+constexpr int64_t kMaxPieceRows = 128;
+constexpr int64_t kMaxLeafPieceColumns = 192;
+
+// One leaf of K: columns [first_column, first_column + size) of x and w, and
+// the K-steps [first_step, ...) of packed x that hold it, zero-padded.
+struct PackedLeaf {
+  int64_t first_column = 0;
+  int64_t size = 0;
+  int64_t first_step = 0;
+};
+
+// y = x w^T for the rows of x that share one w. x is packed: tiles of tile_rows
+// rows (zero rows after the last), each [num_steps][tile_rows][one K-step].
+struct MatMulJob {
+  const void* packed_x = nullptr;
+  bool order_one = false;  // bf16 pairs; else fp32 lanes
+  int64_t rows = 0;
+  int64_t tile_rows = 0;
+  int64_t num_steps = 0;
+  ConstTensorView w;
+  std::span<const PackedLeaf> leaves;
+  std::span<const Subtree> subtrees;  // their leaves are `leaves`, in order
+  // [subtrees.size() * rows, O] fp32, or [rows, O] of either activation dtype
+  // when there is one subtree.
+  TensorView y;
+};
+
+// Rows are multiples of tile_rows except at the end.
+struct MatMulPiece {
+  IndexRange rows;
+  IndexRange columns;
+};
+
+// Pending sums of a piece: 3 levels of the tree.
+constexpr int64_t kMatMulScratchFloats =
+    3 * kMaxPieceRows * kMaxLeafPieceColumns;
+
+// Up to kMaxQueriesPerTile query vectors of one sequence that share a KV head.
+struct QueryTile {
+  int num_queries = 0;
+  const void* q[kMaxQueriesPerTile] = {};  // A [D]
+  void* out[kMaxQueriesPerTile] = {};      // A [D]
+  // Visible positions, at least one.
+  IndexRange visible[kMaxQueriesPerTile] = {};
+  const int32_t* block_ids = nullptr;
+  int64_t kv_head = 0;
+  float scale = 0;
+};
+// Floats of scratch one attention kernel call needs.
+int64_t AttentionScratchFloats(int64_t head_dim);
+
+struct CpuKernels {
+  // K columns of one step, and rows of a tile, for matmuls of `rows` rows.
+  int64_t (*tile_rows)(int64_t rows, bool order_one);
+  // Whether bf16 x bf16 runs in order one.
+  bool has_bf16_dot;
+
+  // Rows [first_row, first_row + tile_rows) of x (row source_rows[i], or i when
+  // null; zeros from row num_rows on) to one tile at `to`.
+  void (*pack_tile)(ConstTensorView x, const int32_t* source_rows,
+                    int64_t first_row, int64_t num_rows, const MatMulJob& job,
+                    void* to);
+  void (*mat_mul)(const MatMulJob& job, const MatMulPiece& piece,
+                  float* scratch);
+
+  // Of the ops of the same name, rows [begin, end).
+  void (*embed)(std::span<const TokenId> token_ids, ConstTensorView table,
+                TensorView out, IndexRange rows);
+  void (*add_rms_norm)(TensorView residual, ConstTensorView delta,
+                       ConstTensorView weight, float epsilon, TensorView out,
+                       IndexRange rows);
+  void (*silu_mul)(ConstTensorView gate, ConstTensorView up, TensorView out,
+                   IndexRange rows);
+  void (*router_top_k)(ConstTensorView logits, int top_k, TensorView expert_ids,
+                       TensorView weights, IndexRange rows);
+  void (*combine_experts)(ConstTensorView y, const ExpertRows& expert_rows,
+                          ConstTensorView expert_ids, ConstTensorView weights,
+                          int64_t total_experts,
+                          std::span<const Subtree> subtrees,
+                          TensorView partials, IndexRange rows);
+  // Elements [begin, end) of the op; partials ascend.
+  void (*tree_sum)(std::span<const Partial> partials, TensorView out,
+                   IndexRange elements);
+
+  // One row: rotates q, and k into the cache, and stores v.
+  void (*rope_write_kv)(const float* q, const float* k, const float* v,
+                        const float* rope, int64_t num_heads,
+                        const KvLayer& cache, int32_t block, int64_t slot,
+                        void* q_out);
+  void (*attention)(const QueryTile& tile, const KvLayer& cache,
+                    float* scratch);
+
+  // Sampling, over n elements: the largest (-infinity if none), NaN ignored.
+  float (*max_of)(const float* x, int64_t n);
+  // sums exp(x[i] - shift), in 16 lanes and the lane tree.
+  float (*sum_exp)(const float* x, float shift, int64_t n);
+  // out[i] = exp(x[i]).
+  void (*exp_of)(const float* x, int64_t n, float* out);
+  // out[i] = log(x[i]) for positive normal x.
+  void (*log_of)(const float* x, int64_t n, float* out);
+  // noise[i] = -log(-log(u)) for the token first_id + i, first_id a multiple
+  // of 64.
+  void (*gumbel)(uint64_t seed, uint32_t position, uint32_t choice,
+                 TokenId first_id, int64_t n, float* noise);
+};
+
+const CpuKernels& PortableKernels();
+const CpuKernels& Avx2Kernels();
+const CpuKernels& Avx512Kernels();
+
+// Bytes that K, or V, of one block and one KV head take in the cache: V is
+// padded to a multiple of 16 in D.
+constexpr int64_t KBlockElements(int64_t head_dim) {
+  return head_dim * kBlockTokens;
+}
+constexpr int64_t PaddedHeadDim(int64_t head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
+constexpr int64_t VBlockElements(int64_t head_dim) {
+  return PaddedHeadDim(head_dim) * kBlockTokens;
+}
+constexpr int64_t HeadBlockElements(int64_t head_dim) {
+  return KBlockElements(head_dim) + VBlockElements(head_dim);
+}
+
+}  // namespace witan
+
+#endif  // WITAN_KERNELS_CPU_KERNELS_H_

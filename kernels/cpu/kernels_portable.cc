@@ -1,0 +1,37 @@
+// The kernels over simd_portable.h.
+
+#include <xmmintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "base/limits.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/simd_portable.h"
+
+namespace witan::portable {
+namespace {
+
+// In order of dependence.
+// clang-format off
+#include "kernels/cpu/elementwise-inl.h"
+#include "kernels/cpu/matmul-inl.h"
+#include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/moe-inl.h"
+#include "kernels/cpu/noise-inl.h"
+#include "kernels/cpu/table-inl.h"
+// clang-format on
+
+}  // namespace
+}  // namespace witan::portable
+
+namespace witan {
+
+const CpuKernels& PortableKernels() { return portable::kKernels; }
+
+}  // namespace witan

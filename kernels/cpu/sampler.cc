@@ -1,0 +1,176 @@
+#include "kernels/cpu/sampler.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace witan {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kLargest = std::numeric_limits<float>::max();
+constexpr float kWeightUnits = 0x1p40f;
+
+}  // namespace
+
+SampledToken Sampler::Sample(std::span<const float> logits,
+                             const SampleRow& row) {
+  SampledToken token;
+  LoadLogits(logits);
+  if (row.params->num_top_logprobs < 0) {
+    ApplyPenalties(row);
+    token.token_id = row.params->temperature > 0 ? Draw(row) : ArgMax();
+    return token;
+  }
+  ApplyPenalties(row);
+  token.token_id = row.params->temperature > 0 ? Draw(row) : ArgMax();
+  LoadLogits(logits);
+  FillLogprobs(row, token);
+  return token;
+}
+
+void Sampler::LoadLogits(std::span<const float> logits) {
+  logits_.resize(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const float x = logits[i];
+    logits_[i] = x != x ? -kInfinity : (x > kLargest ? kLargest : x);
+  }
+}
+
+void Sampler::ApplyPenalties(const SampleRow& row) {
+  const SamplingParams& params = *row.params;
+  if (params.uses_penalties()) {
+    for (size_t i = 0; i < row.seen_ids.size(); ++i) {
+      float& x = logits_[static_cast<size_t>(row.seen_ids[i])];
+      x = x > 0 ? x / params.repetition_penalty : x * params.repetition_penalty;
+      const int32_t count = row.output_counts[i];
+      if (count == 0) continue;
+      x -= params.presence_penalty;
+      x -= params.frequency_penalty * static_cast<float>(count);
+    }
+  }
+  for (const LogitBias& bias : params.logit_bias) {
+    const size_t id = static_cast<size_t>(bias.token_id);
+    if (id < logits_.size()) logits_[id] += bias.bias;
+  }
+}
+
+TokenId Sampler::ArgMax() const {
+  size_t best = 0;
+  for (size_t i = 1; i < logits_.size(); ++i) {
+    if (logits_[i] > logits_[best]) best = i;
+  }
+  return static_cast<TokenId>(best);
+}
+
+TokenId Sampler::Draw(const SampleRow& row) {
+  const SamplingParams& params = *row.params;
+  for (float& x : logits_) {
+    x = std::clamp(x / params.temperature, -kInfinity, kLargest);
+  }
+  if (params.top_k <= 0 && params.min_p <= 0 && params.top_p >= 1) {
+    return DrawFromAll(row);
+  }
+  Filter(params);
+  TokenId best_id = 0;
+  float best = -kInfinity;
+  for (const Candidate& c : candidates_) {
+    const TokenId first_id = c.token_id / 64 * 64;
+    float noise[64];
+    kernels_.gumbel(params.seed, static_cast<uint32_t>(row.position),
+                    static_cast<uint32_t>(row.choice), first_id, 64, noise);
+    const float score = c.logit + noise[c.token_id - first_id];
+    if (score > best || (score == best && c.token_id < best_id)) {
+      best = score;
+      best_id = c.token_id;
+    }
+  }
+  return best_id;
+}
+
+TokenId Sampler::DrawFromAll(const SampleRow& row) {
+  noise_.resize(logits_.size());
+  kernels_.gumbel(row.params->seed, static_cast<uint32_t>(row.position),
+                  static_cast<uint32_t>(row.choice), 0,
+                  static_cast<int64_t>(logits_.size()), noise_.data());
+  for (size_t i = 0; i < logits_.size(); ++i) logits_[i] += noise_[i];
+  return ArgMax();
+}
+
+void Sampler::Filter(const SamplingParams& params) {
+  const int64_t n = static_cast<int64_t>(logits_.size());
+  const float max = kernels_.max_of(logits_.data(), n);
+  candidates_.clear();
+  if (max == -kInfinity) return;
+  noise_.resize(logits_.size());
+  for (int64_t i = 0; i < n; ++i) noise_[i] = logits_[i] - max;
+  kernels_.exp_of(noise_.data(), n, noise_.data());
+  for (int64_t i = 0; i < n; ++i) {
+    if (logits_[i] == -kInfinity) continue;
+    candidates_.push_back({logits_[i], static_cast<TokenId>(i),
+                           static_cast<uint64_t>(noise_[i] * kWeightUnits)});
+  }
+  if (params.top_k > 0 &&
+      static_cast<size_t>(params.top_k) < candidates_.size()) {
+    std::nth_element(candidates_.begin(), candidates_.begin() + params.top_k,
+                     candidates_.end(), Before);
+    candidates_.resize(static_cast<size_t>(params.top_k));
+  }
+  if (params.min_p > 0) {
+    std::erase_if(candidates_, [&](const Candidate& c) {
+      return noise_[static_cast<size_t>(c.token_id)] < params.min_p;
+    });
+  }
+  if (params.top_p < 1) KeepTopP(params.top_p);
+}
+
+// Sums of integers do not depend on their order, so the best candidates can be
+// taken from a heap until they suffice, without sorting all.
+void Sampler::KeepTopP(float top_p) {
+  uint64_t total = 0;
+  for (const Candidate& c : candidates_) total += c.weight;
+  const double enough = static_cast<double>(top_p) * static_cast<double>(total);
+  const auto after = [](const Candidate& a, const Candidate& b) {
+    return Before(b, a);
+  };
+  std::make_heap(candidates_.begin(), candidates_.end(), after);
+  auto rest_end = candidates_.end();
+  uint64_t sum = 0;
+  while (rest_end != candidates_.begin()) {
+    std::pop_heap(candidates_.begin(), rest_end, after);
+    --rest_end;
+    sum += rest_end->weight;
+    if (static_cast<double>(sum) >= enough) break;
+  }
+  candidates_.erase(candidates_.begin(), rest_end);
+}
+
+void Sampler::FillLogprobs(const SampleRow& row, SampledToken& token) {
+  const int64_t n = static_cast<int64_t>(logits_.size());
+  const float max = kernels_.max_of(logits_.data(), n);
+  float log_sum = 0;
+  if (max > -kInfinity) {
+    const float sum = kernels_.sum_exp(logits_.data(), max, n);
+    kernels_.log_of(&sum, 1, &log_sum);
+  }
+  const auto logprob_of = [&](TokenId id) {
+    const float x = logits_[static_cast<size_t>(id)];
+    return x == -kInfinity ? x : (x - max) - log_sum;
+  };
+  token.logprob = logprob_of(token.token_id);
+  const size_t num_best = std::min(
+      static_cast<size_t>(row.params->num_top_logprobs), logits_.size());
+  if (num_best == 0) return;
+  candidates_.clear();
+  for (int64_t i = 0; i < n; ++i) {
+    candidates_.push_back({logits_[i], static_cast<TokenId>(i), 0});
+  }
+  std::partial_sort(candidates_.begin(),
+                    candidates_.begin() + static_cast<int64_t>(num_best),
+                    candidates_.end(), Before);
+  for (size_t i = 0; i < num_best; ++i) {
+    const TokenId id = candidates_[i].token_id;
+    token.top_logprobs.push_back({id, logprob_of(id)});
+  }
+}
+
+}  // namespace witan

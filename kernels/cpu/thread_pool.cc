@@ -1,0 +1,96 @@
+#include "kernels/cpu/thread_pool.h"
+
+#include <sched.h>
+#include <xmmintrin.h>
+
+#include <chrono>
+
+namespace witan {
+namespace {
+
+constexpr uint32_t kFloatingPointMode = 0x1f80;
+constexpr std::chrono::microseconds kMaxSpin{50};
+
+int NumUsableCores() {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
+  return CPU_COUNT(&cores);
+}
+
+// Returns once `value` is no longer `old`.
+void WaitWhileEqual(const std::atomic<uint32_t>& value, uint32_t old,
+                    bool may_spin) {
+  if (may_spin) {
+    const auto deadline = std::chrono::steady_clock::now() + kMaxSpin;
+    do {
+      for (int i = 0; i < 64; ++i) {
+        if (value.load(std::memory_order_acquire) != old) return;
+        _mm_pause();
+      }
+    } while (std::chrono::steady_clock::now() < deadline);
+  }
+  while (value.load(std::memory_order_acquire) == old) value.wait(old);
+}
+
+}  // namespace
+
+ScopedFloatingPointMode::ScopedFloatingPointMode() : saved_(_mm_getcsr()) {
+  _mm_setcsr(kFloatingPointMode);
+}
+
+ScopedFloatingPointMode::~ScopedFloatingPointMode() { _mm_setcsr(saved_); }
+
+ThreadPool::ThreadPool(int num_threads)
+    : may_spin_(num_threads <= NumUsableCores()) {
+  for (int thread = 1; thread < num_threads; ++thread) {
+    workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stopping_.store(true);
+  generation_.fetch_add(1);
+  generation_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::ForEach(int64_t num_items, const Body& body) {
+  if (num_items <= 0) return;
+  if (workers_.empty() || num_items == 1) {
+    for (int64_t item = 0; item < num_items; ++item) body(item, 0);
+    return;
+  }
+  body_ = &body;
+  num_items_ = num_items;
+  next_item_.store(0, std::memory_order_relaxed);
+  num_busy_.store(static_cast<uint32_t>(workers_.size()),
+                  std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  RunItems(0);
+  for (uint32_t busy = num_busy_.load(std::memory_order_acquire); busy != 0;
+       busy = num_busy_.load(std::memory_order_acquire)) {
+    WaitWhileEqual(num_busy_, busy, may_spin_);
+  }
+}
+
+void ThreadPool::RunItems(int thread) {
+  for (int64_t item = next_item_.fetch_add(1, std::memory_order_relaxed);
+       item < num_items_;
+       item = next_item_.fetch_add(1, std::memory_order_relaxed)) {
+    (*body_)(item, thread);
+  }
+}
+
+void ThreadPool::WorkerLoop(int thread) {
+  ScopedFloatingPointMode mode;
+  for (uint32_t seen = 0;; ++seen) {
+    WaitWhileEqual(generation_, seen, may_spin_);
+    if (stopping_.load()) return;
+    RunItems(thread);
+    num_busy_.fetch_sub(1, std::memory_order_release);
+    num_busy_.notify_one();
+  }
+}
+
+}  // namespace witan

@@ -81,6 +81,13 @@ absl::StatusOr<FileIdentity> IdentityOfFile(const std::string& path) {
   return IdentityOf(info);
 }
 
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::OpenFile(
+    const std::string& path) {
+  std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);
+  RETURN_IF_ERROR(checkpoint->AddFile(path));
+  return checkpoint;
+}
+
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
     const std::string& directory) {
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);

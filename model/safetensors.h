@@ -58,6 +58,9 @@ class Checkpoint {
   // INVALID_ARGUMENT names file, tensor and what is wrong.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
       const std::string& directory);
+  // One safetensors file by itself.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> OpenFile(
+      const std::string& path);
   ~Checkpoint();
   Checkpoint(const Checkpoint&) = delete;
   Checkpoint& operator=(const Checkpoint&) = delete;

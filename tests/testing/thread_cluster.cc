@@ -104,10 +104,15 @@ void ThreadCluster::Post(const StepPlan& plan) {
 void ThreadCluster::RunRank(int rank) {
   while (std::optional<StepPlan> plan = plans_[rank]->Pop()) {
     absl::StatusOr<StepResult> result = workers_[rank]->RunStep(*plan);
-    if (rank == 0 || !result.ok()) results_.Push(std::move(result));
+    if (rank == 0 || !result.ok()) {
+      results_.Push(
+          std::make_unique<absl::StatusOr<StepResult>>(std::move(result)));
+    }
   }
 }
 
-absl::StatusOr<StepResult> ThreadCluster::Take() { return *results_.Pop(); }
+absl::StatusOr<StepResult> ThreadCluster::Take() {
+  return *results_.Pop().value();
+}
 
 }  // namespace witan

@@ -60,7 +60,7 @@ class ThreadCluster {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<GroupPrepared> prepared_;
   std::vector<std::unique_ptr<BlockingQueue<StepPlan>>> plans_;
-  BlockingQueue<absl::StatusOr<StepResult>> results_;
+  BlockingQueue<std::unique_ptr<absl::StatusOr<StepResult>>> results_;
   std::vector<std::thread> threads_;
 };
 

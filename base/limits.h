@@ -102,6 +102,8 @@ constexpr int64_t kKeepaliveTimeoutMs = 10000;
 constexpr int64_t kHeartbeatIntervalMs = 500;
 // A worker that was not heard of for this long is lost.
 constexpr int64_t kWorkerTimeoutMs = 10000;
+// How long calls may take to end when a process shuts down.
+constexpr int64_t kCallGraceMs = 2000;
 // Longest wait inside one collective before the group is given up and the
 // late rank is named.
 constexpr int64_t kCollectiveTimeoutMs = 30000;
@@ -134,6 +136,11 @@ constexpr int64_t kStepTimeoutMs = 120000;
 constexpr int kMaxTemplateSteps = 1 << 20;
 constexpr int kMaxTemplateDepth = 64;
 constexpr size_t kMaxTemplateOutputBytes = size_t{8} << 20;
+// Nested evaluations of a running template, calls of macros included.
+constexpr int kMaxTemplateEvaluationDepth = 512;
+// Bytes that one rendering may write or look through, all values together.
+constexpr int64_t kMaxTemplateWorkBytes = int64_t{256} << 20;
+constexpr int64_t kMaxTemplateRange = 100000;
 constexpr int kMaxJsonDepth = 64;
 constexpr size_t kMaxEncodeTextBytes = size_t{64} << 20;
 constexpr size_t kMaxAddedTokenBytes = 1024;

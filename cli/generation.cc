@@ -1,0 +1,147 @@
+#include "cli/generation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace witan {
+namespace {
+
+nlohmann::ordered_json ToJson(const ChoiceResult& choice) {
+  nlohmann::ordered_json json;
+  json["text"] = choice.text;
+  json["token_ids"] = choice.token_ids;
+  if (!choice.logprobs.empty()) {
+    auto& list = json["logprobs"] = nlohmann::ordered_json::array();
+    for (size_t i = 0; i < choice.logprobs.size(); ++i) {
+      auto& entry = list.emplace_back();
+      entry["token_id"] = choice.token_ids[i];
+      entry["logprob"] = choice.logprobs[i].logprob();
+      auto& top = entry["top"] = nlohmann::ordered_json::array();
+      for (const v1::TokenLogprob& other : choice.logprobs[i].top()) {
+        top.push_back(
+            {{"token_id", other.token_id()}, {"logprob", other.logprob()}});
+      }
+    }
+  }
+  json["finish_reason"] = NameOf(choice.finish_reason);
+  json["usage"] = {{"prompt_tokens", choice.usage.prompt_tokens()},
+                   {"completion_tokens", choice.usage.completion_tokens()}};
+  json["timings"] = {
+      {"queue_ms", choice.timings.queue_ms()},
+      {"prefill_ms", choice.timings.prefill_ms()},
+      {"time_to_first_token_ms", choice.timings.time_to_first_token_ms()},
+      {"decode_ms", choice.timings.decode_ms()}};
+  return json;
+}
+
+}  // namespace
+
+grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
+                    GenerationResult* result) {
+  if (chunk.choice() < 0 || chunk.choice() >= num_choices) {
+    return grpc::Status(
+        grpc::StatusCode::DATA_LOSS,
+        fmt::format("the server sent choice {} of a request for {}",
+                    chunk.choice(), num_choices));
+  }
+  result->choices.resize(static_cast<size_t>(num_choices));
+  ChoiceResult& choice = result->choices[static_cast<size_t>(chunk.choice())];
+  if (chunk.token_index() != static_cast<int64_t>(choice.token_ids.size())) {
+    return grpc::Status(
+        grpc::StatusCode::DATA_LOSS,
+        fmt::format("the server sent token {} of choice {}, expected token {}",
+                    chunk.token_index(), chunk.choice(),
+                    choice.token_ids.size()));
+  }
+  const int num_logprobs = chunk.logprobs_size();
+  if (num_logprobs != 0 && num_logprobs != chunk.token_ids_size()) {
+    return grpc::Status(grpc::StatusCode::DATA_LOSS,
+                        fmt::format("the server sent {} log-probabilities for "
+                                    "{} tokens",
+                                    num_logprobs, chunk.token_ids_size()));
+  }
+  result->request_id = chunk.request_id();
+  choice.text += chunk.text();
+  choice.token_ids.insert(choice.token_ids.end(), chunk.token_ids().begin(),
+                          chunk.token_ids().end());
+  choice.logprobs.insert(choice.logprobs.end(), chunk.logprobs().begin(),
+                         chunk.logprobs().end());
+  if (chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) {
+    choice.finish_reason = chunk.finish_reason();
+    choice.usage = chunk.usage();
+    choice.timings = chunk.timings();
+    result->seed = chunk.seed();
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
+                     int num_choices, const TextSink& sink,
+                     GenerationResult* result) {
+  v1::GenerateResponse chunk;
+  grpc::Status failure;
+  while (stream.Read(&chunk)) {
+    if (!failure.ok()) continue;  // drain, so that Finish can return
+    failure = Append(chunk, num_choices, result);
+    if (failure.ok() && chunk.choice() == 0 && !chunk.text().empty()) {
+      sink(chunk.text());
+    }
+  }
+  const grpc::Status status = stream.Finish();
+  return failure.ok() ? status : failure;
+}
+
+std::string_view NameOf(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_STOP:
+      return "stop";
+    case v1::FINISH_REASON_LENGTH:
+      return "length";
+    case v1::FINISH_REASON_CANCELLED:
+      return "cancelled";
+    default:
+      return "";
+  }
+}
+
+nlohmann::ordered_json ToJson(const GenerationResult& result) {
+  nlohmann::ordered_json json;
+  if (result.choices.size() == 1) {
+    json = ToJson(result.choices.front());
+  } else {
+    auto& list = json["choices"] = nlohmann::ordered_json::array();
+    for (const ChoiceResult& choice : result.choices) {
+      nlohmann::ordered_json entry = {{"index", list.size()}};
+      entry.update(ToJson(choice));
+      list.push_back(std::move(entry));
+    }
+  }
+  json["seed"] = result.seed;
+  json["request_id"] = result.request_id;
+  return json;
+}
+
+std::string DescribeTimings(const GenerationResult& result) {
+  int64_t num_tokens = 0;
+  int64_t num_after_first = 0;
+  double first_ms = 0;
+  double decode_ms = 0;
+  for (const ChoiceResult& choice : result.choices) {
+    const int64_t num = static_cast<int64_t>(choice.token_ids.size());
+    num_tokens += num;
+    num_after_first += std::max<int64_t>(num - 1, 0);
+    first_ms = std::max(first_ms, choice.timings.time_to_first_token_ms());
+    decode_ms = std::max(decode_ms, choice.timings.decode_ms());
+  }
+  std::string text = fmt::format("{} tokens, the first after {:.3f} s",
+                                 num_tokens, first_ms / 1000);
+  if (num_after_first > 0 && decode_ms > 0) {
+    text +=
+        fmt::format(", then {:.1f} tokens/s",
+                    static_cast<double>(num_after_first) * 1000 / decode_ms);
+  }
+  return text;
+}
+
+}  // namespace witan

@@ -1,0 +1,62 @@
+#ifndef WITAN_CLI_GENERATION_H_
+#define WITAN_CLI_GENERATION_H_
+
+// The stream of one request, put together again and printed as it arrives.
+
+#include <grpcpp/support/status.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proto/inference.pb.h"
+
+namespace witan {
+
+struct ChoiceResult {
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<v1::TokenLogprobs> logprobs;
+  v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
+  v1::Usage usage;
+  v1::Timings timings;
+};
+
+struct GenerationResult {
+  std::string request_id;
+  uint64_t seed = 0;
+  std::vector<ChoiceResult> choices;
+};
+
+// Adds `chunk`. DATA_LOSS unless its tokens follow those that came before and
+// its choice exists: each token is delivered exactly once.
+grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
+                    GenerationResult* result);
+
+// Receives text of the first choice as it arrives.
+using TextSink = std::function<void(std::string_view text)>;
+
+// Reads the stream to its end.
+grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
+                     int num_choices, const TextSink& sink,
+                     GenerationResult* result);
+
+// "stop", "length", "cancelled"; empty when unspecified.
+std::string_view NameOf(v1::FinishReason reason);
+
+// The object that --json prints: the only choice's fields beside seed and
+// request_id, or an array "choices" when there are several. Numbers keep all
+// their bits.
+nlohmann::ordered_json ToJson(const GenerationResult& result);
+
+// "24 tokens in 0.31 s after 0.05 s to the first: 77.4 tokens/s", over all
+// choices.
+std::string DescribeTimings(const GenerationResult& result);
+
+}  // namespace witan
+
+#endif  // WITAN_CLI_GENERATION_H_

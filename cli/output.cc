@@ -1,0 +1,101 @@
+#include "cli/output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/config.h"
+#include "base/status.h"
+#include "cli/client.h"
+
+namespace witan {
+namespace {
+
+constexpr std::string_view kDim = "\x1b[2m";
+constexpr std::string_view kUndim = "\x1b[0m";
+
+void WriteNow(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+// Length of the longest end of `text` that a `tag` may start with.
+size_t PartialTagSize(std::string_view text, std::string_view tag) {
+  for (size_t size = std::min(text.size(), tag.size() - 1); size > 0; --size) {
+    if (text.ends_with(tag.substr(0, size))) return size;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int ReportUsage(const absl::Status& status) {
+  fmt::print(stderr, "error: {}\n", MessageOf(status));
+  return kExitUsage;
+}
+
+int NumChoices(const GenerationOptions& options) {
+  return std::max(options.num_choices.value_or(1), 1);
+}
+
+TextSink TextOutput(const GenerationOptions& options) {
+  if (options.json) return [](std::string_view) {};
+  return WriteNow;
+}
+
+int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
+             const GenerationResult& result) {
+  if (!status.ok()) {
+    if (!options.json && !result.choices.empty()) WriteNow("\n");
+    return ReportError(status, options.server);
+  }
+  if (options.json) {
+    // Text is whole characters, so this cannot meet invalid UTF-8; a server
+    // that sends some gets it replaced.
+    WriteNow(
+        ToJson(result).dump(-1, ' ', false,
+                            nlohmann::ordered_json::error_handler_t::replace) +
+        "\n");
+  } else {
+    WriteNow("\n");
+    for (size_t i = 1; i < result.choices.size(); ++i) {
+      WriteNow(fmt::format("--- choice {}\n{}\n", i, result.choices[i].text));
+    }
+  }
+  if (options.timings) {
+    fmt::print(stderr, "{}\n", DescribeTimings(result));
+  }
+  return kExitOk;
+}
+
+std::string ThinkingDimmer::Push(std::string_view text) {
+  held_ += text;
+  std::string out;
+  while (true) {
+    const size_t found = held_.find(tag());
+    const size_t end = found != std::string::npos
+                           ? found
+                           : held_.size() - PartialTagSize(held_, tag());
+    if (end > 0) {
+      if (thinking_ != dimmed_) out += thinking_ ? kDim : kUndim;
+      dimmed_ = thinking_;
+      out += held_.substr(0, end);
+    }
+    if (found == std::string::npos) {
+      held_.erase(0, end);
+      return out;
+    }
+    held_.erase(0, found + tag().size());
+    thinking_ = !thinking_;
+  }
+}
+
+std::string ThinkingDimmer::Finish() {
+  std::string out = std::exchange(held_, "");
+  if (dimmed_) out += kUndim;
+  dimmed_ = false;
+  return out;
+}
+
+}  // namespace witan

@@ -1,0 +1,45 @@
+#ifndef WITAN_COORDINATOR_API_CLUSTER_SERVICE_H_
+#define WITAN_COORDINATOR_API_CLUSTER_SERVICE_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <string>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "coordinator/api/api_metrics.h"
+#include "coordinator/api/engine.h"
+#include "coordinator/api/served_model.h"
+#include "proto/cluster.grpc.pb.h"
+
+namespace witan {
+
+// witan.v1.Cluster. Thread-safe.
+class ClusterService final : public v1::Cluster::CallbackService {
+ public:
+  // The arguments outlive the service.
+  ClusterService(const ServedModel& model, const Engine& engine,
+                 const ApiMetrics& metrics, const Clock& clock);
+
+  // Where this process listens, known once it does.
+  void SetAddresses(const std::string& grpc_address,
+                    const std::string& metrics_address);
+
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* rpc,
+                                   const v1::StatusRequest* request,
+                                   v1::StatusResponse* response) override;
+
+ private:
+  const ServedModel& model_;
+  const Engine& engine_;
+  const ApiMetrics& metrics_;
+  const Clock& clock_;
+  const Micros started_at_;
+  Mutex mutex_;
+  std::string grpc_address_ WITAN_GUARDED_BY(mutex_);
+  std::string metrics_address_ WITAN_GUARDED_BY(mutex_);
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_API_CLUSTER_SERVICE_H_

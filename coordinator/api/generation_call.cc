@@ -1,0 +1,512 @@
+#include "coordinator/api/generation_call.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "coordinator/api/messages.h"
+#include "coordinator/text/detokenizer.h"
+#include "coordinator/text/stop.h"
+#include "proto/rpc_status.h"
+
+namespace witan {
+namespace {
+
+uint64_t RandomBits() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+// The call's deadline on `clock`; none if the client set none.
+std::optional<Micros> DeadlineOf(const grpc::CallbackServerContext& rpc,
+                                 const Clock& clock) {
+  using std::chrono::system_clock;
+  const system_clock::time_point deadline = rpc.deadline();
+  if (deadline == system_clock::time_point::max()) return std::nullopt;
+  const Micros left = std::chrono::duration_cast<std::chrono::microseconds>(
+                          deadline - system_clock::now())
+                          .count();
+  return clock.Now() + left;
+}
+
+v1::FinishReason ToProto(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+    case FinishReason::kLength:
+      return v1::FINISH_REASON_LENGTH;
+    case FinishReason::kCancelled:
+      return v1::FINISH_REASON_CANCELLED;
+  }
+  return v1::FINISH_REASON_UNSPECIFIED;
+}
+
+std::string OutcomeOf(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
+std::string OutcomeOf(const absl::Status& status) {
+  std::string name(absl::StatusCodeToString(status.code()));
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  return name;
+}
+
+void Merge(v1::GenerateResponse& into, v1::GenerateResponse chunk) {
+  into.mutable_text()->append(chunk.text());
+  into.mutable_token_ids()->Add(chunk.token_ids().begin(),
+                                chunk.token_ids().end());
+  for (v1::TokenLogprobs& logprobs : *chunk.mutable_logprobs()) {
+    *into.add_logprobs() = std::move(logprobs);
+  }
+  if (chunk.finish_reason() == v1::FINISH_REASON_UNSPECIFIED) return;
+  into.set_finish_reason(chunk.finish_reason());
+  into.mutable_usage()->Swap(chunk.mutable_usage());
+  into.mutable_timings()->Swap(chunk.mutable_timings());
+  into.set_seed(chunk.seed());
+}
+
+ChatTemplateInput TemplateInput(const GenerationRequest& request,
+                                const Tokenizer& tokenizer) {
+  using nlohmann::ordered_json;
+  ChatTemplateInput input;
+  for (const ChatTurn& turn : request.messages) {
+    input.messages.push_back(
+        ordered_json{{"role", turn.role}, {"content", turn.content}});
+  }
+  input.add_generation_prompt = request.add_generation_prompt;
+  input.special_tokens = tokenizer.special_tokens();
+  for (const auto& [name, value] : request.template_arguments) {
+    ordered_json parsed = ordered_json::parse(value, /*callback=*/nullptr,
+                                              /*allow_exceptions=*/false);
+    input.arguments[name] =
+        parsed.is_discarded() ? ordered_json(value) : std::move(parsed);
+  }
+  input.now_unix_seconds = std::time(nullptr);
+  return input;
+}
+
+class RefusedCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  explicit RefusedCall(const absl::Status& status) {
+    Finish(ToGrpcStatus(status));
+  }
+  void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+absl::Status CallRegistry::Insert(const std::string& id,
+                                  std::shared_ptr<GenerationCall> call) {
+  MutexLock lock(mutex_);
+  if (calls_.emplace(id, std::move(call)).second) return absl::OkStatus();
+  return AlreadyExists(
+      "a request with request_id \"{}\" is in flight; choose another id, or "
+      "cancel that one",
+      id);
+}
+
+void CallRegistry::Remove(const std::string& id) {
+  std::shared_ptr<GenerationCall> call;  // destroyed outside the lock
+  MutexLock lock(mutex_);
+  const auto found = calls_.find(id);
+  if (found == calls_.end()) return;
+  call = std::move(found->second);
+  calls_.erase(found);
+}
+
+std::shared_ptr<GenerationCall> CallRegistry::Find(const std::string& id) {
+  MutexLock lock(mutex_);
+  const auto found = calls_.find(id);
+  return found == calls_.end() ? nullptr : found->second;
+}
+
+// Turns the tokens of one choice into chunks. On the replica's thread.
+class GenerationCall::ChoiceSink final : public TokenSink {
+ public:
+  ChoiceSink(std::shared_ptr<GenerationCall> call,
+             const GenerationRequest& request, StopMatcher matcher, int choice,
+             Micros submitted_at)
+      : call_(std::move(call)),
+        request_id_(request.request_id),
+        choice_(choice),
+        seed_(request.sampling.seed),
+        wants_logprobs_(request.sampling.num_top_logprobs >= 0),
+        rules_(request.stop),
+        submitted_at_(submitted_at),
+        detokenizer_(*call_->context_.model.tokenizer,
+                     {.skip_special = request.skip_special_tokens,
+                      .continues_text = true}),
+        matcher_(std::move(matcher)) {}
+
+  bool OnToken(int64_t index, const SampledToken& token) override {
+    Observe();
+    v1::GenerateResponse chunk = NewChunk(index);
+    chunk.add_token_ids(token.token_id);
+    if (wants_logprobs_) AddLogprobs(token, *chunk.add_logprobs());
+    if (!IsStopToken(rules_, index, token.token_id)) {
+      const std::string text = detokenizer_.Push(token.token_id);
+      // Stop strings count from min_tokens on.
+      if (index < rules_.min_tokens) {
+        chunk.set_text(text);
+      } else {
+        StopMatcher::Result result = matcher_.Push(text);
+        chunk.set_text(std::move(result.text));
+        matched_ = result.matched;
+      }
+    }
+    num_tokens_ = index + 1;
+    call_->AddChunk(std::move(chunk));
+    return !matched_;
+  }
+
+  void OnFinished(absl::StatusOr<FinishReason> reason,
+                  const SequenceUsage& usage) override {
+    call_->context_.metrics.OnQueued(usage.queued_us);
+    if (!reason.ok()) {
+      call_->Fail(reason.status());
+      return;
+    }
+    v1::GenerateResponse chunk = NewChunk(num_tokens_);
+    if (!matched_) {
+      StopMatcher::Result rest = matcher_.Push(detokenizer_.Finish());
+      chunk.set_text(std::move(rest.text) + matcher_.Flush());
+    }
+    chunk.set_finish_reason(ToProto(*reason));
+    chunk.mutable_usage()->set_prompt_tokens(usage.num_prompt_tokens);
+    chunk.mutable_usage()->set_completion_tokens(usage.num_output_tokens);
+    SetTimings(usage, *chunk.mutable_timings());
+    chunk.set_seed(seed_);
+    call_->EndChoice(*reason, std::move(chunk));
+  }
+
+ private:
+  v1::GenerateResponse NewChunk(int64_t index) const {
+    v1::GenerateResponse chunk;
+    chunk.set_request_id(request_id_);
+    chunk.set_choice(choice_);
+    chunk.set_token_index(index);
+    return chunk;
+  }
+
+  static void AddLogprobs(const SampledToken& token, v1::TokenLogprobs& out) {
+    out.set_logprob(token.logprob);
+    for (const TokenLogprob& top : token.top_logprobs) {
+      v1::TokenLogprob& entry = *out.add_top();
+      entry.set_token_id(top.token_id);
+      entry.set_logprob(top.logprob);
+    }
+  }
+
+  void Observe() {
+    const Micros now = call_->context_.clock.Now();
+    if (last_token_at_.has_value()) {
+      call_->context_.metrics.OnLaterToken(now - *last_token_at_);
+    } else {
+      call_->context_.metrics.OnFirstToken(now - call_->arrived_at_);
+    }
+    last_token_at_ = now;
+  }
+
+  void SetTimings(const SequenceUsage& usage, v1::Timings& out) const {
+    const auto ms = [](Micros us) { return static_cast<double>(us) * 1e-3; };
+    const Micros text_us = submitted_at_ - call_->arrived_at_;
+    out.set_queue_ms(ms(text_us + usage.queued_us));
+    if (usage.num_output_tokens == 0) return;
+    out.set_prefill_ms(ms(usage.first_token_us - usage.queued_us));
+    out.set_time_to_first_token_ms(ms(text_us + usage.first_token_us));
+    out.set_decode_ms(ms(usage.total_us - usage.first_token_us));
+  }
+
+  const std::shared_ptr<GenerationCall> call_;
+  const std::string request_id_;
+  const int choice_;
+  const uint64_t seed_;
+  const bool wants_logprobs_;
+  const StopRules rules_;
+  const Micros submitted_at_;
+  Detokenizer detokenizer_;
+  StopMatcher matcher_;
+  bool matched_ = false;
+  int64_t num_tokens_ = 0;
+  std::optional<Micros> last_token_at_;
+};
+
+GenerationCall::GenerationCall(const GenerationContext& context,
+                               GenerationMethod method,
+                               grpc::CallbackServerContext* rpc,
+                               std::function<void()> on_done)
+    : context_(context),
+      method_(method),
+      rpc_(rpc),
+      on_done_(std::move(on_done)),
+      arrived_at_(context.clock.Now()),
+      deadline_(DeadlineOf(*rpc, context.clock)) {}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationCall::Start(
+    const GenerationContext& context, GenerationMethod method,
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer& request,
+    std::function<void()> on_done) {
+  std::shared_ptr<GenerationCall> call(
+      new GenerationCall(context, method, rpc, std::move(on_done)));
+  call->self_ = call;
+  context.metrics.OnRequestStarted();
+  const absl::Status status = context.text_pool.Submit(
+      [call, bytes = grpc::ByteBuffer(request)] { call->Prepare(bytes); });
+  if (!status.ok()) {
+    context.metrics.OnRejected("text_pool");
+    call->Fail(status);
+  }
+  return call.get();
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationCall::Refuse(
+    grpc::CallbackServerContext* rpc, const absl::Status& status) {
+  AddRetryPushback(*rpc, status);
+  return new RefusedCall(status);
+}
+
+void GenerationCall::Prepare(const grpc::ByteBuffer& bytes) {
+  const absl::Status status = ReadAndSubmit(bytes);
+  if (!status.ok()) Fail(status);
+}
+
+absl::StatusOr<GenerationRequest> GenerationCall::Read(
+    const grpc::ByteBuffer& bytes) const {
+  if (method_ == GenerationMethod::kGenerate) {
+    v1::GenerateRequest request;
+    RETURN_IF_ERROR(ParseMessage(bytes, request));
+    return ReadRequest(request, context_.model.facts);
+  }
+  v1::ChatRequest request;
+  RETURN_IF_ERROR(ParseMessage(bytes, request));
+  if (context_.model.chat_template == nullptr) {
+    return FailedPrecondition(
+        "model \"{}\" has no chat template; use Generate, or serve a model "
+        "whose directory has one",
+        context_.model.facts.name);
+  }
+  return ReadRequest(request, context_.model.facts);
+}
+
+absl::Status GenerationCall::ReadAndSubmit(const grpc::ByteBuffer& bytes) {
+  {
+    MutexLock lock(mutex_);
+    if (client_gone_) return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(GenerationRequest request, Read(bytes));
+  if (request.request_id.empty()) {
+    request.request_id = fmt::format("{:016x}", RandomBits());
+  }
+  const std::shared_ptr<const ReplicaSnapshot> snapshot =
+      context_.engine.Snapshot();
+  if (snapshot->state != ReplicaState::kServing) {
+    return Unavailable("not serving yet: {}", snapshot->not_serving_reason);
+  }
+  ASSIGN_OR_RETURN(const bool is_open, Register(request.request_id));
+  if (!is_open) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, Tokenize(request));
+  // A small cache may hold less than the context.
+  const int64_t cache_tokens = (snapshot->limits.num_blocks - 1) * kBlockTokens;
+  RETURN_IF_ERROR(FitToContext(
+      request, static_cast<int64_t>(prompt.size()),
+      std::min(context_.model.facts.max_context_tokens, cache_tokens)));
+  if (!request.has_seed) request.sampling.seed = RandomBits();
+  return SubmitChoices(request, prompt);
+}
+
+absl::StatusOr<bool> GenerationCall::Register(const std::string& request_id) {
+  RETURN_IF_ERROR(context_.registry.Insert(request_id, shared_from_this()));
+  bool done = false;
+  {
+    MutexLock lock(mutex_);
+    request_id_ = request_id;
+    done = done_;
+  }
+  if (done) context_.registry.Remove(request_id);
+  return !done;
+}
+
+absl::StatusOr<std::vector<TokenId>> GenerationCall::Tokenize(
+    const GenerationRequest& request) const {
+  if (!request.token_ids.empty()) return request.token_ids;
+  const ServedModel& model = context_.model;
+  std::string text = request.text;
+  if (method_ == GenerationMethod::kChat) {
+    ASSIGN_OR_RETURN(text, model.chat_template->Render(
+                               TemplateInput(request, *model.tokenizer)));
+  }
+  return model.tokenizer->Encode(
+      text, {.add_special_tokens = request.add_special_tokens,
+             .parse_special = true});
+}
+
+absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
+                                           const std::vector<TokenId>& prompt) {
+  ASSIGN_OR_RETURN(const StopMatcher matcher,
+                   StopMatcher::Create(request.stop.stop_strings,
+                                       request.include_stop_string));
+  {
+    MutexLock lock(mutex_);
+    if (client_gone_) return absl::OkStatus();
+    open_choices_ = request.num_choices;
+  }
+  context_.metrics.OnPrompt(static_cast<int64_t>(prompt.size()));
+  for (int choice = 0; choice < request.num_choices; ++choice) {
+    SequenceSpec spec{.id = context_.engine.NewSequenceId(),
+                      .prompt = prompt,
+                      .sampling = request.sampling,
+                      .stop = request.stop,
+                      .choice = choice,
+                      .deadline = deadline_};
+    const SequenceId id = spec.id;
+    const absl::Status status = context_.engine.Submit(
+        std::move(spec),
+        std::make_unique<ChoiceSink>(shared_from_this(), request, matcher,
+                                     choice, context_.clock.Now()));
+    if (!status.ok()) {
+      context_.metrics.OnRejected("inbox");
+      return status;
+    }
+    bool cancel = false;
+    {
+      MutexLock lock(mutex_);
+      cancel = cancel_sequences_;
+      if (!cancel) sequences_.push_back(id);
+    }
+    if (cancel) context_.engine.Cancel(id);
+  }
+  return absl::OkStatus();
+}
+
+void GenerationCall::AddChunk(v1::GenerateResponse chunk) {
+  {
+    MutexLock lock(mutex_);
+    if (client_gone_ || end_.has_value()) return;
+    const auto same_choice = std::find_if(
+        pending_.begin(), pending_.end(),
+        [&chunk](const auto& p) { return p.choice() == chunk.choice(); });
+    if (same_choice == pending_.end()) {
+      pending_.push_back(std::move(chunk));
+    } else {
+      Merge(*same_choice, std::move(chunk));
+    }
+  }
+  Advance();
+}
+
+void GenerationCall::EndChoice(FinishReason reason,
+                               v1::GenerateResponse last_chunk) {
+  AddChunk(std::move(last_chunk));
+  {
+    MutexLock lock(mutex_);
+    if (outcome_.empty() || reason == FinishReason::kCancelled) {
+      outcome_ = OutcomeOf(reason);
+    }
+    --open_choices_;
+    if (open_choices_ == 0 && !end_.has_value()) end_ = absl::OkStatus();
+  }
+  Advance();
+}
+
+void GenerationCall::Fail(const absl::Status& status) {
+  {
+    MutexLock lock(mutex_);
+    if (!end_.has_value()) end_ = status;
+  }
+  CancelSequences();
+  Advance();
+}
+
+void GenerationCall::CancelChoices() { CancelSequences(); }
+
+void GenerationCall::CancelSequences() {
+  std::vector<SequenceId> sequences;
+  {
+    MutexLock lock(mutex_);
+    cancel_sequences_ = true;
+    sequences.swap(sequences_);
+  }
+  for (const SequenceId id : sequences) context_.engine.Cancel(id);
+}
+
+void GenerationCall::Advance() {
+  std::optional<absl::Status> finish;
+  {
+    MutexLock lock(mutex_);
+    if (write_in_flight_ || finished_) return;
+    if (!pending_.empty() && !client_gone_) {
+      write_in_flight_ = true;
+      SerializeMessage(pending_.front(), writing_);
+      pending_.pop_front();
+    } else if (end_.has_value()) {
+      finished_ = true;
+      finish = *end_;
+      if (!finish->ok()) outcome_ = OutcomeOf(*finish);
+    } else {
+      return;
+    }
+  }
+  if (finish.has_value()) {
+    AddRetryPushback(*rpc_, *finish);
+    Finish(ToGrpcStatus(*finish));
+  } else {
+    StartWrite(&writing_);
+  }
+}
+
+void GenerationCall::OnWriteDone(bool ok) {
+  {
+    MutexLock lock(mutex_);
+    write_in_flight_ = false;
+  }
+  if (ok) {
+    Advance();
+  } else {
+    OnCancel();
+  }
+}
+
+void GenerationCall::OnCancel() {
+  {
+    MutexLock lock(mutex_);
+    client_gone_ = true;
+    if (!end_.has_value()) end_ = Cancelled("the client went away");
+  }
+  CancelSequences();
+  Advance();
+}
+
+void GenerationCall::OnDone() {
+  std::string outcome;
+  std::string request_id;
+  {
+    MutexLock lock(mutex_);
+    done_ = true;
+    outcome = outcome_;
+    request_id = request_id_;
+  }
+  if (!request_id.empty()) context_.registry.Remove(request_id);
+  context_.metrics.OnRequestEnded(
+      method_ == GenerationMethod::kChat ? "chat" : "generate", outcome,
+      context_.clock.Now() - arrived_at_);
+  on_done_();
+  const std::shared_ptr<GenerationCall> self = std::move(self_);
+}
+
+}  // namespace witan

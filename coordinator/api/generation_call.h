@@ -1,0 +1,145 @@
+#ifndef WITAN_COORDINATOR_API_GENERATION_CALL_H_
+#define WITAN_COORDINATOR_API_GENERATION_CALL_H_
+
+#include <absl/status/status.h>
+#include <grpcpp/grpcpp.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "coordinator/api/api_metrics.h"
+#include "coordinator/api/engine.h"
+#include "coordinator/api/served_model.h"
+#include "coordinator/text/text_pool.h"
+#include "proto/generation_request.h"
+#include "proto/inference.pb.h"
+
+namespace witan {
+
+class GenerationCall;
+
+// Requests in flight by their id. Thread-safe.
+class CallRegistry {
+ public:
+  // ALREADY_EXISTS when the id is in flight.
+  absl::Status Insert(const std::string& id,
+                      std::shared_ptr<GenerationCall> call);
+  void Remove(const std::string& id);
+  // Null: not in flight.
+  std::shared_ptr<GenerationCall> Find(const std::string& id);
+
+ private:
+  Mutex mutex_;
+  std::map<std::string, std::shared_ptr<GenerationCall>> calls_
+      WITAN_GUARDED_BY(mutex_);
+};
+
+// What a call needs; all of it outlives every call.
+struct GenerationContext {
+  const ServedModel& model;
+  Engine& engine;
+  TextPool& text_pool;
+  CallRegistry& registry;
+  ApiMetrics& metrics;
+  const Clock& clock;
+};
+
+enum class GenerationMethod { kGenerate, kChat };
+
+// One Generate or Chat stream, from the request's bytes to the status.
+//
+// gRPC reacts on its threads, text work runs in the text pool, tokens arrive
+// through the choices' sinks on the replica's thread; none of them waits. At
+// most one write is in flight; what arrives meanwhile is merged into one chunk
+// per choice, so a slow reader costs memory for its own tokens and nothing
+// else. The stream ends when all choices have, or with the first error, or when
+// the client goes away; then the sequences still running are cancelled. Sinks
+// share ownership and may outlive the stream.
+class GenerationCall final
+    : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+      public std::enable_shared_from_this<GenerationCall> {
+ public:
+  // Starts a call and returns the reactor that gRPC wants. `on_done` runs once,
+  // last.
+  static grpc::ServerWriteReactor<grpc::ByteBuffer>* Start(
+      const GenerationContext& context, GenerationMethod method,
+      grpc::CallbackServerContext* rpc, const grpc::ByteBuffer& request,
+      std::function<void()> on_done);
+
+  // Ends the call at once with an error; nothing was started for it.
+  static grpc::ServerWriteReactor<grpc::ByteBuffer>* Refuse(
+      grpc::CallbackServerContext* rpc, const absl::Status& status);
+
+  // Ends all choices with FINISH_REASON_CANCELLED. Thread-safe.
+  void CancelChoices();
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  class ChoiceSink;
+  friend class ChoiceSink;
+
+  GenerationCall(const GenerationContext& context, GenerationMethod method,
+                 grpc::CallbackServerContext* rpc,
+                 std::function<void()> on_done);
+
+  // --- In the text pool
+  // --------------------------------------------------------
+  void Prepare(const grpc::ByteBuffer& bytes);
+  absl::Status ReadAndSubmit(const grpc::ByteBuffer& bytes);
+  // False: the stream has ended meanwhile.
+  absl::StatusOr<bool> Register(const std::string& request_id);
+  absl::StatusOr<GenerationRequest> Read(const grpc::ByteBuffer& bytes) const;
+  absl::StatusOr<std::vector<TokenId>> Tokenize(
+      const GenerationRequest& request) const;
+  absl::Status SubmitChoices(const GenerationRequest& request,
+                             const std::vector<TokenId>& prompt);
+
+  // --- Any thread
+  // -------------------------------------------------------------- Merges
+  // `chunk` into what waits for its choice.
+  void AddChunk(v1::GenerateResponse chunk);
+  void EndChoice(FinishReason reason, v1::GenerateResponse last_chunk);
+  // Ends the stream after what is pending.
+  void Fail(const absl::Status& status);
+  void CancelSequences();
+  // Starts the next write, or finishes the stream.
+  void Advance();
+
+  const GenerationContext context_;
+  const GenerationMethod method_;
+  grpc::CallbackServerContext* const rpc_;  // used before Finish only
+  const std::function<void()> on_done_;
+  const Micros arrived_at_;
+  const std::optional<Micros> deadline_;
+  std::shared_ptr<GenerationCall> self_;  // until OnDone
+
+  Mutex mutex_;
+  // Registered under this id; empty before.
+  std::string request_id_ WITAN_GUARDED_BY(mutex_);
+  bool done_ WITAN_GUARDED_BY(mutex_) = false;  // gRPC has let go of the call
+  std::vector<SequenceId> sequences_ WITAN_GUARDED_BY(mutex_);
+  bool cancel_sequences_ WITAN_GUARDED_BY(mutex_) = false;
+  int open_choices_ WITAN_GUARDED_BY(mutex_) = 0;
+  // Chunks to write, at most one of each choice.
+  std::deque<v1::GenerateResponse> pending_ WITAN_GUARDED_BY(mutex_);
+  std::optional<absl::Status> end_ WITAN_GUARDED_BY(mutex_);
+  std::string outcome_ WITAN_GUARDED_BY(mutex_);
+  bool write_in_flight_ WITAN_GUARDED_BY(mutex_) = false;
+  bool client_gone_ WITAN_GUARDED_BY(mutex_) = false;
+  bool finished_ WITAN_GUARDED_BY(mutex_) = false;
+  grpc::ByteBuffer writing_;  // of the write in flight
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_API_GENERATION_CALL_H_

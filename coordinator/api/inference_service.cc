@@ -1,0 +1,175 @@
+#include "coordinator/api/inference_service.h"
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "coordinator/api/messages.h"
+#include "proto/rpc_status.h"
+
+namespace witan {
+namespace {
+
+void FinishUnary(grpc::ServerUnaryReactor& reactor,
+                 grpc::CallbackServerContext& rpc, const absl::Status& status) {
+  AddRetryPushback(rpc, status);
+  reactor.Finish(ToGrpcStatus(status));
+}
+
+}  // namespace
+
+InferenceService::InferenceService(const InferenceServiceOptions& options,
+                                   const ServedModel& model, Engine& engine,
+                                   ApiMetrics& metrics, const Clock& clock)
+    : options_(options),
+      model_(model),
+      metrics_(metrics),
+      text_pool_(options.num_text_threads, kMaxTextPoolQueue),
+      context_{.model = model,
+               .engine = engine,
+               .text_pool = text_pool_,
+               .registry = registry_,
+               .metrics = metrics,
+               .clock = clock} {}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::StartGeneration(
+    GenerationMethod method, grpc::CallbackServerContext* rpc,
+    const grpc::ByteBuffer& request) {
+  if (num_streams_.fetch_add(1) >= options_.max_concurrent_streams) {
+    --num_streams_;
+    metrics_.OnRejected("streams");
+    return GenerationCall::Refuse(
+        rpc, ResourceExhausted("{} streams are open, as many as allowed; retry "
+                               "later",
+                               options_.max_concurrent_streams));
+  }
+  return GenerationCall::Start(context_, method, rpc, request,
+                               [this] { --num_streams_; });
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request) {
+  return StartGeneration(GenerationMethod::kGenerate, rpc, *request);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Chat(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request) {
+  return StartGeneration(GenerationMethod::kChat, rpc, *request);
+}
+
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* InferenceService::Answer(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response,
+    absl::StatusOr<Response> (InferenceService::*answer)(const Request&)) {
+  grpc::ServerUnaryReactor* const reactor = rpc->DefaultReactor();
+  // `rpc` and `response` live until the reactor is finished.
+  const absl::Status accepted =
+      text_pool_.Submit([this, rpc, reactor, bytes = grpc::ByteBuffer(*request),
+                         response, answer] {
+        Request parsed;
+        absl::Status status = ParseMessage(bytes, parsed);
+        if (status.ok()) {
+          const absl::StatusOr<Response> result = (this->*answer)(parsed);
+          status = result.status();
+          if (status.ok()) SerializeMessage(*result, *response);
+        }
+        FinishUnary(*reactor, *rpc, status);
+      });
+  if (!accepted.ok()) FinishUnary(*reactor, *rpc, accepted);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::Cancel(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return Answer(rpc, request, response, &InferenceService::DoCancel);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return Answer(rpc, request, response, &InferenceService::DoTokenize);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Detokenize(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return Answer(rpc, request, response, &InferenceService::DoDetokenize);
+}
+
+grpc::ServerUnaryReactor* InferenceService::ListModels(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return Answer(rpc, request, response, &InferenceService::DoListModels);
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetModel(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return Answer(rpc, request, response, &InferenceService::DoGetModel);
+}
+
+absl::StatusOr<v1::CancelResponse> InferenceService::DoCancel(
+    const v1::CancelRequest& request) {
+  RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  const std::shared_ptr<GenerationCall> call =
+      registry_.Find(request.request_id());
+  if (call == nullptr) {
+    return NotFound("no request with request_id \"{}\" is in flight",
+                    request.request_id());
+  }
+  call->CancelChoices();
+  return v1::CancelResponse();
+}
+
+absl::StatusOr<v1::TokenizeResponse> InferenceService::DoTokenize(
+    const v1::TokenizeRequest& request) {
+  RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
+  if (request.text().size() > kMaxPromptTextBytes) {
+    return InvalidField("text", "has {} bytes; at most {} are allowed",
+                        request.text().size(), kMaxPromptTextBytes);
+  }
+  ASSIGN_OR_RETURN(
+      const std::vector<TokenId> token_ids,
+      model_.tokenizer->Encode(
+          request.text(), {.add_special_tokens = request.add_special_tokens(),
+                           .parse_special = true}));
+  v1::TokenizeResponse response;
+  response.mutable_token_ids()->Add(token_ids.begin(), token_ids.end());
+  return response;
+}
+
+absl::StatusOr<v1::DetokenizeResponse> InferenceService::DoDetokenize(
+    const v1::DetokenizeRequest& request) {
+  RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
+  // Ids between the tokenizer's vocabulary and the model's name no token.
+  std::vector<TokenId> known;
+  RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),
+                                model_.facts.config.vocab_size));
+  for (const TokenId id : request.token_ids()) {
+    if (id < model_.tokenizer->vocab_size()) known.push_back(id);
+  }
+  v1::DetokenizeResponse response;
+  ASSIGN_OR_RETURN(
+      *response.mutable_text(),
+      model_.tokenizer->Decode(known, request.skip_special_tokens()));
+  return response;
+}
+
+absl::StatusOr<v1::ListModelsResponse> InferenceService::DoListModels(
+    const v1::ListModelsRequest&) {
+  v1::ListModelsResponse response;
+  *response.add_models() = ToProto(model_);
+  return response;
+}
+
+absl::StatusOr<v1::Model> InferenceService::DoGetModel(
+    const v1::GetModelRequest& request) {
+  RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
+  return ToProto(model_);
+}
+
+}  // namespace witan

@@ -1,0 +1,97 @@
+#ifndef WITAN_COORDINATOR_API_INFERENCE_SERVICE_H_
+#define WITAN_COORDINATOR_API_INFERENCE_SERVICE_H_
+
+#include <absl/status/statusor.h>
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <functional>
+
+#include "base/clock.h"
+#include "coordinator/api/api_metrics.h"
+#include "coordinator/api/engine.h"
+#include "coordinator/api/generation_call.h"
+#include "coordinator/api/served_model.h"
+#include "coordinator/text/text_pool.h"
+#include "proto/inference.grpc.pb.h"
+
+namespace witan {
+
+// Every method takes and gives bytes (see messages.h).
+using RawInferenceService = v1::Inference::WithRawCallbackMethod_Generate<
+    v1::Inference::WithRawCallbackMethod_Chat<
+        v1::Inference::WithRawCallbackMethod_Cancel<
+            v1::Inference::WithRawCallbackMethod_Tokenize<
+                v1::Inference::WithRawCallbackMethod_Detokenize<
+                    v1::Inference::WithRawCallbackMethod_ListModels<
+                        v1::Inference::WithRawCallbackMethod_GetModel<
+                            v1::Inference::Service>>>>>>>;
+
+struct InferenceServiceOptions {
+  // Generate and Chat streams open at once; more are RESOURCE_EXHAUSTED.
+  int max_concurrent_streams = 0;
+  int num_text_threads = 1;
+};
+
+// witan.v1.Inference. Thread-safe; no call blocks a gRPC thread.
+class InferenceService final : public RawInferenceService {
+ public:
+  // The arguments outlive the service, the service every server that holds it.
+  InferenceService(const InferenceServiceOptions& options,
+                   const ServedModel& model, Engine& engine,
+                   ApiMetrics& metrics, const Clock& clock);
+
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(
+      grpc::CallbackServerContext* rpc,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Chat(
+      grpc::CallbackServerContext* rpc,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* rpc,
+                                   const grpc::ByteBuffer* request,
+                                   grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* rpc,
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* rpc,
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* rpc,
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* rpc,
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
+
+ private:
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGeneration(
+      GenerationMethod method, grpc::CallbackServerContext* rpc,
+      const grpc::ByteBuffer& request);
+  // Runs `answer` in the text pool on the parsed request.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Answer(
+      grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+      grpc::ByteBuffer* response,
+      absl::StatusOr<Response> (InferenceService::*answer)(const Request&));
+
+  absl::StatusOr<v1::CancelResponse> DoCancel(const v1::CancelRequest& request);
+  absl::StatusOr<v1::TokenizeResponse> DoTokenize(
+      const v1::TokenizeRequest& request);
+  absl::StatusOr<v1::DetokenizeResponse> DoDetokenize(
+      const v1::DetokenizeRequest& request);
+  absl::StatusOr<v1::ListModelsResponse> DoListModels(
+      const v1::ListModelsRequest& request);
+  absl::StatusOr<v1::Model> DoGetModel(const v1::GetModelRequest& request);
+
+  const InferenceServiceOptions options_;
+  const ServedModel& model_;
+  ApiMetrics& metrics_;
+  std::atomic<int> num_streams_{0};
+  CallRegistry registry_;
+  TextPool text_pool_;
+  const GenerationContext context_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_API_INFERENCE_SERVICE_H_

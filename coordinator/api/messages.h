@@ -1,0 +1,40 @@
+#ifndef WITAN_COORDINATOR_API_MESSAGES_H_
+#define WITAN_COORDINATOR_API_MESSAGES_H_
+
+#include <absl/status/status.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+
+#include <string>
+
+#include "base/status.h"
+
+namespace witan {
+
+// The API takes requests as bytes and parses them here, since gRPC itself
+// answers a request that does not parse with a bare UNIMPLEMENTED.
+template <typename Message>
+absl::Status ParseMessage(const grpc::ByteBuffer& bytes, Message& message) {
+  grpc::ByteBuffer copy(bytes);  // shares the data; deserializing consumes it
+  const grpc::Status status =
+      grpc::SerializationTraits<Message>::Deserialize(&copy, &message);
+  if (status.ok()) return absl::OkStatus();
+  return InvalidArgument(
+      "the request is no valid {}: it is damaged, or one of its text fields is "
+      "not UTF-8",
+      message.GetTypeName());
+}
+
+template <typename Message>
+void SerializeMessage(const Message& message, grpc::ByteBuffer& bytes) {
+  bool own_buffer = false;
+  grpc::SerializationTraits<Message>::Serialize(message, &bytes, &own_buffer);
+}
+
+// Trailing metadata that says when a retry makes sense, if it does.
+void AddRetryPushback(grpc::CallbackServerContext& rpc,
+                      const absl::Status& status);
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_API_MESSAGES_H_

@@ -1,0 +1,37 @@
+#ifndef WITAN_COORDINATOR_API_SERVED_MODEL_H_
+#define WITAN_COORDINATOR_API_SERVED_MODEL_H_
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "coordinator/text/chat_template.h"
+#include "coordinator/text/tokenizer.h"
+#include "proto/generation_request.h"
+#include "proto/inference.pb.h"
+
+namespace witan {
+
+// Everything about the model that the API needs; no weights. Immutable.
+struct ServedModel {
+  ModelFacts facts;
+  std::string directory;  // absolute
+  std::unique_ptr<const Tokenizer> tokenizer;
+  std::unique_ptr<const ChatTemplate> chat_template;  // null: Chat is refused
+};
+
+// Reads and checks config, generation config, tokenizer and chat template of a
+// Hugging Face directory. `name`: as clients call it, empty for the directory's
+// name. `max_context_tokens`: 0 for the model's own. Errors name the file and
+// the field.
+absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
+                                            const std::string& name,
+                                            int64_t max_context_tokens);
+
+v1::Model ToProto(const ServedModel& model);
+
+}  // namespace witan
+
+#endif  // WITAN_COORDINATOR_API_SERVED_MODEL_H_

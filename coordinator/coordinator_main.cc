@@ -1,0 +1,261 @@
+// witan-coordinator: serves one model with the workers that join it.
+//
+// stdout, for people and for scripts, each line once:
+//   listening grpc=HOST:PORT metrics=HOST:PORT     workers may join
+//   ready grpc=HOST:PORT metrics=HOST:PORT model=NAME tp=T ep=E ranks=R
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/build_id.h"
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/leaves.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "base/status.h"
+#include "coordinator/api/api_server.h"
+#include "coordinator/api/engine.h"
+#include "coordinator/api/served_model.h"
+#include "coordinator/cluster/grpc_worker_link.h"
+#include "coordinator/cluster/replica_loop.h"
+#include "model/memory_plan.h"
+#include "model/shard_plan.h"
+
+namespace witan {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string served_model_name;
+  std::string host = "127.0.0.1";
+  int port = 50051;
+  int metrics_port = 9090;
+  bool insecure_listen = false;
+  int tp = 1;
+  int ep = 1;
+  int64_t max_context = 0;
+  int64_t max_step_tokens = 512;
+  int64_t max_sequences = 64;
+  int64_t num_blocks = 0;
+  int64_t chunk = 256;
+  std::string transport = "auto";
+  int threads = 0;
+  bool look_ahead = true;
+  int64_t one_shot_max_kib = 64;
+  int max_streams = 1024;
+  int text_threads = 2;
+};
+
+void AddListenOptions(CLI::App& app, Options& options) {
+  app.add_option("--host", options.host, "Address to listen on")
+      ->capture_default_str();
+  app.add_option("--port", options.port,
+                 "gRPC port for clients and workers; 0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_option("--metrics-port", options.metrics_port,
+                 "Port of /metrics; 0: any free one, -1: none")
+      ->check(CLI::Range(-1, 65535))
+      ->capture_default_str();
+  app.add_flag("--insecure-listen", options.insecure_listen,
+               "Allow plaintext ports on other addresses than loopback");
+}
+
+void AddClusterOptions(CLI::App& app, Options& options) {
+  app.add_option("--tp", options.tp,
+                 "Ranks that share attention and vocabulary")
+      ->check(CLI::Range(1, kNumLeaves))
+      ->capture_default_str();
+  app.add_option("--ep", options.ep, "Ranks that share the experts")
+      ->check(CLI::Range(1, kNumLeaves))
+      ->capture_default_str();
+  app.add_option("--transport", options.transport,
+                 "How ranks exchange tensors: auto, shm or tcp")
+      ->check(CLI::IsMember({"auto", "shm", "tcp"}))
+      ->capture_default_str();
+  app.add_option("--threads", options.threads,
+                 "Compute threads of each rank; 0: cores / ranks on the host")
+      ->check(CLI::Range(0, kMaxThreadsPerRank))
+      ->capture_default_str();
+  app.add_option("--one-shot-max-kib", options.one_shot_max_kib,
+                 "Tree sums up to this size per rank take one round instead of "
+                 "two")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->capture_default_str();
+}
+
+void AddEngineOptions(CLI::App& app, Options& options) {
+  app.add_option("--max-context", options.max_context,
+                 "Tokens of prompt and output together; 0: the model's own")
+      ->check(CLI::Range(int64_t{0}, kMaxContextTokens));
+  app.add_option("--max-step-tokens", options.max_step_tokens,
+                 "Token rows of one step")
+      ->check(CLI::Range(1, kMaxStepTokens))
+      ->capture_default_str();
+  app.add_option("--max-sequences", options.max_sequences,
+                 "Sequences computed at once")
+      ->check(CLI::Range(1, kMaxStepSequences))
+      ->capture_default_str();
+  app.add_option("--num-blocks", options.num_blocks,
+                 "Blocks of the KV cache; 0: as many as fit")
+      ->check(CLI::Range(0, kMaxBlocks));
+  app.add_option("--chunk", options.chunk,
+                 "Prompt tokens of one sequence in one step at most")
+      ->check(CLI::Range(1, kMaxStepTokens))
+      ->capture_default_str();
+  app.add_flag("--look-ahead,!--no-look-ahead", options.look_ahead,
+               "Send step k+1 while step k runs (default: on)");
+  app.add_option("--max-streams", options.max_streams,
+                 "Generate and Chat streams open at once")
+      ->check(CLI::Range(1, kMaxConcurrentStreams))
+      ->capture_default_str();
+  app.add_option("--text-threads", options.text_threads,
+                 "Threads that run templates and the tokenizer")
+      ->check(CLI::Range(1, kMaxTextPoolThreads))
+      ->capture_default_str();
+}
+
+void AddOptions(CLI::App& app, Options& options) {
+  app.set_version_flag("--version", VersionLine("witan-coordinator"));
+  app.add_option("MODEL", options.model, "Hugging Face model directory")
+      ->required();
+  app.add_option("--served-model-name", options.served_model_name,
+                 "Name for clients. Default: the directory's");
+  AddListenOptions(app, options);
+  AddClusterOptions(app, options);
+  AddEngineOptions(app, options);
+}
+
+int Fail(int exit_code, const absl::Status& status) {
+  fmt::print(stderr, "error: {}\n", MessageOf(status));
+  return exit_code;
+}
+
+ReplicaOptions MakeReplicaOptions(const Options& options,
+                                  const ServedModel& model, Layout layout) {
+  ReplicaOptions replica;
+  replica.model = model.facts.config;
+  replica.model_directory = model.directory;
+  replica.layout = layout;
+  replica.build_id = BuildId();
+  replica.planner.limits = {
+      .max_context_tokens = model.facts.max_context_tokens,
+      .max_step_tokens = options.max_step_tokens,
+      .max_sequences = options.max_sequences,
+      .num_blocks = options.num_blocks};
+  if (options.transport == "shm") {
+    replica.planner.transport = Transport::kSharedMemory;
+  } else if (options.transport == "tcp") {
+    replica.planner.transport = Transport::kTcp;
+  }
+  replica.planner.num_threads = options.threads;
+  replica.planner.one_shot_max_bytes = options.one_shot_max_kib * 1024;
+  replica.max_prefill_chunk_tokens = options.chunk;
+  replica.look_ahead = options.look_ahead;
+  return replica;
+}
+
+// Keeps health, the log and stdout in step with the replica. Its thread is the
+// replica's; the server is set once it listens.
+class StateReporter {
+ public:
+  void SetServer(ApiServer* server) { server_ = server; }
+
+  void OnSnapshot(const ReplicaSnapshot& snapshot, const std::string& model) {
+    ApiServer* const server = server_;
+    if (server == nullptr) return;
+    if (last_state_ == snapshot.state && last_epoch_ == snapshot.epoch) return;
+    last_state_ = snapshot.state;
+    last_epoch_ = snapshot.epoch;
+    server->OnState(snapshot.state);
+    LogInfo("group state", {{"state", ReplicaStateName(snapshot.state)},
+                            {"epoch", snapshot.epoch},
+                            {"reason", snapshot.not_serving_reason},
+                            {"last_error", snapshot.last_error}});
+    if (snapshot.state != ReplicaState::kServing || was_ready_) return;
+    was_ready_ = true;
+    fmt::print("ready grpc={} metrics={} model={} tp={} ep={} ranks={}\n",
+               server->grpc_address(), server->metrics_address(), model,
+               snapshot.layout.tp, snapshot.layout.ep,
+               snapshot.layout.num_ranks());
+    std::fflush(stdout);
+  }
+
+ private:
+  std::atomic<ApiServer*> server_{nullptr};
+  std::optional<ReplicaState> last_state_;
+  Epoch last_epoch_ = 0;
+  bool was_ready_ = false;
+};
+
+int Serve(const Options& options, const ServedModel& model, Layout layout,
+          TerminationSignals& signals) {
+  WorkerLinkService worker_link(model.facts.config.vocab_size);
+  StateReporter reporter;
+  ReplicaLoop loop(
+      MakeReplicaOptions(options, model, layout), MonotonicClock(),
+      [&worker_link](ReplicaOutput output) {
+        worker_link.Send(std::move(output));
+      },
+      [&reporter, &model](const ReplicaSnapshot& snapshot) {
+        reporter.OnSnapshot(snapshot, model.facts.name);
+      });
+  worker_link.SetLoop(&loop);
+  ReplicaEngine engine(loop);
+  auto server = ApiServer::Start(
+      {.grpc = {.host = options.host, .port = options.port},
+       .has_metrics = options.metrics_port >= 0,
+       .metrics = {.host = options.host,
+                   .port = std::max(options.metrics_port, 0)},
+       .insecure_listen = options.insecure_listen,
+       .inference = {.max_concurrent_streams = options.max_streams,
+                     .num_text_threads = options.text_threads}},
+      model, engine, {&worker_link}, MonotonicClock());
+  if (!server.ok()) {
+    const bool is_usage =
+        server.status().code() != absl::StatusCode::kResourceExhausted;
+    return Fail(is_usage ? kExitUsage : kExitResources, server.status());
+  }
+  reporter.SetServer(server->get());
+  fmt::print("listening grpc={} metrics={}\n", (*server)->grpc_address(),
+             (*server)->metrics_address());
+  std::fflush(stdout);
+  signals.Wait();
+  LogInfo("shutting down");
+  // Ends the open streams with UNAVAILABLE and lets the workers go.
+  loop.Stop("the coordinator is shutting down");
+  (*server)->Shutdown(kCallGraceMs);
+  return kExitOk;
+}
+
+int Main(int argc, char** argv) {
+  TerminationSignals signals;
+  Options options;
+  CLI::App app("Serves a model with the workers that join.",
+               "witan-coordinator");
+  AddOptions(app, options);
+  if (const auto exit_code = ParseCommandLine(app, argc, argv)) {
+    return *exit_code;
+  }
+  const absl::StatusOr<Layout> layout = MakeLayout(options.tp, options.ep);
+  if (!layout.ok()) return Fail(kExitUsage, layout.status());
+  const absl::StatusOr<ServedModel> model = LoadServedModel(
+      options.model, options.served_model_name, options.max_context);
+  if (!model.ok()) return Fail(kExitModel, model.status());
+  return Serve(options, *model, *layout, signals);
+}
+
+}  // namespace
+}  // namespace witan
+
+int main(int argc, char** argv) { return witan::Main(argc, argv); }

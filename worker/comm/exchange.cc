@@ -181,7 +181,6 @@ absl::Status ExchangeCommunicator::Perform() {
     }
   }
   error_ = Run(exchange_);
-  if (!error_.ok()) Poison(error_);
   ++num_exchanges_;
   total_ns_ += NowNanos() - start;
   return error_;
@@ -227,6 +226,13 @@ void ExchangeCommunicator::CheckFits(size_t bytes) const {
 
 void ExchangeCommunicator::CheckRoot(int root) const {
   WITAN_CHECK(root >= 0 && root < size(), "root {} of {} ranks", root, size());
+}
+
+void CheckOptions(const CommunicatorOptions& options) {
+  WITAN_CHECK(options.size >= 1 && options.size <= kMaxRanks,
+              "a group of {} ranks", options.size);
+  WITAN_CHECK(options.rank >= 0 && options.rank < options.size, "rank {} of {}",
+              options.rank, options.size);
 }
 
 int64_t NowNanos() {

@@ -84,11 +84,9 @@ class ExchangeCommunicator : public Communicator {
   const CommunicatorOptions& options() const { return options_; }
 
   // Tells all peers `told`, moves the bytes, and checks what the peers tell
-  // (CheckCall). Calls SetView for every block received from another rank.
+  // (CheckCall). Calls SetView for every block received from another rank. An
+  // error is told to all other ranks before it returns.
   virtual absl::Status Run(const Exchange& exchange) = 0;
-
-  // Tells all other ranks that the group is dead.
-  virtual void Poison(const absl::Status& status) = 0;
 
   void SetView(int peer, size_t block, std::span<const std::byte> view) {
     views_[first_view_of_[peer] + block] = view;
@@ -128,6 +126,9 @@ class ExchangeCommunicator : public Communicator {
   int64_t total_ns_ = 0;
   int64_t wait_ns_ = 0;
 };
+
+// CHECKs size and rank, for the factories.
+void CheckOptions(const CommunicatorOptions& options);
 
 // Monotonic nanoseconds.
 int64_t NowNanos();

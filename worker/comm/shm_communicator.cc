@@ -34,11 +34,13 @@ void ShmCommunicator::Abort(const std::string& reason) {
                              rank(), options().epoch, reason));
 }
 
-void ShmCommunicator::Poison(const absl::Status& status) {
-  region_->Abort(status);
+absl::Status ShmCommunicator::Run(const Exchange& exchange) {
+  const absl::Status status = Share(exchange);
+  if (!status.ok()) region_->Abort(status);
+  return status;
 }
 
-absl::Status ShmCommunicator::Run(const Exchange& exchange) {
+absl::Status ShmCommunicator::Share(const Exchange& exchange) {
   const uint64_t parity = exchange.number % 2;
   Call& told = region_->line(rank()).calls[parity];
   // Equal for all ranks but in AllToAll, which has a table of the bytes.

@@ -23,9 +23,9 @@ class ShmCommunicator : public ExchangeCommunicator {
 
  protected:
   absl::Status Run(const Exchange& exchange) override;
-  void Poison(const absl::Status& status) override;
 
  private:
+  absl::Status Share(const Exchange& exchange);
   // Until all ranks have called as many operations as this one.
   absl::Status WaitForAll(const Exchange& exchange);
   // Until `peer` has; polls first, then sleeps.

@@ -21,6 +21,7 @@
 
 #include "base/check.h"
 #include "base/status.h"
+#include "worker/comm/socket.h"
 
 namespace witan {
 namespace {
@@ -28,10 +29,6 @@ namespace {
 constexpr uint64_t kMagic = 0x314d4853'4e544957;  // "WITNSHM1"
 constexpr uint32_t kVersion = 1;
 constexpr std::string_view kFilePrefix = "witan-";
-
-std::string ErrorText(int error) {
-  return std::generic_category().message(error);
-}
 
 constexpr size_t RoundUp(size_t bytes, size_t unit) {
   return (bytes + unit - 1) / unit * unit;

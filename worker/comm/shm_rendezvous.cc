@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "base/check.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "worker/comm/endpoint.h"
@@ -14,13 +13,6 @@ namespace witan {
 namespace {
 
 constexpr std::string_view kTransport = "shm";
-
-void CheckOptions(const CommunicatorOptions& options) {
-  WITAN_CHECK(options.size >= 1 && options.size <= kMaxRanks,
-              "a group of {} ranks", options.size);
-  WITAN_CHECK(options.rank >= 0 && options.rank < options.size, "rank {} of {}",
-              options.rank, options.size);
-}
 
 // Connects over a region that it has from the start (ranks in one process, and
 // rank 0 of a file) or opens when it knows everybody's endpoint.

@@ -2,7 +2,7 @@
 # Label by folder: unit, parity, e2e, fuzz, sim. Tests in folders that need
 # gRPC are built only with WITAN_RPC.
 
-set(rpc_test_folders proto net api cli e2e cluster_rpc)
+set(rpc_test_folders proto net api cli e2e cluster_rpc fuzz)
 
 file(GLOB_RECURSE test_sources CONFIGURE_DEPENDS
   RELATIVE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/tests/*_test.cc)

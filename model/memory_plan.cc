@@ -71,31 +71,39 @@ int64_t WorkspaceBytes(const ModelConfig& config, Layout layout,
   return bytes;
 }
 
-// One group's communicator. Its send buffer holds the largest contribution of
-// any member: one fp32 [T, H] for each maximal subtree of its leaves, or
-// `other_bytes`. There are two send buffers, because the one of the last
-// operation stays readable while the next is filled, and a transport without
-// shared memory receives one from every other member.
-int64_t GroupBytes(int group_size, const ModelConfig& config,
-                   const EngineLimits& limits, int64_t other_bytes) {
-  int64_t send_bytes = other_bytes;
-  for (int member = 0; member < group_size; ++member) {
-    const auto num_subtrees = static_cast<int64_t>(
-        MaximalSubtrees(LeavesOfMember(member, group_size)).size());
-    send_bytes = std::max(send_bytes, num_subtrees * limits.max_step_tokens *
-                                          config.hidden_size * kFloatBytes);
-  }
-  return (2 + group_size - 1) * send_bytes;
+// One group's communicator: two send buffers, because that of the last
+// operation stays readable while the next is filled, and, for a transport
+// without shared memory, room for what every member sends.
+int64_t GroupBytes(int group_size, int64_t send_bytes) {
+  return (2 + group_size) * send_bytes;
+}
+
+// A member contributes to a tree sum one fp32 [T, H] for each maximal subtree
+// of its leaves.
+int64_t TreeSumBytes(const ModelConfig& config, const EngineLimits& limits,
+                     IndexRange leaves) {
+  return static_cast<int64_t>(MaximalSubtrees(leaves).size()) *
+         limits.max_step_tokens * config.hidden_size * kFloatBytes;
 }
 
 int64_t CommunicationBytes(const ModelConfig& config, Layout layout,
                            const EngineLimits& limits) {
-  // The attention group also gathers logits, fp32 [S, rows of a member].
-  const int64_t logits_bytes = limits.max_sequences *
-                               CeilDiv(config.vocab_size, kNumLeaves) *
-                               CeilDiv(kNumLeaves, layout.tp) * kFloatBytes;
-  return GroupBytes(layout.tp, config, limits, logits_bytes) +
-         GroupBytes(layout.ep, config, limits, 0);
+  // Send buffers are as large as the largest contribution of any member.
+  int64_t attention_bytes = 0;
+  int64_t expert_bytes = 0;
+  for (int rank = 0; rank < layout.num_ranks(); ++rank) {
+    const RankShard shard = MakeRankShard(config, layout, rank);
+    // The attention group also gathers logits, fp32 [S, local rows].
+    attention_bytes = std::max(
+        {attention_bytes, TreeSumBytes(config, limits, shard.attention_leaves),
+         limits.max_sequences * shard.vocab_rows.size() * kFloatBytes});
+    expert_bytes = std::max(expert_bytes,
+                            TreeSumBytes(config, limits, shard.expert_leaves));
+  }
+  // The world broadcasts sampled tokens, int32 [S].
+  return GroupBytes(layout.tp, attention_bytes) +
+         GroupBytes(layout.ep, expert_bytes) +
+         GroupBytes(layout.num_ranks(), limits.max_sequences * kIndexBytes);
 }
 
 }  // namespace

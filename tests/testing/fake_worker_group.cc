@@ -271,7 +271,7 @@ std::vector<WorkerMessage> FakeWorker::Prepare(const PrepareGroup& prepare) {
   prepared.epoch = prepare.epoch;
   prepared.endpoints.world = fmt::format("world of {}", prepare.rank);
   prepared.numerics_id = options.numerics_id;
-  prepared.piece_hashes = options.piece_hashes;
+  prepared.piece_hashes = options.piece_hashes.at(prepare.rank);
   prepared.weights_bytes = 1000;
   prepared.kv_bytes = 100 * prepare.num_blocks;
   return {LoadProgress{prepare.epoch, 500, 1000},
@@ -279,10 +279,8 @@ std::vector<WorkerMessage> FakeWorker::Prepare(const PrepareGroup& prepare) {
 }
 
 std::vector<WorkerMessage> FakeWorker::Run(const StepPlan& plan) {
-  // The coordinator sends a step only after it applied the one two before.
-  const StepNumber applied = plan.step - 1 - kMaxLookAheadSteps;
-  absl::StatusOr<StepResult> result =
-      rank_->Run(plan, plan.step > 1 + kMaxLookAheadSteps ? applied : 0);
+  // How far the coordinator has come is not known here.
+  absl::StatusOr<StepResult> result = rank_->Run(plan, plan.step - 1);
   if (!result.ok()) {
     if (violation.ok()) violation = result.status();
     return {GroupFailed{plan.epoch, result.status()}};
@@ -296,6 +294,89 @@ std::vector<WorkerMessage> FakeWorker::Run(const StepPlan& plan) {
   if (group->rank != 0) result->tokens.clear();
   if (plan.step == options.wrong_step_number_at) ++result->step;
   return {*std::move(result)};
+}
+
+// --- FakeWorkerGroup
+// -----------------------------------------------------------
+
+WorkerId FakeWorkerGroup::Connect(const FakeWorkerOptions& options) {
+  const WorkerId id = next_worker_++;
+  const auto it = links_.emplace(id, Link{FakeWorker(options), {}, {}}).first;
+  it->second.from_worker.push_back(it->second.worker.Hello());
+  return id;
+}
+
+void FakeWorkerGroup::Disconnect(WorkerId worker, const std::string& cause,
+                                 Micros now) {
+  TakeOutputs();
+  links_.erase(worker);
+  replica_.OnClosed(worker, cause, now);
+}
+
+void FakeWorkerGroup::TakeOutputs() {
+  for (ReplicaOutput& output : replica_.TakeOutputs()) {
+    if (const auto* close = std::get_if<CloseWorker>(&output)) {
+      closed_[close->worker] = close->reason;
+      links_.erase(close->worker);
+      continue;
+    }
+    const SendMessage& send = std::get<SendMessage>(output);
+    for (const WorkerId worker : send.workers) {
+      const auto it = links_.find(worker);
+      if (it != links_.end()) it->second.to_worker.push_back(send.message);
+    }
+  }
+}
+
+bool FakeWorkerGroup::DeliverOne(uint64_t pick, Micros now) {
+  TakeOutputs();
+  std::vector<std::pair<WorkerId, bool>> queues;  // worker, to it
+  for (const auto& [id, link] : links_) {
+    if (!link.to_worker.empty()) queues.emplace_back(id, true);
+    if (!link.from_worker.empty()) queues.emplace_back(id, false);
+  }
+  if (queues.empty()) return false;
+  const auto [id, to_worker] = queues[pick % queues.size()];
+  Link& link = links_.at(id);
+  if (to_worker) {
+    const CoordinatorMessage message = std::move(link.to_worker.front());
+    link.to_worker.pop_front();
+    for (WorkerMessage& answer : link.worker.OnMessage(message)) {
+      link.from_worker.push_back(std::move(answer));
+    }
+    if (violation_.ok()) violation_ = link.worker.violation;
+    return true;
+  }
+  WorkerMessage message = std::move(link.from_worker.front());
+  link.from_worker.pop_front();
+  replica_.OnMessage(id, std::move(message), now);
+  TakeOutputs();
+  return true;
+}
+
+void FakeWorkerGroup::Settle(Micros now) {
+  do {
+    replica_.Tick(now);
+  } while (DeliverOne(0, now));
+}
+
+bool FakeWorkerGroup::SettleUntil(ReplicaState state, Micros now) {
+  do {
+    replica_.Tick(now);
+    if (replica_.state() == state) return true;
+  } while (DeliverOne(0, now));
+  return false;
+}
+
+std::vector<WorkerId> FakeWorkerGroup::workers() const {
+  std::vector<WorkerId> ids;
+  for (const auto& [id, link] : links_) ids.push_back(id);
+  return ids;
+}
+
+absl::Status FakeWorkerGroup::closed(WorkerId worker) const {
+  const auto it = closed_.find(worker);
+  return it == closed_.end() ? absl::OkStatus() : it->second;
 }
 
 }  // namespace witan

@@ -3,20 +3,25 @@
 
 // Workers without a model. A FakeRank executes step plans as a real rank does,
 // with a cache of token ids in place of keys and values, and distrusts every
-// one of them; a FakeWorker speaks the worker's side of the protocol around it.
+// one of them; a FakeWorker speaks the worker's side of the protocol around it;
+// a FakeWorkerGroup is the network between such workers and a real Replica.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/request.h"
 #include "base/step_plan.h"
 #include "base/worker_protocol.h"
+#include "coordinator/cluster/membership.h"
+#include "coordinator/cluster/replica.h"
 
 namespace witan {
 
@@ -81,7 +86,7 @@ class FakeRank {
 struct FakeWorkerOptions {
   RegisterWorker registration;
   std::string numerics_id = "numerics-1";
-  std::map<std::string, std::string> piece_hashes;
+  std::vector<std::map<std::string, std::string>> piece_hashes;  // by rank
   int64_t vocab_size = 0;
   std::optional<absl::Status> load_failure;  // instead of GroupPrepared
   bool silent_on_prepare = false;
@@ -116,6 +121,51 @@ class FakeWorker {
   std::vector<WorkerMessage> Run(const StepPlan& plan);
 
   std::optional<FakeRank> rank_;
+};
+
+// Fake workers connected with one Replica. Nothing is threaded: messages wait
+// in one queue for each worker and direction until they are delivered.
+class FakeWorkerGroup {
+ public:
+  // `replica` outlives the group.
+  explicit FakeWorkerGroup(Replica& replica) : replica_(replica) {}
+
+  // A worker dials; its registration is under way.
+  WorkerId Connect(const FakeWorkerOptions& options);
+  // Its connection ends; what is under way to and from it is lost.
+  void Disconnect(WorkerId worker, const std::string& cause, Micros now);
+
+  // Takes the replica's outputs and delivers one message to or from one of the
+  // workers, the pick-th (modulo) that has one. False: nothing is under way.
+  bool DeliverOne(uint64_t pick, Micros now);
+  // Ticks and delivers until nothing is under way.
+  void Settle(Micros now);
+  // Ticks and delivers until the replica is in `state`. False: it never was.
+  bool SettleUntil(ReplicaState state, Micros now);
+
+  bool connected(WorkerId worker) const { return links_.contains(worker); }
+  // REQUIRES: connected.
+  FakeWorker& worker(WorkerId worker) { return links_.at(worker).worker; }
+  std::vector<WorkerId> workers() const;  // connected ones
+  // Why the replica closed a connection; OK if it did not.
+  absl::Status closed(WorkerId worker) const;
+  // First rule of FakeRank that any plan broke.
+  const absl::Status& violation() const { return violation_; }
+
+ private:
+  struct Link {
+    FakeWorker worker;
+    std::deque<CoordinatorMessage> to_worker;
+    std::deque<WorkerMessage> from_worker;
+  };
+
+  void TakeOutputs();
+
+  Replica& replica_;
+  WorkerId next_worker_ = 1;
+  std::map<WorkerId, Link> links_;
+  std::map<WorkerId, absl::Status> closed_;
+  absl::Status violation_;
 };
 
 }  // namespace witan

@@ -410,5 +410,17 @@ TEST(CheckpointTest, ADirectoryWithoutWeightsIsNotFound) {
   }
 }
 
+TEST(CheckpointTest, OpensOneFileByItself) {
+  const TempDirectory directory;
+  const std::string path =
+      directory.Write("any.name", SafetensorsFile(TwoTensors()));
+  const auto checkpoint = Checkpoint::OpenFile(path);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->tensors().size(), 2u);
+  EXPECT_THAT((*checkpoint)->files(), ElementsAre(path));
+  EXPECT_THAT(std::string(MessageOf(Checkpoint::OpenFile(path + "x").status())),
+              AllOf(HasSubstr(path + "x"), HasSubstr("cannot be opened")));
+}
+
 }  // namespace
 }  // namespace witan

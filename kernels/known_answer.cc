@@ -1,6 +1,7 @@
 // KnownAnswerHash: every op on fixed inputs that are cheap, yet touch tails,
 // leaves, splits and masks.
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
@@ -25,6 +26,7 @@ constexpr int64_t kHeadDim = 24;
 constexpr int64_t kExperts = 5;
 constexpr int kTopK = 2;
 constexpr int64_t kPositions = 300;  // more than one split
+constexpr int64_t kAttendedRows = 50;
 constexpr int64_t kBlocks = (kPositions + kBlockTokens - 1) / kBlockTokens;
 
 class KnownAnswers {
@@ -52,16 +54,19 @@ class KnownAnswers {
     return TensorView(buffers_.back().data(), dtype, rows, columns);
   }
 
-  // Numbers in (-1, 1) with few bits, exact in every dtype.
+  // Numbers m * 2^-e with 7-bit m and e up to 14: exact in every dtype, while
+  // their products need more bits than fp32 has, so that sums in another order
+  // differ.
   TensorView Numbers(DType dtype, int64_t rows, int64_t columns) {
     TensorView view = Zeros(dtype, rows, columns);
     for (int64_t i = 0; i < rows * columns; ++i) {
       state_ = state_ * 1664525 + 1013904223;
-      const float value = (static_cast<float>(state_ >> 25) - 63.5f) / 64.0f;
-      const size_t at = static_cast<size_t>(i) * SizeOf(dtype);
-      char* to = static_cast<char*>(view.data) + at;
-      uint32_t bits;
-      std::memcpy(&bits, &value, sizeof(bits));
+      const int exponent = static_cast<int>((state_ >> 8) & 7);
+      const float value = (static_cast<float>(state_ >> 25) - 63.5f) /
+                          static_cast<float>(64 << exponent);
+      char* to = static_cast<char*>(view.data) +
+                 static_cast<size_t>(i) * SizeOf(dtype);
+      const uint32_t bits = std::bit_cast<uint32_t>(value);
       if (dtype == DType::kF32) {
         std::memcpy(to, &bits, sizeof(bits));
       } else if (dtype == DType::kBF16) {
@@ -187,9 +192,16 @@ class KnownAnswers {
                          rope, batch, cache, q);
     Add(q);
     const std::vector<int32_t> kv_head_of = {0, 0, 0, 1};
-    const TensorView out = Zeros(activations_, kPositions, kHeads * kHeadDim);
+    // Attention of the last rows only: they see two splits.
+    const std::vector<int32_t> last_row_begin = {0, kAttendedRows};
+    const std::vector<int32_t> last_positions = {kPositions - kAttendedRows};
+    const AttentionBatch last = {last_row_begin, last_positions, block_ids,
+                                 kBlocks};
+    const TensorView out =
+        Zeros(activations_, kAttendedRows, kHeads * kHeadDim);
     for (const int64_t window : {0, 77}) {
-      backend_.PagedAttention(q, cache, batch, kv_head_of, 0.2f, window, out);
+      backend_.PagedAttention(q.Rows(kPositions - kAttendedRows, kPositions),
+                              cache, last, kv_head_of, 0.2f, window, out);
       Add(out);
     }
   }

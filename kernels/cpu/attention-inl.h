@@ -371,18 +371,19 @@ void AttendTile(const QueryTile& tile, const KvLayer& cache, float* memory) {
 
 // Calls visitor(Units{}, A{}) for a cache of `dtype`.
 template <typename Visitor>
-void VisitUnits(DType dtype, Visitor&& visitor) {
+void VisitUnits(DType dtype, [[maybe_unused]] bool order_one,
+                Visitor&& visitor) {
 #ifdef WITAN_BF16_DOT
-  if (dtype == DType::kBF16) return visitor(PairUnits{}, Bf16{});
+  if (order_one && dtype == DType::kBF16) return visitor(PairUnits{}, Bf16{});
 #endif
   VisitActivation(dtype, [&]<typename A>(A) { visitor(LaneUnits<A>{}, A{}); });
 }
 
 inline void RopeWriteKvBody(const float* q, const float* k, const float* v,
                             const float* rope, int64_t num_heads,
-                            const KvLayer& cache, int32_t block, int64_t slot,
-                            void* q_out) {
-  VisitUnits(cache.dtype, [&]<class Units, typename A>(Units, A) {
+                            const KvLayer& cache, bool order_one, int32_t block,
+                            int64_t slot, void* q_out) {
+  VisitUnits(cache.dtype, order_one, [&]<class Units, typename A>(Units, A) {
     RopeWriteKvRow<Units>(q, k, v, rope, num_heads, cache, block, slot,
                           static_cast<A*>(q_out));
   });
@@ -390,7 +391,8 @@ inline void RopeWriteKvBody(const float* q, const float* k, const float* v,
 
 inline void AttentionBody(const QueryTile& tile, const KvLayer& cache,
                           float* scratch) {
-  VisitUnits(cache.dtype, [&]<class Units, typename A>(Units, A) {
-    AttendTile<Units, A>(tile, cache, scratch);
-  });
+  VisitUnits(cache.dtype, tile.order_one,
+             [&]<class Units, typename A>(Units, A) {
+               AttendTile<Units, A>(tile, cache, scratch);
+             });
 }

@@ -81,7 +81,7 @@ void CpuBackend::RopeWriteKv(ConstTensorView q, ConstTensorView k,
           batch.first_positions[s] + (r - batch.row_begin[s]);
       kernels_.rope_write_kv(q.Row<float>(r), k.Row<float>(r), v.Row<float>(r),
                              rope.Row<float>(position),
-                             q.columns / cache.head_dim, cache,
+                             q.columns / cache.head_dim, cache, order_one_,
                              BlockTable(batch, s)[position / kBlockTokens],
                              position % kBlockTokens,
                              static_cast<char*>(q_out.data) +
@@ -128,6 +128,7 @@ void CpuBackend::PagedAttention(ConstTensorView q, const KvLayer& cache,
     tile.block_ids = BlockTable(batch, item.sequence);
     tile.kv_head = item.group->kv_head;
     tile.scale = scale;
+    tile.order_one = order_one_;
     for (int64_t r = item.rows.begin; r < item.rows.end; ++r) {
       const int64_t end = batch.first_positions[item.sequence] +
                           (r - batch.row_begin[item.sequence]) + 1;

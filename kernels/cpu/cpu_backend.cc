@@ -46,10 +46,10 @@ void CpuBackend::Workspace::Free::operator()(void* memory) const {
   ::operator delete (memory, std::align_val_t{kAlignmentBytes});
 }
 
-CpuBackend::CpuBackend(const CpuKernels& kernels, int num_threads,
-                       std::string kernel_set)
+CpuBackend::CpuBackend(const CpuKernels& kernels, bool order_one,
+                       int num_threads)
     : kernels_(kernels),
-      kernel_set_(std::move(kernel_set)),
+      order_one_(order_one),
       pool_(num_threads),
       thread_scratch_(static_cast<size_t>(num_threads)),
       samplers_(static_cast<size_t>(num_threads), Sampler(kernels)) {}
@@ -272,11 +272,9 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
   const CpuKernels& kernels = path == CpuPath::kAvx512Bf16 ? Avx512Kernels()
                               : path == CpuPath::kAvx2     ? Avx2Kernels()
                                                            : PortableKernels();
-  // Order two has the same bits on every path, so it is one kernel set.
-  const bool order_one =
-      kernels.has_bf16_dot && options.weights == DType::kBF16;
   return std::make_unique<CpuBackend>(
-      kernels, options.num_threads, order_one ? "cpu-avx512bf16" : "cpu-fma16");
+      kernels, kernels.has_bf16_dot && options.weights == DType::kBF16,
+      options.num_threads);
 }
 
 }  // namespace witan

@@ -22,12 +22,15 @@ namespace witan {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const CpuKernels& kernels, int num_threads,
-             std::string kernel_set);
+  // order_one: bf16 times bf16 by vdpbf16ps. REQUIRES: the kernels have it.
+  CpuBackend(const CpuKernels& kernels, bool order_one, int num_threads);
 
   absl::StatusOr<Buffer> Allocate(size_t bytes) override;
   void Synchronize() override {}
-  std::string kernel_set() const override { return kernel_set_; }
+  // Order two has the same bits on every path, so it is one kernel set.
+  std::string kernel_set() const override {
+    return order_one_ ? "cpu-avx512bf16" : "cpu-fma16";
+  }
 
   void Embed(std::span<const TokenId> token_ids, ConstTensorView table,
              TensorView out) override;
@@ -101,7 +104,7 @@ class CpuBackend final : public Backend {
   void PackRows(std::span<MatMulJob> jobs, std::span<const JobRows> rows);
 
   const CpuKernels& kernels_;
-  const std::string kernel_set_;
+  const bool order_one_;
   ThreadPool pool_;
   Workspace packed_x_;
   std::vector<Workspace> thread_scratch_;

@@ -74,11 +74,10 @@ MatMulJob CpuBackend::MakeJob(ConstTensorView x, int64_t num_rows,
   WITAN_CHECK(y.columns == w.rows, "y has {} columns, w has {} rows", y.columns,
               w.rows);
   MatMulJob job;
-  job.order_one = kernels_.has_bf16_dot && x.dtype == DType::kBF16 &&
-                  w.dtype == DType::kBF16;
+  job.order_one =
+      order_one_ && x.dtype == DType::kBF16 && w.dtype == DType::kBF16;
   job.rows = num_rows;
-  job.tile_rows =
-      kernels_.tile_rows(std::max<int64_t>(num_rows, 1), job.order_one);
+  job.tile_rows = kernels_.tile_rows(std::max<int64_t>(num_rows, 1));
   job.w = w;
   job.subtrees = subtrees;
   job.y = y;

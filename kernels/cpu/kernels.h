@@ -70,15 +70,17 @@ struct QueryTile {
   const int32_t* block_ids = nullptr;
   int64_t kv_head = 0;
   float scale = 0;
+  bool order_one = false;  // bf16 pairs; else fp32 lanes
 };
 // Floats of scratch one attention kernel call needs.
 int64_t AttentionScratchFloats(int64_t head_dim);
 
 struct CpuKernels {
-  // K columns of one step, and rows of a tile, for matmuls of `rows` rows.
-  int64_t (*tile_rows)(int64_t rows, bool order_one);
-  // Whether bf16 x bf16 runs in order one.
+  // Whether order_one may be asked for.
   bool has_bf16_dot;
+
+  // Rows of a tile, for a matmul of `rows` rows.
+  int64_t (*tile_rows)(int64_t rows);
 
   // Rows [first_row, first_row + tile_rows) of x (row source_rows[i], or i when
   // null; zeros from row num_rows on) to one tile at `to`.
@@ -107,11 +109,12 @@ struct CpuKernels {
   void (*tree_sum)(std::span<const Partial> partials, TensorView out,
                    IndexRange elements);
 
-  // One row: rotates q, and k into the cache, and stores v.
+  // One row: rotates q, and k into the cache, and stores v. The layout of the
+  // cache depends on the order.
   void (*rope_write_kv)(const float* q, const float* k, const float* v,
                         const float* rope, int64_t num_heads,
-                        const KvLayer& cache, int32_t block, int64_t slot,
-                        void* q_out);
+                        const KvLayer& cache, bool order_one, int32_t block,
+                        int64_t slot, void* q_out);
   void (*attention)(const QueryTile& tile, const KvLayer& cache,
                     float* scratch);
 

@@ -93,7 +93,7 @@ constexpr TileKernel<Order> MakeTileKernel() {
 
 // A tile is as large as the registers hold: measured, per instruction set.
 #ifdef WITAN_32_REGISTERS
-inline int64_t TileRows(int64_t rows) { return rows <= 8 ? rows : 4; }
+inline int64_t TileRowsBody(int64_t rows) { return rows <= 8 ? rows : 4; }
 
 template <class Order>
 TileKernel<Order> TileKernelFor(const MatMulJob& job) {
@@ -109,7 +109,7 @@ TileKernel<Order> TileKernelFor(const MatMulJob& job) {
   return kFewRows[job.tile_rows - 1];
 }
 #else
-inline int64_t TileRows(int64_t rows) { return rows <= 2 ? rows : 2; }
+inline int64_t TileRowsBody(int64_t rows) { return rows <= 2 ? rows : 2; }
 
 template <class Order>
 TileKernel<Order> TileKernelFor(const MatMulJob& job) {
@@ -223,8 +223,6 @@ inline void MatMulBody(const MatMulJob& job, const MatMulPiece& piece,
     MatMulInOrder<OrderTwo<W>>(job, piece, scratch);
   });
 }
-
-inline int64_t TileRowsBody(int64_t rows, bool) { return TileRows(rows); }
 
 // One row of x, one leaf, to its places in a packed tile.
 template <typename X, typename Packed>

@@ -1,8 +1,8 @@
 // The table of one instruction set: included after the other *-inl.h files.
 
 constexpr CpuKernels kKernels = {
-    .tile_rows = TileRowsBody,
     .has_bf16_dot = kHasBf16Dot,
+    .tile_rows = TileRowsBody,
     .pack_tile = PackTileBody,
     .mat_mul = MatMulBody,
     .embed = EmbedBody,

@@ -113,6 +113,7 @@ ShmRegion::ShmRegion(const CommunicatorOptions& options, const Layout& layout,
       memory_(memory),
       fd_(fd),
       path_(std::move(path)),
+      has_name_(!path_.empty()),
       header_(reinterpret_cast<ShmHeader*>(memory)),
       lines_(reinterpret_cast<RankLine*>(memory + layout.lines)),
       chunk_bytes_(reinterpret_cast<uint64_t*>(memory + layout.chunk_bytes)),
@@ -249,8 +250,7 @@ absl::StatusOr<std::unique_ptr<ShmRegion>> ShmRegion::OpenFile(
 }
 
 void ShmRegion::Unlink() {
-  if (!path_.empty()) unlink(path_.c_str());
-  path_.clear();
+  if (has_name_.exchange(false)) unlink(path_.c_str());
 }
 
 bool ShmRegion::Post(int rank) {

@@ -121,7 +121,8 @@ class ShmRegion {
   const size_t total_bytes_;
   std::byte* const memory_;
   const int fd_;  // -1 in process
-  std::string path_;
+  const std::string path_;
+  std::atomic<bool> has_name_;
   ShmHeader* header_ = nullptr;
   RankLine* lines_ = nullptr;
   uint64_t* chunk_bytes_ = nullptr;

@@ -38,14 +38,18 @@ absl::StatusOr<EngineRun> RunSequences(
   size_t num_finished = 0;
   while (num_finished < specs.size()) {
     while (true) {
-      while (next_spec < specs.size() &&
-             (arrival_steps.empty() ||
-              arrival_steps[next_spec] <= num_planned || num_in_flight == 0)) {
-        RETURN_IF_ERROR(scheduler.Add(specs[next_spec], kNow));
-        ++next_spec;
+      while (
+          next_spec < specs.size() &&
+          (arrival_steps.empty() || arrival_steps[next_spec] <= num_planned)) {
+        RETURN_IF_ERROR(scheduler.Add(specs[next_spec++], kNow));
       }
       std::optional<StepPlan> plan = scheduler.Plan(kNow);
-      if (!plan.has_value()) break;
+      if (!plan.has_value()) {
+        // Idle before the next arrival: it comes now.
+        if (num_in_flight > 0 || next_spec == specs.size()) break;
+        RETURN_IF_ERROR(scheduler.Add(specs[next_spec++], kNow));
+        continue;
+      }
       run.max_rows_of_a_step =
           std::max<int64_t>(run.max_rows_of_a_step, plan->num_rows());
       run.max_sequences_of_a_step =

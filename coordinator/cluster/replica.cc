@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <limits>
+#include <utility>
 
-#include "base/check.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "model/manifest.h"
 
 namespace witan {
 namespace {
@@ -123,10 +123,15 @@ void Replica::Handle(WorkerId worker, StepResult message, Micros now) {
   const std::optional<int> rank = RankOf(worker, message.epoch);
   if (!rank) return;
   const StepNumber expected = ranks_[*rank].last_step + 1;
-  if (steps_in_flight_.empty() || message.step != expected ||
-      message.step > steps_in_flight_.back().step) {
+  if (message.step != expected) {
     FailGroup(fmt::format("{} answered step {} where step {} was expected",
                           RankName(*rank), message.step, expected),
+              now);
+    return;
+  }
+  if (steps_in_flight_.empty() || message.step > steps_in_flight_.back().step) {
+    FailGroup(fmt::format("{} answered step {}, which was not sent",
+                          RankName(*rank), message.step),
               now);
     return;
   }

@@ -1,4 +1,4 @@
-// What a Replica tells about itself.
+#include "coordinator/cluster/replica_snapshot.h"
 
 #include <algorithm>
 

@@ -5,12 +5,15 @@
 // options that fit fake workers, and sinks that remember.
 
 #include <absl/status/statusor.h>
+#include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
-#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "base/status.h"
 #include "coordinator/cluster/replica.h"
 #include "model/manifest.h"
 #include "model/safetensors.h"
@@ -120,6 +123,44 @@ inline std::shared_ptr<Stream> MakeStream(SequenceId id, int64_t num_prompt,
   stream->spec.stop.max_tokens = max_tokens;
   return stream;
 }
+
+// Two fake workers and a Replica of two ranks.
+class ReplicaTest : public ::testing::Test {
+ protected:
+  WorkerId Join() { return Join(FakeTinyWorker(2)); }
+  WorkerId Join(const FakeWorkerOptions& options) {
+    return group_.Connect(options);
+  }
+  // Two workers that serve.
+  void Serve() {
+    first_ = Join();
+    second_ = Join();
+    group_.Settle(now_);
+    ASSERT_EQ(replica_.state(), ReplicaState::kServing) << LastError();
+  }
+  std::shared_ptr<Stream> Submit(SequenceId id, int64_t num_prompt,
+                                 int64_t max_tokens, int64_t stop_at = -1) {
+    auto stream = MakeStream(id, num_prompt, max_tokens);
+    stream->stop_at = stop_at;
+    SubmitStream(stream);
+    return stream;
+  }
+  void SubmitStream(const std::shared_ptr<Stream>& stream) {
+    replica_.Submit(stream->spec, std::make_unique<RecordingSink>(stream),
+                    now_);
+  }
+  std::string LastError() { return replica_.Snapshot().last_error; }
+  static std::string Message(const Stream& stream) {
+    EXPECT_EQ(stream.num_ends, 1);
+    return std::string(MessageOf(stream.end.status()));
+  }
+
+  Micros now_ = 1000;
+  Replica replica_{FakeReplicaOptions(2)};
+  FakeWorkerGroup group_{replica_};
+  WorkerId first_ = 0;
+  WorkerId second_ = 0;
+};
 
 }  // namespace witan
 

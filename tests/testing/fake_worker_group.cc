@@ -232,8 +232,7 @@ std::vector<TokenId> FakeRank::ReadHistory(const Slot& slot) const {
   return history;
 }
 
-// --- FakeWorker
-// ----------------------------------------------------------------
+// --- FakeWorker -------------------------------------------------------------
 
 FakeWorker::FakeWorker(FakeWorkerOptions worker_options)
     : options(std::move(worker_options)) {}
@@ -296,8 +295,7 @@ std::vector<WorkerMessage> FakeWorker::Run(const StepPlan& plan) {
   return {*std::move(result)};
 }
 
-// --- FakeWorkerGroup
-// -----------------------------------------------------------
+// --- FakeWorkerGroup --------------------------------------------------------
 
 WorkerId FakeWorkerGroup::Connect(const FakeWorkerOptions& options) {
   const WorkerId id = next_worker_++;

@@ -107,8 +107,7 @@ class FakeWorker {
 
   FakeWorkerOptions options;  // may be changed between messages
 
-  // --- What it saw
-  // ------------------------------------------------------------
+  // --- What it saw ----------------------------------------------------------
   uint64_t worker_id = 0;
   std::optional<PrepareGroup> group;  // none after AbortGroup
   std::vector<AbortGroup> aborts;

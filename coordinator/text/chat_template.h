@@ -21,8 +21,9 @@ struct ChatTemplateInput {
   bool add_generation_prompt = true;
   // Tokenizer::special_tokens(): bos_token, eos_token and so on.
   std::vector<std::pair<std::string, std::string>> special_tokens;
-  // Object of further variables (`enable_thinking`, `tools`); they go before
-  // the special tokens, but never before the three above and below.
+  // Object of further variables (`enable_thinking`, `tools`). They replace
+  // special tokens of the same name, but neither `messages` nor
+  // `add_generation_prompt`.
   nlohmann::ordered_json arguments = nlohmann::ordered_json::object();
   // What strftime_now() formats, in UTC.
   int64_t now_unix_seconds = 0;

@@ -1,0 +1,186 @@
+// Values as text: Python's str() and repr(), and json.dumps().
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/status.h"
+#include "coordinator/text/jinja_text.h"
+#include "coordinator/text/jinja_value.h"
+
+namespace witan::jinja {
+
+namespace {
+
+absl::Status Append(std::string_view text, Budget* budget, std::string* out) {
+  RETURN_IF_ERROR(budget->Work(text.size()));
+  *out += text;
+  return absl::OkStatus();
+}
+
+// Appends the text of everything but containers; false for those.
+bool FormatScalar(const Value& value, std::string* out) {
+  if (value.is_undefined()) return true;
+  if (value.is_none()) {
+    *out = "None";
+  } else if (const bool* boolean = value.As<bool>()) {
+    *out = *boolean ? "True" : "False";
+  } else if (const int64_t* integer = value.As<int64_t>()) {
+    *out = fmt::format("{}", *integer);
+  } else if (const double* number = value.As<double>()) {
+    *out = FormatFloat(*number);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+absl::Status AppendRepr(const Value& value, Budget* budget, std::string* out) {
+  std::string scalar;
+  if (value.is_undefined()) return Append("Undefined", budget, out);
+  if (FormatScalar(value, &scalar)) return Append(scalar, budget, out);
+  if (const std::string* text = value.text()) {
+    return Append(Quote(*text), budget, out);
+  }
+  std::string_view separator;
+  if (const ListData* list = value.list()) {
+    RETURN_IF_ERROR(Append(list->is_tuple ? "(" : "[", budget, out));
+    for (const Value& item : list->items) {
+      RETURN_IF_ERROR(Append(separator, budget, out));
+      separator = ", ";
+      RETURN_IF_ERROR(AppendRepr(item, budget, out));
+    }
+    const bool is_single_tuple = list->is_tuple && list->items.size() == 1;
+    return Append(is_single_tuple  ? ",)"
+                  : list->is_tuple ? ")"
+                                   : "]",
+                  budget, out);
+  }
+  if (const DictData* dict = value.dict()) {
+    RETURN_IF_ERROR(Append("{", budget, out));
+    for (const auto& [key, entry] : dict->entries) {
+      RETURN_IF_ERROR(Append(separator, budget, out));
+      separator = ", ";
+      RETURN_IF_ERROR(AppendRepr(key, budget, out));
+      RETURN_IF_ERROR(Append(": ", budget, out));
+      RETURN_IF_ERROR(AppendRepr(entry, budget, out));
+    }
+    return Append("}", budget, out);
+  }
+  return InvalidArgument("a value of type {} has no text", value.type_name());
+}
+
+class JsonWriter {
+ public:
+  JsonWriter(const JsonStyle& style, Budget* budget, std::string* out)
+      : style_(style), budget_(budget), out_(out) {}
+
+  absl::Status Write(const Value& value, int64_t level) {
+    if (value.is_none()) return Put("null");
+    if (const bool* boolean = value.As<bool>()) {
+      return Put(*boolean ? "true" : "false");
+    }
+    if (const double* number = value.As<double>()) return PutFloat(*number);
+    if (const int64_t* integer = value.As<int64_t>()) {
+      return Put(fmt::format("{}", *integer));
+    }
+    if (const std::string* text = value.text()) {
+      return Put(QuoteJson(*text, style_.ensure_ascii));
+    }
+    if (value.list() != nullptr) return WriteList(value.list()->items, level);
+    if (value.dict() != nullptr) return WriteDict(*value.dict(), level);
+    return InvalidArgument("a value of type {} cannot be written as JSON",
+                           value.type_name());
+  }
+
+ private:
+  absl::Status Put(std::string_view text) {
+    return Append(text, budget_, out_);
+  }
+
+  absl::Status PutFloat(double number) {
+    if (std::isnan(number)) return Put("NaN");
+    if (std::isinf(number)) return Put(number > 0 ? "Infinity" : "-Infinity");
+    return Put(FormatFloat(number));
+  }
+
+  absl::Status BreakLine(int64_t level) {
+    if (style_.indent < 0) return absl::OkStatus();
+    const size_t num_spaces = static_cast<size_t>(style_.indent * level);
+    RETURN_IF_ERROR(budget_->Work(num_spaces));
+    *out_ += '\n';
+    out_->append(num_spaces, ' ');
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteList(const std::vector<Value>& items, int64_t level) {
+    if (items.empty()) return Put("[]");
+    RETURN_IF_ERROR(Put("["));
+    for (size_t i = 0; i < items.size(); ++i) {
+      if (i > 0) RETURN_IF_ERROR(Put(style_.item_separator));
+      RETURN_IF_ERROR(BreakLine(level + 1));
+      RETURN_IF_ERROR(Write(items[i], level + 1));
+    }
+    RETURN_IF_ERROR(BreakLine(level));
+    return Put("]");
+  }
+
+  absl::StatusOr<std::string> KeyText(const Value& key) {
+    if (key.text() != nullptr) return *key.text();
+    if (key.list() != nullptr || key.dict() != nullptr) {
+      return InvalidArgument("a JSON key cannot be a {}", key.type_name());
+    }
+    std::string text;
+    RETURN_IF_ERROR(JsonWriter(style_, budget_, &text).Write(key, 0));
+    return text;
+  }
+
+  absl::Status WriteDict(const DictData& dict, int64_t level) {
+    if (dict.entries.empty()) return Put("{}");
+    std::vector<std::pair<std::string, const Value*>> entries;
+    for (const auto& [key, value] : dict.entries) {
+      ASSIGN_OR_RETURN(std::string text, KeyText(key));
+      entries.emplace_back(std::move(text), &value);
+    }
+    if (style_.sort_keys) {
+      std::stable_sort(
+          entries.begin(), entries.end(),
+          [](const auto& a, const auto& b) { return a.first < b.first; });
+    }
+    RETURN_IF_ERROR(Put("{"));
+    for (size_t i = 0; i < entries.size(); ++i) {
+      if (i > 0) RETURN_IF_ERROR(Put(style_.item_separator));
+      RETURN_IF_ERROR(BreakLine(level + 1));
+      RETURN_IF_ERROR(Put(QuoteJson(entries[i].first, style_.ensure_ascii)));
+      RETURN_IF_ERROR(Put(style_.key_separator));
+      RETURN_IF_ERROR(Write(*entries[i].second, level + 1));
+    }
+    RETURN_IF_ERROR(BreakLine(level));
+    return Put("}");
+  }
+
+  const JsonStyle& style_;
+  Budget* budget_;
+  std::string* out_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::string> ToText(const Value& value, Budget* budget) {
+  std::string text;
+  if (value.text() != nullptr) {
+    text = *value.text();
+    RETURN_IF_ERROR(budget->Work(text.size()));
+  } else if (!FormatScalar(value, &text)) {
+    RETURN_IF_ERROR(AppendRepr(value, budget, &text));
+  }
+  return text;
+}
+
+absl::StatusOr<std::string> ToJson(const Value& value, const JsonStyle& style,
+                                   Budget* budget) {
+  std::string text;
+  RETURN_IF_ERROR(JsonWriter(style, budget, &text).Write(value, 0));
+  return text;
+}
+
+}  // namespace witan::jinja

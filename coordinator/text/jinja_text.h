@@ -1,0 +1,57 @@
+#ifndef WITAN_COORDINATOR_TEXT_JINJA_TEXT_H_
+#define WITAN_COORDINATOR_TEXT_JINJA_TEXT_H_
+
+// Python's operations on text, on UTF-8. Upper, lower and title case map one
+// character to one character, so "ß" stays "ß" where Python makes "SS" of it.
+// REQUIRES throughout: texts are UTF-8.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace witan::jinja {
+
+// Offset of `needle` at or behind `from`, or npos; linear time.
+size_t FindText(std::string_view text, std::string_view needle, size_t from);
+
+enum class Side { kLeft, kRight, kBoth };
+// Without the characters of `removed` at the sides; an empty `removed` stands
+// for whitespace, as Python's str.strip() counts it.
+std::string_view Strip(std::string_view text, std::string_view removed,
+                       Side side);
+
+std::string ToUpper(std::string_view text);
+std::string ToLower(std::string_view text);
+// First character in upper case, the others in lower case.
+std::string Capitalize(std::string_view text);
+// str.title(): letters behind anything but a letter are capital.
+std::string ToTitle(std::string_view text);
+// The filter "title": words end at whitespace and at - ( { [ <.
+std::string ToTitleWords(std::string_view text);
+
+// At most `max_replaced` replacements; -1: all. `old` may be empty.
+std::string ReplaceText(std::string_view text, std::string_view old,
+                        std::string_view replacement, int64_t max_replaced);
+
+// At most `max_splits` cuts; -1: all. REQUIRES: `separator` is not empty.
+std::vector<std::string> SplitText(std::string_view text,
+                                   std::string_view separator,
+                                   int64_t max_splits);
+// The same from the right.
+std::vector<std::string> SplitTextFromRight(std::string_view text,
+                                            std::string_view separator,
+                                            int64_t max_splits);
+// Words between runs of whitespace.
+std::vector<std::string> SplitWords(std::string_view text, int64_t max_splits);
+
+// Shortest digits that read back as `number`, written as Python does.
+std::string FormatFloat(double number);
+
+// Like repr(): in quotes, with escapes for what cannot be printed.
+std::string Quote(std::string_view text);
+std::string QuoteJson(std::string_view text, bool ensure_ascii);
+
+}  // namespace witan::jinja
+
+#endif  // WITAN_COORDINATOR_TEXT_JINJA_TEXT_H_

@@ -11,6 +11,8 @@
 #include <climits>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,7 +21,6 @@
 
 #include "base/build_id.h"
 #include "base/config.h"
-#include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -79,21 +80,27 @@ int64_t NumCores() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
+// A file of the kernel's, which has no size to stat; empty if it cannot be
+// read.
+std::string ReadKernelFile(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file),
+          std::istreambuf_iterator<char>()};
+}
+
 // MemAvailable of /proc/meminfo, or the room left under the cgroup's limit if
 // that is less. 0 if neither can be read.
 int64_t FreeMemoryBytes() {
   int64_t free_bytes = 0;
-  if (const auto text = ReadFile("/proc/meminfo", 1 << 16); text.ok()) {
-    const size_t at = text->find("MemAvailable:");
-    if (at != std::string::npos) {
-      free_bytes = std::atoll(text->c_str() + at + 13) * 1024;
-    }
+  const std::string meminfo = ReadKernelFile("/proc/meminfo");
+  const size_t at = meminfo.find("MemAvailable:");
+  if (at != std::string::npos) {
+    free_bytes = std::atoll(meminfo.c_str() + at + 13) * 1024;
   }
-  const auto limit = ReadFile("/sys/fs/cgroup/memory.max", 1 << 10);
-  const auto current = ReadFile("/sys/fs/cgroup/memory.current", 1 << 10);
-  if (limit.ok() && current.ok() && limit->rfind("max", 0) != 0) {
-    const int64_t room =
-        std::atoll(limit->c_str()) - std::atoll(current->c_str());
+  const std::string limit = ReadKernelFile("/sys/fs/cgroup/memory.max");
+  const std::string used = ReadKernelFile("/sys/fs/cgroup/memory.current");
+  if (!limit.empty() && !used.empty() && limit.rfind("max", 0) != 0) {
+    const int64_t room = std::atoll(limit.c_str()) - std::atoll(used.c_str());
     free_bytes = std::min(free_bytes, std::max<int64_t>(room, 0));
   }
   return free_bytes;
@@ -107,11 +114,8 @@ std::string HostName() {
 // Equal for processes that can map each other's shared memory: one boot of one
 // kernel, and one mount under /dev/shm.
 std::string HostId() {
-  std::string id = HostName();
-  if (const auto boot = ReadFile("/proc/sys/kernel/random/boot_id", 1 << 10);
-      boot.ok()) {
-    id = boot->substr(0, boot->find('\n'));
-  }
+  std::string id = ReadKernelFile("/proc/sys/kernel/random/boot_id");
+  id = id.empty() ? HostName() : id.substr(0, id.find('\n'));
   struct stat shm = {};
   if (stat("/dev/shm", &shm) == 0) {
     id += fmt::format("/{}:{}", shm.st_dev, shm.st_ino);

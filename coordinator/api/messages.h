@@ -27,6 +27,7 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, Message& message) {
 
 template <typename Message>
 void SerializeMessage(const Message& message, grpc::ByteBuffer& bytes) {
+  bytes.Clear();
   bool own_buffer = false;
   grpc::SerializationTraits<Message>::Serialize(message, &bytes, &own_buffer);
 }

@@ -1,0 +1,192 @@
+#ifndef WITAN_TESTS_API_FAKE_ENGINE_H_
+#define WITAN_TESTS_API_FAKE_ENGINE_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/mutex.h"
+#include "coordinator/api/engine.h"
+
+namespace witan {
+
+// A cluster without workers. Its thread plays the replica's: sequences get the
+// tokens that `next_token` names, either at once to their end or one per Step.
+class FakeEngine final : public Engine {
+ public:
+  using NextTokenFn = std::function<SampledToken(int choice, int64_t index)>;
+
+  explicit FakeEngine(NextTokenFn next_token)
+      : next_token_(std::move(next_token)), thread_([this] { Run(); }) {
+    ReplicaSnapshot snapshot;
+    snapshot.state = ReplicaState::kServing;
+    snapshot.epoch = 3;
+    snapshot.layout = {.tp = 2, .ep = 2};
+    snapshot.limits = {.max_context_tokens = 512,
+                       .max_step_tokens = 64,
+                       .max_sequences = 8,
+                       .num_blocks = 1000};
+    snapshot.ranks.resize(2);
+    snapshot.ranks[1].worker.registration.host_name = "other\xff";
+    SetSnapshot(std::move(snapshot));
+  }
+
+  ~FakeEngine() override {
+    Post([this] { stop_ = true; });
+    thread_.join();
+  }
+
+  // --- Engine
+  // ------------------------------------------------------------------
+  SequenceId NewSequenceId() override {
+    MutexLock lock(mutex_);
+    return ++last_id_;
+  }
+
+  absl::Status Submit(SequenceSpec spec,
+                      std::unique_ptr<TokenSink> sink) override {
+    auto live = std::make_shared<Live>();
+    live->spec = std::move(spec);
+    live->sink = std::move(sink);
+    Post([this, live] {
+      sequences_[live->spec.id] = live;
+      Changed();
+      while (runs_to_end_ && sequences_.contains(live->spec.id)) Advance(*live);
+    });
+    return absl::OkStatus();
+  }
+
+  void Cancel(SequenceId id) override {
+    Post([this, id] { Finish(id, FinishReason::kCancelled); });
+  }
+
+  std::shared_ptr<const ReplicaSnapshot> Snapshot() const override {
+    MutexLock lock(mutex_);
+    return snapshot_;
+  }
+
+  // --- For tests
+  // ---------------------------------------------------------------
+  void SetSnapshot(ReplicaSnapshot snapshot) {
+    auto shared = std::make_shared<const ReplicaSnapshot>(std::move(snapshot));
+    MutexLock lock(mutex_);
+    snapshot_ = std::move(shared);
+  }
+
+  // From now on sequences wait for Step.
+  void HoldTokens() {
+    Post([this] { runs_to_end_ = false; });
+  }
+  // One token for every live sequence.
+  void Step() {
+    Post([this] {
+      const auto sequences = sequences_;
+      for (const auto& [id, live] : sequences) Advance(*live);
+    });
+  }
+  // Ends every live sequence, as when the group dies.
+  void FailAll(const absl::Status& status) {
+    Post([this, status] {
+      const auto sequences = sequences_;
+      for (const auto& [id, live] : sequences) Finish(id, status);
+    });
+  }
+  void WaitForLive(int64_t count) {
+    MutexLock lock(mutex_);
+    while (num_live_ != count) changed_.Wait(mutex_);
+  }
+  // Of the sequence that came last.
+  SequenceSpec last_spec() {
+    MutexLock lock(mutex_);
+    return last_spec_;
+  }
+
+ private:
+  struct Live {
+    SequenceSpec spec;
+    std::unique_ptr<TokenSink> sink;
+    int64_t num_tokens = 0;
+  };
+
+  void Post(std::function<void()> task) {
+    MutexLock lock(mutex_);
+    tasks_.push_back(std::move(task));
+    changed_.NotifyAll();
+  }
+
+  void Run() {
+    while (!stop_) {
+      std::function<void()> task;
+      {
+        MutexLock lock(mutex_);
+        while (tasks_.empty()) changed_.Wait(mutex_);
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+      }
+      task();
+    }
+  }
+
+  void Changed() {
+    MutexLock lock(mutex_);
+    num_live_ = static_cast<int64_t>(sequences_.size());
+    if (!sequences_.empty()) last_spec_ = sequences_.rbegin()->second->spec;
+    changed_.NotifyAll();
+  }
+
+  void Advance(Live& live) {
+    const SequenceId id = live.spec.id;
+    const int64_t index = live.num_tokens++;
+    const SampledToken token = next_token_(live.spec.choice, index);
+    if (!live.sink->OnToken(index, token) ||
+        IsStopToken(live.spec.stop, index, token.token_id)) {
+      Finish(id, FinishReason::kStop);
+    } else if (live.num_tokens == live.spec.stop.max_tokens) {
+      Finish(id, FinishReason::kLength);
+    }
+  }
+
+  void Finish(SequenceId id, absl::StatusOr<FinishReason> reason) {
+    const auto found = sequences_.find(id);
+    if (found == sequences_.end()) return;
+    const std::shared_ptr<Live> live = found->second;
+    sequences_.erase(found);
+    live->sink->OnFinished(
+        std::move(reason),
+        {.num_prompt_tokens = static_cast<int64_t>(live->spec.prompt.size()),
+         .num_output_tokens = live->num_tokens,
+         .num_preemptions = 0,
+         .queued_us = 1000,
+         .first_token_us = 3000,
+         .total_us = 7000});
+    live->sink.reset();
+    Changed();
+  }
+
+  const NextTokenFn next_token_;
+
+  // The thread's.
+  bool stop_ = false;
+  bool runs_to_end_ = true;
+  std::map<SequenceId, std::shared_ptr<Live>> sequences_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::deque<std::function<void()>> tasks_ WITAN_GUARDED_BY(mutex_);
+  std::shared_ptr<const ReplicaSnapshot> snapshot_ WITAN_GUARDED_BY(mutex_);
+  SequenceId last_id_ WITAN_GUARDED_BY(mutex_) = 0;
+  int64_t num_live_ WITAN_GUARDED_BY(mutex_) = 0;
+  SequenceSpec last_spec_ WITAN_GUARDED_BY(mutex_);
+
+  std::thread thread_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_TESTS_API_FAKE_ENGINE_H_

@@ -22,9 +22,10 @@ namespace witan {
 constexpr int kMaxQueriesPerTile = 4;
 // Bytes that one K-step of one row takes in packed x, in either order.
 constexpr int64_t kPackedStepBytes = 64;
-// Rows and columns of the largest piece of a matmul.
+// Rows of the largest piece of a matmul, and the columns whose leaves it works
+// on together.
 constexpr int64_t kMaxPieceRows = 128;
-constexpr int64_t kMaxLeafPieceColumns = 192;
+constexpr int64_t kMaxChunkColumns = 192;
 
 // One leaf of K: columns [first_column, first_column + size) of x and w, and
 // the K-steps [first_step, ...) of packed x that hold it, zero-padded.
@@ -56,9 +57,10 @@ struct MatMulPiece {
   IndexRange columns;
 };
 
-// Pending sums of a piece: 3 levels of the tree.
+// Pending sums of a piece: 3 levels of the tree, for every tile of a chunk of
+// columns; a tile's sums are padded to whole vectors of 16, at most doubled.
 constexpr int64_t kMatMulScratchFloats =
-    3 * kMaxPieceRows * kMaxLeafPieceColumns;
+    3 * 2 * kMaxPieceRows * kMaxChunkColumns;
 
 // Up to kMaxQueriesPerTile query vectors of one sequence that share a KV head.
 struct QueryTile {

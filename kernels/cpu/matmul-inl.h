@@ -35,60 +35,152 @@ struct OrderOne {
 };
 #endif
 
+// One K-step of a tile. What there is less of, rows of x or of w, stays in
+// registers beside the accumulators; the other side is read as it is used.
+template <class Order, int kRows, int kColumns, typename LoadX, typename LoadW>
+inline __attribute__((always_inline)) void TileStep(
+    F32x16 (&acc)[kRows * kColumns], const LoadX& load_x, const LoadW& load_w) {
+  if constexpr (kRows <= kColumns) {
+    typename Order::Vector x[kRows];
+    for (int m = 0; m < kRows; ++m) x[m] = load_x(m);
+    for (int n = 0; n < kColumns; ++n) {
+      const typename Order::Vector w = load_w(n);
+      for (int m = 0; m < kRows; ++m) {
+        acc[m * kColumns + n] = Order::Step(acc[m * kColumns + n], x[m], w);
+      }
+    }
+  } else {
+    typename Order::Vector w[kColumns];
+    for (int n = 0; n < kColumns; ++n) w[n] = load_w(n);
+    for (int m = 0; m < kRows; ++m) {
+      const typename Order::Vector x = load_x(m);
+      for (int n = 0; n < kColumns; ++n) {
+        acc[m * kColumns + n] = Order::Step(acc[m * kColumns + n], x, w[n]);
+      }
+    }
+  }
+}
+
 // sums[m * kColumns + n] = one leaf of x row m (packed) times w row n, of k
 // columns. kPrefetch: also fetches what lies prefetch_bytes further in w.
 template <class Order, int kRows, int kColumns, bool kPrefetch>
-void Tile(const typename Order::X* x, const typename Order::Weight* const* w,
-          int64_t k, int64_t prefetch_bytes, float* sums) {
+inline void Tile(const typename Order::X* x,
+                 const typename Order::Weight* const* w, int64_t k,
+                 int64_t prefetch_bytes, float* sums) {
   constexpr int64_t kStep = Order::kStep;
   F32x16 acc[kRows * kColumns];
   for (F32x16& a : acc) a = Zero();
+  const auto load_x = [&](int m) { return Order::LoadX(x + m * kStep); };
   int64_t column = 0;
   for (; column + kStep <= k; column += kStep, x += kRows * kStep) {
-    typename Order::Vector x_row[kRows];
-    for (int m = 0; m < kRows; ++m) x_row[m] = Order::LoadX(x + m * kStep);
-    for (int n = 0; n < kColumns; ++n) {
+    TileStep<Order, kRows, kColumns>(acc, load_x, [&](int n) {
       if constexpr (kPrefetch) {
         __builtin_prefetch(
             reinterpret_cast<const char*>(w[n] + column) + prefetch_bytes, 0,
             2);
       }
-      const typename Order::Vector w_row = Order::LoadW(w[n] + column);
-      for (int m = 0; m < kRows; ++m) {
-        acc[m * kColumns + n] =
-            Order::Step(acc[m * kColumns + n], x_row[m], w_row);
-      }
-    }
+      return Order::LoadW(w[n] + column);
+    });
   }
   if (column < k) {  // the packed x is padded with zeros, w must be masked
-    for (int n = 0; n < kColumns; ++n) {
-      const typename Order::Vector w_row =
-          Order::LoadWN(w[n] + column, k - column);
-      for (int m = 0; m < kRows; ++m) {
-        acc[m * kColumns + n] = Order::Step(acc[m * kColumns + n],
-                                            Order::LoadX(x + m * kStep), w_row);
-      }
-    }
+    TileStep<Order, kRows, kColumns>(acc, load_x, [&](int n) {
+      return Order::LoadWN(w[n] + column, k - column);
+    });
   }
   SumLanesOfEach(acc, sums);
 }
 
 constexpr int kMaxPanelColumns = 16;
 
-template <class Order>
-struct TileKernel {
+// One leaf of one panel of columns.
+struct PanelTask {
+  const PackedLeaf* leaf;
+  IndexRange rows;           // of the piece
+  IndexRange columns;        // at most as many as the tile has
+  int64_t first_output_row;  // of the subtree, in y
+  int num_leaves;            // of the subtree
+  int leaf_in_subtree;
+  // Sums of the tree that wait for their right neighbour: [3 levels][tiles of
+  // the chunk][vectors of a tile].
+  float* pending;
+  int64_t pending_level_floats;
+};
+
+// Rows of sums to y, rounded to its dtype.
+template <int kColumns>
+void StoreSums(const TensorView& y, const float* sums, int64_t first_row,
+               int64_t num_rows, IndexRange columns) {
+  for (int64_t m = 0; m < num_rows; ++m, sums += kColumns) {
+    if (y.dtype == DType::kBF16) {
+      StoreN(y.Row<Bf16>(first_row + m) + columns.begin,
+             LoadN(sums, columns.size()), columns.size());
+      continue;
+    }
+    float* to = y.Row<float>(first_row + m) + columns.begin;
+    if (columns.size() == kColumns) {
+      std::memcpy(to, sums, kColumns * sizeof(float));
+    } else {
+      StoreN(to, LoadN(sums, columns.size()), columns.size());
+    }
+  }
+}
+
+template <class Order, int kRows, int kColumns>
+void RunPanel(const MatMulJob& job, const PanelTask& task) {
+  using Weight = typename Order::Weight;
+  constexpr int kVectors = (kRows * kColumns + 15) / 16;
+  const Weight* w[kColumns];
+  for (int64_t n = 0; n < kColumns; ++n) {  // repeats the last row
+    w[n] = job.w.Row<Weight>(
+               std::min(task.columns.begin + n, task.columns.end - 1)) +
+           task.leaf->first_column;
+  }
+  const int64_t prefetch_bytes =
+      kColumns * job.w.row_stride * static_cast<int64_t>(sizeof(Weight));
+  // Rows of the last vector that no element has are summed and never stored.
+  alignas(64) float sums[kVectors * 16 + 16] = {};
+  float* pending = task.pending;
+  for (int64_t row = task.rows.begin; row < task.rows.end;
+       row += kRows, pending += kVectors * 16) {
+    const auto* x = reinterpret_cast<const typename Order::X*>(
+        static_cast<const char*>(job.packed_x) +
+        (row * job.num_steps + task.leaf->first_step * kRows) *
+            kPackedStepBytes);
+    if (row == task.rows.begin) {
+      Tile<Order, kRows, kColumns, true>(x, w, task.leaf->size, prefetch_bytes,
+                                         sums);
+    } else {
+      Tile<Order, kRows, kColumns, false>(x, w, task.leaf->size, 0, sums);
+    }
+    float* level = pending;
+    for (int left = task.leaf_in_subtree; left & 1; left >>= 1) {
+      for (int v = 0; v < kVectors; ++v) {
+        Store(sums + 16 * v, Add(Load(level + 16 * v), Load(sums + 16 * v)));
+      }
+      level += task.pending_level_floats;
+    }
+    if (task.leaf_in_subtree + 1 < task.num_leaves) {
+      for (int v = 0; v < kVectors; ++v) {
+        Store(level + 16 * v, Load(sums + 16 * v));
+      }
+    } else {
+      StoreSums<kColumns>(job.y, sums, task.first_output_row + row,
+                          std::min<int64_t>(kRows, task.rows.end - row),
+                          task.columns);
+    }
+  }
+}
+
+struct PanelKernel {
   int64_t columns;
-  void (*run)(const typename Order::X*, const typename Order::Weight* const*,
-              int64_t, int64_t, float*);
-  void (*run_prefetching)(const typename Order::X*,
-                          const typename Order::Weight* const*, int64_t,
-                          int64_t, float*);
+  int64_t tile_floats;
+  void (*run)(const MatMulJob&, const PanelTask&);
 };
 template <class Order, int kRows, int kColumns>
-constexpr TileKernel<Order> MakeTileKernel() {
+constexpr PanelKernel MakePanelKernel() {
   static_assert(kColumns <= kMaxPanelColumns);
-  return {kColumns, Tile<Order, kRows, kColumns, false>,
-          Tile<Order, kRows, kColumns, true>};
+  return {kColumns, (kRows * kColumns + 15) / 16 * 16,
+          RunPanel<Order, kRows, kColumns>};
 }
 
 // A tile is as large as the registers hold: measured, per instruction set.
@@ -96,120 +188,61 @@ constexpr TileKernel<Order> MakeTileKernel() {
 inline int64_t TileRowsBody(int64_t rows) { return rows <= 8 ? rows : 4; }
 
 template <class Order>
-TileKernel<Order> TileKernelFor(const MatMulJob& job) {
-  static constexpr TileKernel<Order> kFewRows[] = {
-      MakeTileKernel<Order, 1, 16>(), MakeTileKernel<Order, 2, 8>(),
-      MakeTileKernel<Order, 3, 8>(),  MakeTileKernel<Order, 4, 6>(),
-      MakeTileKernel<Order, 5, 4>(),  MakeTileKernel<Order, 6, 4>(),
-      MakeTileKernel<Order, 7, 3>(),  MakeTileKernel<Order, 8, 3>(),
+PanelKernel PanelKernelFor(const MatMulJob& job) {
+  static constexpr PanelKernel kByRows[] = {
+      MakePanelKernel<Order, 1, 16>(), MakePanelKernel<Order, 2, 8>(),
+      MakePanelKernel<Order, 3, 8>(),  MakePanelKernel<Order, 4, 6>(),
+      MakePanelKernel<Order, 5, 4>(),  MakePanelKernel<Order, 6, 4>(),
+      MakePanelKernel<Order, 7, 3>(),  MakePanelKernel<Order, 8, 3>(),
   };
-  static constexpr TileKernel<Order> kShortLeaves =
-      MakeTileKernel<Order, 4, 4>();
+  // Sixteen sums are one reduction, which short leaves spend their time in.
+  static constexpr PanelKernel kShortLeaves = MakePanelKernel<Order, 4, 4>();
   if (job.tile_rows == 4 && job.leaves.size() > 1) return kShortLeaves;
-  return kFewRows[job.tile_rows - 1];
+  return kByRows[job.tile_rows - 1];
 }
 #else
 inline int64_t TileRowsBody(int64_t rows) { return rows <= 2 ? rows : 2; }
 
 template <class Order>
-TileKernel<Order> TileKernelFor(const MatMulJob& job) {
-  static constexpr TileKernel<Order> kKernels[] = {
-      MakeTileKernel<Order, 1, 4>(), MakeTileKernel<Order, 2, 3>()};
-  return kKernels[job.tile_rows - 1];
+PanelKernel PanelKernelFor(const MatMulJob& job) {
+  static constexpr PanelKernel kByRows[] = {MakePanelKernel<Order, 1, 4>(),
+                                            MakePanelKernel<Order, 2, 3>()};
+  return kByRows[job.tile_rows - 1];
 }
 #endif
-
-// Where the sums of a tile go: joined with the pending sums of the tree, then
-// to the pending sums or, when the subtree is complete, to y.
-struct TileSink {
-  TensorView y;
-  int64_t first_output_row;  // of the subtree, in y
-  int num_leaves;            // of the subtree
-  int leaf;                  // within the subtree
-  float* pending;            // [3][kMaxPieceRows][chunk_columns]
-  int64_t chunk_columns;
-};
-
-// One row of sums: `row` counts from the piece's first row, `column` from the
-// chunk's first column; y_row, y_column say where it ends up.
-inline void SinkRow(const TileSink& sink, const float* sums, int64_t n,
-                    int64_t row, int64_t column, int64_t y_row,
-                    int64_t y_column) {
-  F32x16 v = LoadN(sums, n);
-  int level = 0;
-  for (; (sink.leaf >> level) & 1; ++level) {
-    const float* left = sink.pending +
-                        (level * kMaxPieceRows + row) * sink.chunk_columns +
-                        column;
-    v = Add(LoadN(left, n), v);
-  }
-  if (sink.leaf + 1 < sink.num_leaves) {
-    StoreN(sink.pending + (level * kMaxPieceRows + row) * sink.chunk_columns +
-               column,
-           v, n);
-  } else if (sink.y.dtype == DType::kF32) {
-    StoreN(sink.y.Row<float>(y_row) + y_column, v, n);
-  } else {
-    StoreN(sink.y.Row<Bf16>(y_row) + y_column, v, n);
-  }
-}
-
-// One leaf of the rows of `piece` times the columns of one panel.
-template <class Order>
-void RunPanel(const MatMulJob& job, const TileKernel<Order>& kernel,
-              const PackedLeaf& leaf, const TileSink& sink, IndexRange rows,
-              IndexRange panel, int64_t chunk_begin) {
-  using Weight = typename Order::Weight;
-  const Weight* w[kMaxPanelColumns];
-  for (int64_t n = 0; n < kernel.columns; ++n) {  // repeats the last row
-    w[n] = job.w.Row<Weight>(std::min(panel.begin + n, panel.end - 1)) +
-           leaf.first_column;
-  }
-  const int64_t prefetch_bytes =
-      kernel.columns * job.w.row_stride * static_cast<int64_t>(sizeof(Weight));
-  float sums[kMaxPanelColumns * 8];
-  for (int64_t row = rows.begin; row < rows.end; row += job.tile_rows) {
-    const auto* x = reinterpret_cast<const typename Order::X*>(
-        static_cast<const char*>(job.packed_x) +
-        (row * job.num_steps + leaf.first_step * job.tile_rows) *
-            kPackedStepBytes);
-    (row == rows.begin ? kernel.run_prefetching : kernel.run)(
-        x, w, leaf.size, prefetch_bytes, sums);
-    const int64_t used = std::min(job.tile_rows, rows.end - row);
-    for (int64_t m = 0; m < used; ++m) {
-      SinkRow(sink, sums + m * kernel.columns, panel.size(),
-              row + m - rows.begin, panel.begin - chunk_begin,
-              sink.first_output_row + row + m, panel.begin);
-    }
-  }
-}
 
 template <class Order>
 void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
                    float* scratch) {
-  const TileKernel<Order> kernel = TileKernelFor<Order>(job);
-  const bool many_rows = piece.rows.size() > job.tile_rows;
+  const PanelKernel kernel = PanelKernelFor<Order>(job);
+  const int64_t num_tiles =
+      (piece.rows.size() + job.tile_rows - 1) / job.tile_rows;
   // One panel at a time keeps w streaming; with many rows a leaf of several
   // panels stays in the cache.
-  const int64_t chunk_columns =
-      many_rows ? kMaxLeafPieceColumns / kernel.columns * kernel.columns
-                : kernel.columns;
+  const int64_t chunk_panels =
+      num_tiles > 1 ? kMaxChunkColumns / kernel.columns : 1;
+  const int64_t panel_floats = num_tiles * kernel.tile_floats;
+  PanelTask task;
+  task.rows = piece.rows;
+  task.pending_level_floats = chunk_panels * panel_floats;
   for (int64_t begin = piece.columns.begin; begin < piece.columns.end;
-       begin += chunk_columns) {
-    const int64_t end = std::min(begin + chunk_columns, piece.columns.end);
-    size_t next_leaf = 0;
-    int64_t first_output_row = 0;
+       begin += chunk_panels * kernel.columns) {
+    const int64_t end =
+        std::min(begin + chunk_panels * kernel.columns, piece.columns.end);
+    task.leaf = job.leaves.data();
+    task.first_output_row = 0;
     for (const Subtree& subtree : job.subtrees) {
-      for (int i = 0; i < subtree.num_leaves; ++i) {
-        const PackedLeaf& leaf = job.leaves[next_leaf++];
-        const TileSink sink = {job.y, first_output_row, subtree.num_leaves,
-                               i,     scratch,          chunk_columns};
+      task.num_leaves = subtree.num_leaves;
+      for (int i = 0; i < subtree.num_leaves; ++i, ++task.leaf) {
+        task.leaf_in_subtree = i;
+        task.pending = scratch;
         for (int64_t n = begin; n < end; n += kernel.columns) {
-          RunPanel<Order>(job, kernel, leaf, sink, piece.rows,
-                          {n, std::min(n + kernel.columns, end)}, begin);
+          task.columns = {n, std::min(n + kernel.columns, end)};
+          kernel.run(job, task);
+          task.pending += panel_floats;
         }
       }
-      first_output_row += job.rows;
+      task.first_output_row += job.rows;
     }
   }
 }

@@ -3,27 +3,22 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 
 #include "base/config.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "model/config.h"
+#include "model/families.h"
+#include "model/safetensors.h"
 #include "model/shard_plan.h"
 
 namespace witan {
 namespace {
-
-template <typename T>
-void AddFlag(const std::string& name, const std::optional<T>& value,
-             std::vector<std::string>* arguments) {
-  if (!value.has_value()) return;
-  arguments->push_back(name);
-  arguments->push_back(fmt::format("{}", *value));
-}
 
 // "models/witling/" -> "witling".
 std::string ModelName(const std::string& directory) {
@@ -33,13 +28,71 @@ std::string ModelName(const std::string& directory) {
                              : path.parent_path().filename().string();
 }
 
+// The headers of the files alone: what no worker could load is said here, once
+// and at once.
+absl::Status CheckModel(const std::string& directory) {
+  ASSIGN_OR_RETURN(const std::string json,
+                   ReadFile(directory + "/config.json", kMaxConfigFileBytes));
+  const auto config = ParseModelConfig(json);
+  if (!config.ok()) {
+    return Annotate(config.status(), directory + "/config.json");
+  }
+  ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(directory));
+  return CheckCheckpoint(*config, *checkpoint);
+}
+
 int Run(const ServeOptions& options) {
   auto plan = PlanProcesses(options);
   if (!plan.ok()) return ReportUsage(plan.status());
+  const absl::Status model = CheckModel(options.model);
+  if (!model.ok()) {
+    ReportUsage(model);
+    return kExitModel;
+  }
   return LocalCluster(*std::move(plan)).Run();
 }
 
 }  // namespace
+
+std::vector<PassedOption> PassedOptions() {
+  const bool worker = true;
+  return {
+      {.name = "--host", .description = "Address to listen on [127.0.0.1]"},
+      {.name = "--port", .description = "gRPC port, 0: any free one [50051]"},
+      {.name = "--metrics-port",
+       .description = "Port of /metrics, 0: any free one, -1: none [9090]"},
+      {.name = "--served-model-name",
+       .description = "Name for clients [the directory's]"},
+      {.name = "--transport",
+       .description = "Between ranks: auto, shm or tcp [auto]"},
+      {.name = "--one-shot-max-kib",
+       .description = "Tree sums up to this size take one round [64]"},
+      {.name = "--threads",
+       .description = "Compute threads of each rank [its share of the cores]"},
+      {.name = "--max-context",
+       .description = "Tokens of prompt and output together [the model's]"},
+      {.name = "--max-step-tokens",
+       .description = "Token rows of one step [512]"},
+      {.name = "--max-sequences",
+       .description = "Sequences computed at once [64]"},
+      {.name = "--num-blocks",
+       .description = "Blocks of the KV cache [as many as fit]"},
+      {.name = "--chunk",
+       .description = "Prompt tokens of one sequence in one step [256]"},
+      {.name = "--look-ahead",
+       .description = "true: send step k+1 while step k runs [true]"},
+      {.name = "--max-streams",
+       .description = "Generate and Chat streams open at once [1024]"},
+      {.name = "--text-threads",
+       .description = "Threads for templates and the tokenizer [2]"},
+      {.name = "--cpu-path",
+       .description = "auto, avx512bf16, avx2 or portable [auto]",
+       .for_workers = worker},
+      {.name = "--memory",
+       .description = "GiB that one worker may use [half of what is free]",
+       .for_workers = worker},
+  };
+}
 
 absl::StatusOr<LocalClusterOptions> PlanProcesses(const ServeOptions& options) {
   ASSIGN_OR_RETURN(const Layout layout, MakeLayout(options.tp, options.ep));
@@ -47,39 +100,27 @@ absl::StatusOr<LocalClusterOptions> PlanProcesses(const ServeOptions& options) {
   const int num_workers = options.num_workers.value_or(num_ranks);
   if (num_workers < num_ranks || num_workers > kMaxLocalWorkers) {
     return InvalidArgument(
-        "--workers {}: tp={} ep={} needs {} ranks; use {} to {} workers (those "
-        "beyond {} stand by)",
+        "--workers {}: tp={} ep={} makes {} ranks; use {} to {} workers (those "
+        "beyond {} stand by) or another layout",
         num_workers, options.tp, options.ep, num_ranks, num_ranks,
         kMaxLocalWorkers, num_ranks);
   }
   LocalClusterOptions plan;
   plan.model_name = ModelName(options.model);
   plan.num_workers = num_workers;
-  plan.num_ranks = num_ranks;
   plan.binary_folder = OwnBinaryFolder();
   plan.verbose = options.verbose;
-  auto& coordinator = plan.coordinator_arguments;
-  coordinator = {options.model,
-                 "--tp",
-                 fmt::format("{}", options.tp),
-                 "--ep",
-                 fmt::format("{}", options.ep),
-                 "--port",
-                 fmt::format("{}", options.port),
-                 "--metrics-port",
-                 fmt::format("{}", options.metrics_port),
-                 "--listen",
-                 options.listen,
-                 "--transport",
-                 options.transport};
-  if (options.insecure_listen) coordinator.push_back("--insecure-listen");
-  AddFlag("--threads", options.num_threads, &coordinator);
-  AddFlag("--max-context-tokens", options.max_context_tokens, &coordinator);
-  AddFlag("--max-step-tokens", options.max_step_tokens, &coordinator);
-  AddFlag("--max-sequences", options.max_sequences, &coordinator);
-  auto& worker = plan.worker_arguments;
-  worker = {"--cpu-path", options.cpu_path, "--metrics-port", "0"};
-  AddFlag("--memory-bytes", options.memory_bytes, &worker);
+  plan.coordinator_arguments = {options.model,
+                                fmt::format("--tp={}", options.tp),
+                                fmt::format("--ep={}", options.ep)};
+  if (options.insecure_listen) {
+    plan.coordinator_arguments.push_back("--insecure-listen");
+  }
+  for (const PassedOption& passed : options.passed) {
+    if (!passed.value.has_value()) continue;
+    (passed.for_workers ? plan.worker_arguments : plan.coordinator_arguments)
+        .push_back(fmt::format("{}={}", passed.name, *passed.value));
+  }
   return plan;
 }
 
@@ -87,41 +128,21 @@ Command AddServe(CLI::App& parent) {
   CLI::App* app = parent.add_subcommand(
       "serve", "Start a coordinator and workers here and keep them running");
   const auto options = std::make_shared<ServeOptions>();
-  ServeOptions& o = *options;
-  app->add_option("MODEL", o.model, "Model directory in Hugging Face's format")
+  app->add_option("MODEL", options->model,
+                  "Model directory in Hugging Face's format")
       ->required();
-  app->add_option("--workers", o.num_workers,
-                  "Worker processes; default: one per rank");
-  app->add_option("--tp", o.tp, "Ranks that share attention and vocabulary")
-      ->capture_default_str();
-  app->add_option("--ep", o.ep, "Ranks that share the experts")
-      ->capture_default_str();
-  app->add_option("--port", o.port, "gRPC port; 0 takes a free one")
-      ->capture_default_str();
-  app->add_option("--metrics-port", o.metrics_port,
-                  "HTTP port of /metrics; 0 takes a free one")
-      ->capture_default_str();
-  app->add_option("--listen", o.listen, "Address to listen on")
-      ->capture_default_str();
-  app->add_flag("--insecure-listen", o.insecure_listen,
-                "Allow an address that others can reach, in plaintext");
-  app->add_option("--transport", o.transport, "Between ranks: auto, shm or tcp")
-      ->capture_default_str();
-  app->add_option("--cpu-path", o.cpu_path,
-                  "auto, avx512bf16, avx2 or portable")
-      ->capture_default_str();
-  app->add_option("--threads", o.num_threads,
-                  "Threads of one rank; default: its share of the cores");
-  app->add_option("--max-context-tokens", o.max_context_tokens,
-                  "Prompt and output of one sequence; default: the model's");
-  app->add_option("--max-step-tokens", o.max_step_tokens,
-                  "Tokens computed in one step");
-  app->add_option("--max-sequences", o.max_sequences,
-                  "Sequences that run at once");
-  app->add_option("--memory-bytes", o.memory_bytes,
-                  "Memory that one worker may use");
-  app->add_flag("--verbose", o.verbose,
+  app->add_option("--workers", options->num_workers,
+                  "Worker processes [one per rank]");
+  app->add_option("--tp", options->tp,
+                  "Ranks that share attention and vocabulary [1]");
+  app->add_option("--ep", options->ep, "Ranks that share the experts [1]");
+  app->add_flag("--insecure-listen", options->insecure_listen,
+                "Allow a --host that others can reach, in plaintext");
+  app->add_flag("--verbose", options->verbose,
                 "Show everything that the processes log");
+  for (PassedOption& passed : options->passed) {
+    app->add_option(passed.name, passed.value, passed.description);
+  }
   return {app, [options] { return Run(*options); }};
 }
 

@@ -3,7 +3,6 @@
 
 #include <absl/status/statusor.h>
 
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,23 +11,25 @@
 
 namespace witan {
 
+// An option of witan-coordinator or witan-worker that `serve` hands on as it
+// was given; that program checks it.
+struct PassedOption {
+  std::string name;         // "--max-context"
+  std::string description;  // for --help
+  bool for_workers = false;
+  std::optional<std::string> value;
+};
+
+std::vector<PassedOption> PassedOptions();
+
 struct ServeOptions {
   std::string model;
   int tp = 1;
   int ep = 1;
   std::optional<int> num_workers;  // default: as many as ranks
-  int port = 50051;
-  int metrics_port = 9464;
-  std::string listen = "127.0.0.1";
   bool insecure_listen = false;
-  std::string transport = "auto";
-  std::string cpu_path = "auto";
-  std::optional<int> num_threads;
-  std::optional<int64_t> max_context_tokens;
-  std::optional<int64_t> max_step_tokens;
-  std::optional<int64_t> max_sequences;
-  std::optional<int64_t> memory_bytes;
   bool verbose = false;
+  std::vector<PassedOption> passed = PassedOptions();
 };
 
 // The command lines of the processes. INVALID_ARGUMENT when tp, ep and the

@@ -216,6 +216,10 @@ void LocalCluster::ReadOutput(Child& child) {
 }
 
 void LocalCluster::HandleCoordinatorLine(const std::string& line) {
+  if (line.starts_with("ready ")) {
+    next_status_at_ = 0;  // the status will say so at once
+    return;
+  }
   if (!line.starts_with("listening ")) {
     ForwardLog(coordinator_.name, line);
     return;

@@ -22,7 +22,6 @@ namespace witan {
 struct LocalClusterOptions {
   std::string model_name;  // for people
   int num_workers = 1;
-  int num_ranks = 1;
   std::string binary_folder;
   std::vector<std::string> coordinator_arguments;
   // "--join HOST:PORT" is added once the coordinator listens.

@@ -160,14 +160,12 @@ absl::StatusOr<Interpreter::Flow> Interpreter::RunFor(
     const Statement& statement, Scope* scope) {
   ASSIGN_OR_RETURN(const std::vector<Value> items, LoopItems(statement, scope));
   const int64_t size = static_cast<int64_t>(items.size());
-  ++loop_depth_;
   for (int64_t i = 0; i < size; ++i) {
     RETURN_IF_ERROR(context_.budget.Step());
     Scope body_scope(scope);
     auto loop = std::make_shared<LoopData>();
     loop->index0 = i;
     loop->length = size;
-    loop->depth0 = loop_depth_ - 1;
     loop->previous =
         i > 0 ? items[i - 1] : Value(Undefined{"there is no previous item"});
     loop->next =
@@ -178,7 +176,6 @@ absl::StatusOr<Interpreter::Flow> Interpreter::RunFor(
     ASSIGN_OR_RETURN(const Flow flow, Run(statement.bodies[0], &body_scope));
     if (flow == Flow::kBreak) break;
   }
-  --loop_depth_;
   if (size == 0 && statement.bodies.size() > 1) {
     return Run(statement.bodies[1], scope);
   }

@@ -93,7 +93,6 @@ class Interpreter {
   CallContext context_;
   std::string* output_ = nullptr;
   int depth_ = 0;
-  int64_t loop_depth_ = 0;
   int error_line_ = 0;
 };
 

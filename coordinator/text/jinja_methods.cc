@@ -45,8 +45,9 @@ Value LoopAttribute(const LoopData& loop, const Value& value,
   if (name == "first") return Value(loop.index0 == 0);
   if (name == "last") return Value(loop.index0 + 1 == loop.length);
   if (name == "length") return Value(loop.length);
-  if (name == "depth") return Value(loop.depth0 + 1);
-  if (name == "depth0") return Value(loop.depth0);
+  // Depth counts recursive loops only, which there are none of.
+  if (name == "depth") return Value(int64_t{1});
+  if (name == "depth0") return Value(int64_t{0});
   if (name == "previtem") return loop.previous;
   if (name == "nextitem") return loop.next;
   if (name == "cycle") return Method(value, name);

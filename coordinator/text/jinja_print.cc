@@ -12,7 +12,8 @@ namespace witan::jinja {
 namespace {
 
 absl::Status Append(std::string_view text, Budget* budget, std::string* out) {
-  RETURN_IF_ERROR(budget->Work(text.size()));
+  // Small parts cost as well, or empty lists would be free.
+  RETURN_IF_ERROR(budget->Work(text.size() + sizeof(Value)));
   *out += text;
   return absl::OkStatus();
 }

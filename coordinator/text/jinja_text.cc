@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -25,6 +26,8 @@ bool IsLetter(char32_t character) {
       utf8proc_category(static_cast<utf8proc_int32_t>(character));
   return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LM;
 }
+
+constexpr char32_t kSharpS = 0xDF;  // ß has no capital of its own in Python
 
 void AppendMapped(char32_t character, utf8proc_int32_t (*map)(utf8proc_int32_t),
                   std::string* text) {
@@ -99,7 +102,12 @@ std::string ToUpper(std::string_view text) {
   std::string result;
   size_t offset = 0;
   while (offset < text.size()) {
-    AppendMapped(DecodeUtf8(text, &offset), utf8proc_toupper, &result);
+    const char32_t character = DecodeUtf8(text, &offset);
+    if (character == kSharpS) {
+      result += "SS";
+    } else {
+      AppendMapped(character, utf8proc_toupper, &result);
+    }
   }
   return result;
 }
@@ -238,13 +246,11 @@ std::string FormatFloat(double number) {
       shortest.data() + e + (shortest[e + 1] == '+' ? 2 : 1);
   std::from_chars(digits_of_exponent, end, exponent);
   if (exponent >= -4 && exponent < 16) {
-    std::string text = fmt::format(
-        "{:.{}f}", number,
-        std::max(0, static_cast<int>(e) - 2 -
-                        (number < 0 || std::signbit(number) ? 1 : 0) -
-                        exponent));
-    if (text.find('.') == std::string::npos) text += ".0";
-    return text;
+    const size_t num_digits =
+        e - (shortest[0] == '-') - (shortest.find('.') != kNotFound);
+    const int num_decimals =
+        std::max(1, static_cast<int>(num_digits) - 1 - exponent);
+    return fmt::format("{:.{}f}", number, num_decimals);
   }
   return fmt::format("{}e{}{:02}", shortest.substr(0, e),
                      exponent < 0 ? '-' : '+', std::abs(exponent));

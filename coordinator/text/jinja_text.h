@@ -2,7 +2,8 @@
 #define WITAN_COORDINATOR_TEXT_JINJA_TEXT_H_
 
 // Python's operations on text, on UTF-8. Upper, lower and title case map one
-// character to one character, so "ß" stays "ß" where Python makes "SS" of it.
+// character to one character, except "ß", whose upper case is "SS"; the few
+// other characters that Python makes several of (ligatures) stay single.
 // REQUIRES throughout: texts are UTF-8.
 
 #include <cstdint>

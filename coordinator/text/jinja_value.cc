@@ -203,7 +203,7 @@ const Value* DictData::Find(std::string_view key) const {
 }
 
 absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
-  RETURN_IF_ERROR(budget->Work(1));
+  RETURN_IF_ERROR(budget->Work(sizeof(Value)));
   if (a.is_number() && b.is_number()) {
     int64_t x = 0;
     int64_t y = 0;
@@ -247,7 +247,7 @@ absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
 }
 
 absl::StatusOr<int> Compare(const Value& a, const Value& b, Budget* budget) {
-  RETURN_IF_ERROR(budget->Work(1));
+  RETURN_IF_ERROR(budget->Work(sizeof(Value)));
   int64_t x = 0;
   int64_t y = 0;
   if (a.ToInteger(&x) && b.ToInteger(&y)) return x < y ? -1 : x > y;

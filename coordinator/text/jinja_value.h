@@ -148,7 +148,6 @@ struct NamespaceData {
 struct LoopData {
   int64_t index0 = 0;
   int64_t length = 0;
-  int64_t depth0 = 0;
   Value previous;
   Value next;
 };

@@ -198,10 +198,13 @@ absl::Status ApplyAddTokenSwitches(const TokenizerConfig& config,
   return add(config.add_eos_token, "eos_token", parts->eos_id, &parts->suffix);
 }
 
+// Decodes the spelling of each token, or what stands in `piece` for it.
 absl::Status FillPieces(const Decoder& decoder, std::vector<Token>* tokens) {
   for (Token& token : *tokens) {
     if (!token.exists) continue;
-    ASSIGN_OR_RETURN(token.piece, decoder.PieceOf(token.text));
+    ASSIGN_OR_RETURN(
+        token.piece,
+        decoder.PieceOf(token.piece.empty() ? token.text : token.piece));
     if (decoder.byte_fallback()) token.byte = ByteOfByteToken(token.text);
   }
   return absl::OkStatus();
@@ -248,6 +251,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>> Tokenizer::Parts::Parse(
       continue;
     }
     ASSIGN_OR_RETURN(token.content, normalizer.Apply(token.content));
+    // It stands for the normalized text that it is found in.
+    all_tokens[token.id].piece = token.content;
     if (!token.content.empty()) normalized.push_back(std::move(token));
   }
   ASSIGN_OR_RETURN(AddedTokenMatcher raw_matcher,

@@ -1,0 +1,216 @@
+"""Writes the small tokenizers below this folder and goldens.json: what the
+reference implementation makes of ugly texts with them and with the bundled
+models. Needs: pip install tokenizers==0.23.3
+
+    python3 tests/text/data/make_tokenizers.py
+"""
+
+import json
+import pathlib
+import random
+
+import tokenizers
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
+                        normalizers, pre_tokenizers, processors, trainers)
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[2]
+VOCAB_SIZE = 700
+NUM_TEXTS = 300
+
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+SENTENCES = """the quick brown fox jumps over the lazy dog and doesn't look back
+she said that they'll come at 12:30 or maybe they've been here since 1999
+numbers like 12345 and 3.14159 and 2024 are cut in many ways
+def function(argument): return {"key": [1, 2, 3], "other": None}
+über große Straßen fährt der Bäcker naïve café crème brûlée
+ДОБРЫЙ день привет мир  日本語のテキスト 中文字符 한국어 텍스트
+the house stood on the hill and the rain fell on the roof of the house
+whether the weather be fine or whether the weather be not
+spaces   and	tabs    and     more     spaces      here
+emoji 😀 😃 👍🏽 are made of four bytes each and 🇩🇪 of eight""".split("\n")
+
+WORDS = ("The quick don't I'LL we'Re 'S hello naïve café Straße ﬁ Ａｂ １２３ 1234567 "
+         "3.14159 ½ ² ⅷ ٣٤٥ https://a.b/c?d=e __init__ {\"a\":[1,2]} <tag/> -- ... ?!?! €5 "
+         "a\u0301 e\u0301\u0323 \u1100\u1161\u11a8 한국어 日本語 中文 العربية עברית हिन्दी ไทย "
+         "👩‍👩‍👧‍👦 🇩🇪 👍🏽 ☺️ \u212b \u2126 ﷽ ▁ ▁▁ Ġ <0x41> <0x0A> \u0000 \ufeff \ufffd \u202e "
+         "\ud7ff \ue000 \U000f0000 \U0010ffff whether weather").split(" ")
+SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u3000",
+          "\u2028", "\u0085", "\u200b", "\u180e", "\x0b", "\x1c", "\u202f"]
+MARKS = [chr(c) for c in [*range(0x300, 0x330), *range(0x591, 0x5A0)]]
+
+
+def random_character(rng):
+    # Assigned before Unicode 14, so that all libraries know the same about it.
+    blocks = [(0x20, 0x7F), (0xA0, 0x250), (0x370, 0x378), (0x400, 0x500),
+              (0x904, 0x939), (0x3041, 0x3097), (0x4E00, 0x9FA5), (0xAC00, 0xD7A3),
+              (0x10400, 0x1044F), (0x1D400, 0x1D455), (0x1F600, 0x1F64F),
+              (0x20000, 0x2A6D6), (0xE0001, 0xE0002), (0xF0000, 0xFFFFD)]
+    return chr(rng.randrange(*rng.choice(blocks)))
+
+
+def ugly_text(rng, added):
+    pieces = []
+    for _ in range(rng.randrange(12)):
+        pick = rng.randrange(10)
+        if pick < 3:
+            pieces.append(rng.choice(WORDS))
+        elif pick == 3:
+            pieces.append("".join(rng.choice(SPACES) for _ in range(rng.randrange(1, 5))))
+        elif pick == 4:
+            pieces.append("".join(random_character(rng) for _ in range(rng.randrange(1, 6))))
+        elif pick == 5:
+            pieces.append(rng.choice("aeiouAEO") +
+                          "".join(rng.choice(MARKS) for _ in range(rng.randrange(1, 6))))
+        elif pick == 6:
+            pieces.append(rng.choice(added))
+        elif pick == 7:
+            token = rng.choice(added)
+            pieces.append(token[:rng.randrange(len(token) + 1)])
+        elif pick == 8:
+            pieces.append(rng.choice(SENTENCES)[rng.randrange(20):])
+        else:
+            pieces.append(str(rng.randrange(10 ** rng.randrange(1, 12))))
+        if rng.random() < 0.5:
+            pieces.append(" ")
+    return "".join(pieces)
+
+
+ADDED = [AddedToken("<|end|>", special=True), AddedToken("<|pad|>", special=True),
+         AddedToken("<think>", special=False), AddedToken("</think>", special=False)]
+# Every switch of an added token.
+ODD_ADDED = [AddedToken("[L]", lstrip=True, special=True),
+             AddedToken("[R]", rstrip=True, special=True),
+             AddedToken("[LR]", lstrip=True, rstrip=True, special=False),
+             AddedToken("word", single_word=True, special=False),
+             AddedToken("Straße wörd", normalized=True, special=False),
+             AddedToken("e\u0301x", normalized=True, special=False)]
+
+
+def train(tokenizer, **options):
+    trainer = trainers.BpeTrainer(vocab_size=VOCAB_SIZE, show_progress=False, **options)
+    tokenizer.train_from_iterator(SENTENCES * 3, trainer)
+
+
+def byte_level(pattern, normalizer=None, ignore_merges=False, added=ADDED):
+    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    train(tokenizer, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.add_special_tokens([AddedToken("<|bos|>", special=True)])
+    tokenizer.add_tokens(added)
+    bos = tokenizer.token_to_id("<|bos|>")
+    tokenizer.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=False),
+        processors.TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", bos)])])
+    return tokenizer
+
+
+def gpt2():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation(),
+        pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    train(tokenizer, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.add_tokens(ADDED + ODD_ADDED)
+    return tokenizer
+
+
+def sentencepiece(metaspace, scheme="always", unknown_only=False):
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True,
+                                     byte_fallback=not unknown_only))
+    special = ["<unk>", "<s>", "</s>"]
+    if not unknown_only:
+        special += [f"<0x{byte:02X}>" for byte in range(256)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    train(tokenizer, special_tokens=special, limit_alphabet=70)
+    spec = json.loads(tokenizer.to_str())
+    # Byte tokens are ordinary tokens of the model, not added ones.
+    spec["added_tokens"] = spec["added_tokens"][:3]
+    tokenizer = Tokenizer.from_str(json.dumps(spec))
+    if metaspace:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=scheme != "first")
+        tokenizer.decoder = decoders.Metaspace(prepend_scheme=scheme)
+        if scheme == "first":
+            tokenizer.decoder = decoders.Sequence([
+                decoders.Replace("▁", " "), decoders.ByteFallback(),
+                decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    else:
+        tokenizer.pre_tokenizer = None
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence([
+            decoders.Replace("▁", " "), decoders.ByteFallback(),
+            decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.add_tokens([AddedToken("<think>", special=False),
+                          AddedToken("[LR]", lstrip=True, rstrip=True, special=False),
+                          AddedToken("norm al", normalized=True, special=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    return tokenizer
+
+
+def save(name, tokenizer, pair_merges):
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    spec = json.loads(tokenizer.to_str())
+    if not pair_merges:  # the older spelling of the same
+        spec["model"]["merges"] = [" ".join(pair) for pair in spec["model"]["merges"]]
+    (folder / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False) + "\n")
+    bos = "<|bos|>" if tokenizer.token_to_id("<|bos|>") is not None else "<s>"
+    config = {"bos_token": bos} if tokenizer.token_to_id(bos) is not None else {}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n")
+    return str(folder.relative_to(ROOT))
+
+
+def goldens(path, seed):
+    tokenizer = Tokenizer.from_file(str(ROOT / path / "tokenizer.json"))
+    rng = random.Random(seed)
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    cases = []
+    for index in range(NUM_TEXTS):
+        text = ugly_text(rng, added)
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        case = {"text": text, "ids": ids,
+                "decoded": tokenizer.decode(ids, skip_special_tokens=False)}
+        if index % 4 == 0:
+            case["with_special"] = tokenizer.encode(text, add_special_tokens=True).ids
+            case["decoded_skip"] = tokenizer.decode(case["with_special"], skip_special_tokens=True)
+            tokenizer.encode_special_tokens = True
+            case["special_as_text"] = tokenizer.encode(text, add_special_tokens=False).ids
+            tokenizer.encode_special_tokens = False
+        cases.append(case)
+    return {"path": path, "cases": cases}
+
+
+def main():
+    nfc = normalizers.NFC()
+    folders = [
+        save("llama3_style", byte_level(LLAMA3, ignore_merges=True), False),
+        save("qwen_style", byte_level(QWEN, normalizer=nfc, added=ADDED + ODD_ADDED), True),
+        save("gpt2_style", gpt2(), True),
+        save("nfkc_style", byte_level(QWEN, normalizer=normalizers.NFKC()), True),
+        save("llama2_style", sentencepiece(metaspace=False), False),
+        save("metaspace_style", sentencepiece(metaspace=True), True),
+        save("metaspace_first_style", sentencepiece(metaspace=True, scheme="first"), True),
+        save("unknown_style", sentencepiece(metaspace=False, unknown_only=True), True),
+        "examples/witling/witling-base", "examples/witling/witling-instruct"]
+    tables = [goldens(path, seed) for seed, path in enumerate(folders)]
+    (HERE / "goldens.json").write_text(
+        json.dumps({"tokenizers": tokenizers.__version__, "tables": tables},
+                   separators=(",", ":")) + "\n")
+    for table in tables:
+        print(table["path"], len(table["cases"]), "texts")
+
+
+if __name__ == "__main__":
+    main()

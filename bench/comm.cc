@@ -6,6 +6,7 @@
 //   bench_comm [--json] [--rounds N] [--ranks N]
 
 #include <fmt/format.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -113,9 +114,29 @@ std::string ReadLine(int fd) {
   return line;
 }
 
+// Keeps the ranks on cores of their own, where there are as many. After the
+// communicator has counted the cores it may use.
+void PinToCore(int rank) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  WITAN_CHECK(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+  int skip = rank % CPU_COUNT(&allowed);
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &allowed) || skip-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    WITAN_CHECK(sched_setaffinity(0, sizeof(one), &one) == 0);
+    return;
+  }
+}
+
 // Rank 0 is this process, the others are children of it.
 void MeasureTransport(bool is_tcp, const Flags& flags, Table& table) {
   const int size = flags.ranks;
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  WITAN_CHECK(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
   std::vector<int> up(2 * size);
   std::vector<int> down(2 * size);
   int rank = 0;
@@ -142,7 +163,6 @@ void MeasureTransport(bool is_tcp, const Flags& flags, Table& table) {
   std::vector<std::string> endpoints = {(*half)->endpoint()};
   if (rank != 0) {
     WriteAll(up[2 * rank + 1], endpoints[0] + "\n");
-    for (std::string& endpoint : endpoints) endpoint.clear();
     endpoints.resize(size);
     for (std::string& endpoint : endpoints) {
       endpoint = ReadLine(down[2 * rank]);
@@ -160,9 +180,11 @@ void MeasureTransport(bool is_tcp, const Flags& flags, Table& table) {
   {
     auto comm = (*half)->Connect(endpoints);
     WITAN_CHECK(comm.ok(), "{}", comm.status().ToString());
+    PinToCore(rank);
     RunRank(**comm, flags.rounds, table);
   }
   if (rank != 0) _exit(0);
+  WITAN_CHECK(sched_setaffinity(0, sizeof(allowed), &allowed) == 0);
   for (const pid_t child : children) waitpid(child, nullptr, 0);
   for (int i = 2; i < 2 * size; ++i) {
     close(up[i]);

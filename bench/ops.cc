@@ -71,7 +71,7 @@ float RunDotProducts(int64_t count) {
     for (__m512& a : acc) a = _mm512_dpbf16_ps(a, x, x);
   }
   for (__m512& a : acc) acc[0] = _mm512_add_ps(acc[0], a);
-  return _mm512_reduce_add_ps(acc[0]);
+  return acc[0][0];
 }
 #pragma GCC pop_options
 

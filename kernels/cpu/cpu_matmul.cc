@@ -24,7 +24,8 @@ int64_t NumTiles(const MatMulJob& job) {
 }
 
 int64_t TileBytes(const MatMulJob& job) {
-  return job.num_steps * job.tile_rows * kPackedStepBytes;
+  const PackedLeaf& last = job.leaves.back();
+  return (last.first_step + last.num_steps) * job.tile_rows * kPackedStepBytes;
 }
 
 struct JobPiece {
@@ -77,7 +78,8 @@ MatMulJob CpuBackend::MakeJob(ConstTensorView x, int64_t num_rows,
   job.order_one =
       order_one_ && x.dtype == DType::kBF16 && w.dtype == DType::kBF16;
   job.rows = num_rows;
-  job.tile_rows = kernels_.tile_rows(std::max<int64_t>(num_rows, 1));
+  job.tile_rows = kernels_.tile_rows(std::max<int64_t>(num_rows, 1),
+                                     static_cast<int64_t>(leaf_columns.size()));
   job.w = w;
   job.subtrees = subtrees;
   job.y = y;
@@ -89,15 +91,13 @@ MatMulJob CpuBackend::MakeJob(ConstTensorView x, int64_t num_rows,
                       range.end <= w.columns,
                   "leaf [{}, {}) is outside of {} columns", range.begin,
                   range.end, w.columns);
-      leaves.push_back({range.begin, range.size(), next_step});
-      next_step += RoundUp(range.size(), step_columns) / step_columns;
+      const int64_t num_steps =
+          RoundUp(range.size(), step_columns) / step_columns;
+      leaves.push_back({range.begin, range.size(), next_step, num_steps});
+      next_step += num_steps;
     }
   }
   job.leaves = leaves;
-  if (!leaves.empty()) {
-    job.num_steps = leaves.back().first_step +
-                    RoundUp(leaves.back().size, step_columns) / step_columns;
-  }
   return job;
 }
 
@@ -106,33 +106,31 @@ void CpuBackend::PackRows(std::span<MatMulJob> jobs,
   struct TileOfJob {
     size_t job;
     int64_t tile;
-    int64_t offset_bytes;
   };
   std::vector<TileOfJob> tiles;
+  std::vector<int64_t> offsets;
   int64_t bytes = 0;
   for (size_t j = 0; j < jobs.size(); ++j) {
     for (int64_t tile = 0; tile < NumTiles(jobs[j]); ++tile) {
-      tiles.push_back({j, tile, bytes});
-      bytes += TileBytes(jobs[j]);
+      tiles.push_back({j, tile});
     }
+    offsets.push_back(bytes);
+    bytes += NumTiles(jobs[j]) * TileBytes(jobs[j]);
   }
-  char* memory = static_cast<char*>(
-      packed_x_.Reserve(static_cast<size_t>(std::max<int64_t>(bytes, 1))));
-  for (const TileOfJob& t : tiles) {
-    if (t.tile == 0) jobs[t.job].packed_x = memory + t.offset_bytes;
+  if (tiles.empty()) return;
+  char* memory =
+      static_cast<char*>(packed_x_.Reserve(static_cast<size_t>(bytes + 1)));
+  for (size_t j = 0; j < jobs.size(); ++j) {
+    jobs[j].packed_x = memory + offsets[j];
   }
-  const auto pack = [&](int64_t i) {
-    const TileOfJob& t = tiles[static_cast<size_t>(i)];
-    const MatMulJob& job = jobs[t.job];
-    kernels_.pack_tile(rows[t.job].x, rows[t.job].source_rows,
-                       t.tile * job.tile_rows, job.rows, job,
-                       memory + t.offset_bytes);
-  };
-  ForRows(static_cast<int64_t>(tiles.size()),
-          tiles.empty() ? 0 : bytes / static_cast<int64_t>(tiles.size()),
-          [&](IndexRange range) {
-            for (int64_t i = range.begin; i < range.end; ++i) pack(i);
-          });
+  const int64_t num_tiles = static_cast<int64_t>(tiles.size());
+  ForRows(num_tiles, bytes / num_tiles, [&](IndexRange range) {
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      const TileOfJob& t = tiles[static_cast<size_t>(i)];
+      kernels_.pack_tile(rows[t.job].x, rows[t.job].source_rows, t.tile,
+                         jobs[t.job], memory + offsets[t.job]);
+    }
+  });
 }
 
 void CpuBackend::RunJobs(std::span<MatMulJob> jobs,
@@ -175,6 +173,7 @@ void CpuBackend::MatMulLeaves(ConstTensorView x, ConstTensorView w,
                   partials.dtype == DType::kF32,
               "partials have {} rows for {} subtrees of {} rows", partials.rows,
               subtrees.size(), x.rows);
+  if (subtrees.empty()) return;
   ScopedFloatingPointMode mode;
   std::vector<PackedLeaf> leaves;
   MatMulJob job =

@@ -27,22 +27,24 @@ constexpr int64_t kPackedStepBytes = 64;
 constexpr int64_t kMaxPieceRows = 128;
 constexpr int64_t kMaxChunkColumns = 192;
 
-// One leaf of K: columns [first_column, first_column + size) of x and w, and
-// the K-steps [first_step, ...) of packed x that hold it, zero-padded.
+// One leaf of K: columns [first_column, first_column + size) of x and w, which
+// are num_steps K-steps of packed x (the last one padded with zeros) after the
+// first_step steps of the leaves before it.
 struct PackedLeaf {
   int64_t first_column = 0;
   int64_t size = 0;
   int64_t first_step = 0;
+  int64_t num_steps = 0;
 };
 
-// y = x w^T for the rows of x that share one w. x is packed: tiles of tile_rows
-// rows (zero rows after the last), each [num_steps][tile_rows][one K-step].
+// y = x w^T for the rows of x that share one w. x is packed leaf after leaf,
+// each as tiles of tile_rows rows (zero rows after the last), each as
+// [steps of the leaf][tile_rows][one K-step].
 struct MatMulJob {
   const void* packed_x = nullptr;
   bool order_one = false;  // bf16 pairs; else fp32 lanes
   int64_t rows = 0;
   int64_t tile_rows = 0;
-  int64_t num_steps = 0;
   ConstTensorView w;
   std::span<const PackedLeaf> leaves;
   std::span<const Subtree> subtrees;  // their leaves are `leaves`, in order
@@ -50,6 +52,14 @@ struct MatMulJob {
   // when there is one subtree.
   TensorView y;
 };
+
+// Bytes from the start of packed x to one leaf of tile `tile`.
+inline int64_t PackedOffset(const MatMulJob& job, const PackedLeaf& leaf,
+                            int64_t tile) {
+  const int64_t num_tiles = (job.rows + job.tile_rows - 1) / job.tile_rows;
+  return (leaf.first_step * num_tiles + leaf.num_steps * tile) * job.tile_rows *
+         kPackedStepBytes;
+}
 
 // Rows are multiples of tile_rows except at the end.
 struct MatMulPiece {
@@ -82,13 +92,12 @@ struct CpuKernels {
   bool has_bf16_dot;
 
   // Rows of a tile, for a matmul of `rows` rows.
-  int64_t (*tile_rows)(int64_t rows);
+  int64_t (*tile_rows)(int64_t rows, int64_t num_leaves);
 
-  // Rows [first_row, first_row + tile_rows) of x (row source_rows[i], or i when
-  // null; zeros from row num_rows on) to one tile at `to`.
-  void (*pack_tile)(ConstTensorView x, const int32_t* source_rows,
-                    int64_t first_row, int64_t num_rows, const MatMulJob& job,
-                    void* to);
+  // Tile `tile` of x (row source_rows[i], or i when null) to its places in
+  // `packed_x`.
+  void (*pack_tile)(ConstTensorView x, const int32_t* source_rows, int64_t tile,
+                    const MatMulJob& job, void* packed_x);
   void (*mat_mul)(const MatMulJob& job, const MatMulPiece& piece,
                   float* scratch);
 

@@ -144,8 +144,7 @@ void RunPanel(const MatMulJob& job, const PanelTask& task) {
        row += kRows, pending += kVectors * 16) {
     const auto* x = reinterpret_cast<const typename Order::X*>(
         static_cast<const char*>(job.packed_x) +
-        (row * job.num_steps + task.leaf->first_step * kRows) *
-            kPackedStepBytes);
+        PackedOffset(job, *task.leaf, row / kRows));
     if (row == task.rows.begin) {
       Tile<Order, kRows, kColumns, true>(x, w, task.leaf->size, prefetch_bytes,
                                          sums);
@@ -185,7 +184,9 @@ constexpr PanelKernel MakePanelKernel() {
 
 // A tile is as large as the registers hold: measured, per instruction set.
 #ifdef WITAN_32_REGISTERS
-inline int64_t TileRowsBody(int64_t rows) { return rows <= 8 ? rows : 4; }
+inline int64_t TileRowsBody(int64_t rows, int64_t num_leaves) {
+  return rows <= 4 || (rows <= 8 && num_leaves == 1) ? rows : 4;
+}
 
 template <class Order>
 PanelKernel PanelKernelFor(const MatMulJob& job) {
@@ -201,7 +202,9 @@ PanelKernel PanelKernelFor(const MatMulJob& job) {
   return kByRows[job.tile_rows - 1];
 }
 #else
-inline int64_t TileRowsBody(int64_t rows) { return rows <= 2 ? rows : 2; }
+inline int64_t TileRowsBody(int64_t rows, int64_t) {
+  return rows <= 2 ? rows : 2;
+}
 
 template <class Order>
 PanelKernel PanelKernelFor(const MatMulJob& job) {
@@ -210,6 +213,9 @@ PanelKernel PanelKernelFor(const MatMulJob& job) {
   return kByRows[job.tile_rows - 1];
 }
 #endif
+
+// Up to so many tiles w comes from memory faster than it is used.
+constexpr int64_t kMaxStreamingTiles = 8;
 
 template <class Order>
 void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
@@ -220,7 +226,7 @@ void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
   // One panel at a time keeps w streaming; with many rows a leaf of several
   // panels stays in the cache.
   const int64_t chunk_panels =
-      num_tiles > 1 ? kMaxChunkColumns / kernel.columns : 1;
+      num_tiles > kMaxStreamingTiles ? kMaxChunkColumns / kernel.columns : 1;
   const int64_t panel_floats = num_tiles * kernel.tile_floats;
   PanelTask task;
   task.rows = piece.rows;
@@ -259,43 +265,42 @@ inline void MatMulBody(const MatMulJob& job, const MatMulPiece& piece,
 
 // One row of x, one leaf, to its places in a packed tile.
 template <typename X, typename Packed>
-void PackLeaf(const X* x, const PackedLeaf& leaf, int64_t step_columns,
-              int64_t tile_rows, Packed* to) {
-  to += leaf.first_step * tile_rows * step_columns;
-  for (int64_t column = 0; column < leaf.size; column += step_columns) {
-    const int64_t used = std::min(step_columns, leaf.size - column);
-    const X* from = x + leaf.first_column + column;
+void PackLeaf(const X* x, int64_t size, int64_t tile_rows, Packed* to) {
+  constexpr int64_t kStep = kPackedStepBytes / sizeof(Packed);
+  for (int64_t column = 0; column < size; column += kStep) {
+    const int64_t used = std::min(kStep, size - column);
     if constexpr (std::is_same_v<Packed, Bf16>) {
-      std::memcpy(to, from, static_cast<size_t>(used) * sizeof(Bf16));
+      std::memcpy(to, x + column, static_cast<size_t>(used) * sizeof(Bf16));
       std::memset(to + used, 0,
-                  static_cast<size_t>(step_columns - used) * sizeof(Bf16));
+                  static_cast<size_t>(kStep - used) * sizeof(Bf16));
     } else {
-      Store(to, LoadN(from, used));
+      Store(to, LoadN(x + column, used));
     }
-    to += tile_rows * step_columns;
+    to += tile_rows * kStep;
   }
 }
 
 inline void PackTileBody(ConstTensorView x, const int32_t* source_rows,
-                         int64_t first_row, int64_t num_rows,
-                         const MatMulJob& job, void* to) {
-  const int64_t tile_rows = job.tile_rows;
-  if (first_row + tile_rows > num_rows) {  // zero rows at the end
-    std::memset(
-        to, 0,
-        static_cast<size_t>(job.num_steps * tile_rows * kPackedStepBytes));
-  }
-  for (int64_t m = 0; m < std::min(tile_rows, num_rows - first_row); ++m) {
-    const int64_t row =
-        source_rows != nullptr ? source_rows[first_row + m] : first_row + m;
-    for (const PackedLeaf& leaf : job.leaves) {
+                         int64_t tile, const MatMulJob& job, void* packed_x) {
+  const int64_t first_row = tile * job.tile_rows;
+  for (const PackedLeaf& leaf : job.leaves) {
+    char* to = static_cast<char*>(packed_x) + PackedOffset(job, leaf, tile);
+    if (first_row + job.tile_rows > job.rows) {  // zero rows at the end
+      std::memset(to, 0,
+                  static_cast<size_t>(leaf.num_steps * job.tile_rows *
+                                      kPackedStepBytes));
+    }
+    for (int64_t m = 0; m < std::min(job.tile_rows, job.rows - first_row);
+         ++m, to += kPackedStepBytes) {
+      const int64_t row =
+          source_rows != nullptr ? source_rows[first_row + m] : first_row + m;
       if (job.order_one) {
-        PackLeaf(x.Row<Bf16>(row), leaf, 32, tile_rows,
-                 static_cast<Bf16*>(to) + m * 32);
+        PackLeaf(x.Row<Bf16>(row) + leaf.first_column, leaf.size, job.tile_rows,
+                 reinterpret_cast<Bf16*>(to));
       } else {
         VisitActivation(x.dtype, [&]<typename X>(X) {
-          PackLeaf(x.Row<X>(row), leaf, 16, tile_rows,
-                   static_cast<float*>(to) + m * 16);
+          PackLeaf(x.Row<X>(row) + leaf.first_column, leaf.size, job.tile_rows,
+                   reinterpret_cast<float*>(to));
         });
       }
     }

@@ -116,8 +116,7 @@ inline void SplitExponent(F32x16 x, F32x16& mantissa, F32x16& exponent) {
   exponent.v = _mm512_cvtepi32_ps(e);
 }
 
-// Halves a pair of accumulators: one level of the lane tree for both.
-// kLow/kHigh select, of a then b, the parts that are added.
+// Each halves a pair of accumulators: one level of the lane tree for both.
 inline __m512 JoinHalves(__m512 a, __m512 b) {
   return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44),
                        _mm512_shuffle_f32x4(a, b, 0xee));
@@ -135,30 +134,35 @@ inline __m512 JoinSingles(__m512 a, __m512 b) {
   return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88),
                        _mm512_shuffle_ps(a, b, 0xdd));
 }
-// Four accumulators (0, 4, 8, 12 of sixteen) to one register whose 128-bit
-// lane i holds the four partial sums of accumulator i.
-inline __m512 JoinFour(const F32x16* v) {
-  return JoinQuarters(JoinHalves(v[0].v, v[4].v), JoinHalves(v[8].v, v[12].v));
+// Accumulators kFirst, +4, +8, +12 to one register whose 128-bit lane i holds
+// the four partial sums of accumulator kFirst + 4 i. Those from kCount on are
+// zero. Indices are constants so that accumulators never leave registers.
+template <int kFirst, int kCount>
+inline __m512 JoinFour(const F32x16 (&v)[kCount]) {
+  const auto at = [&]<int kIndex>() {
+    if constexpr (kIndex < kCount) return v[kIndex].v;
+    return _mm512_setzero_ps();
+  };
+  __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
+  if constexpr (kFirst < kCount) {
+    low = JoinHalves(at.template operator()<kFirst>(),
+                     at.template operator()<kFirst + 4>());
+  }
+  if constexpr (kFirst + 8 < kCount) {
+    high = JoinHalves(at.template operator()<kFirst + 8>(),
+                      at.template operator()<kFirst + 12>());
+  }
+  return JoinQuarters(low, high);
 }
-// Lane i of the result is SumLanes(v[i]).
-inline __m512 SumLanesOfSixteen(const F32x16* v) {
-  return JoinSingles(JoinPairs(JoinFour(v), JoinFour(v + 1)),
-                     JoinPairs(JoinFour(v + 2), JoinFour(v + 3)));
-}
-template <int kCount>
+// Stores SumLanes(v[i]) to sums[i] for i from kFirst on, and zeros up to the
+// next multiple of 16.
+template <int kFirst = 0, int kCount>
 inline void SumLanesOfEach(const F32x16 (&v)[kCount], float* sums) {
-  constexpr int kRest = kCount % 16;
-  for (int i = 0; i + 16 <= kCount; i += 16) {
-    _mm512_storeu_ps(sums + i, SumLanesOfSixteen(v + i));
-  }
-  if constexpr (kRest != 0) {
-    F32x16 rest[16];
-    for (int i = 0; i < 16; ++i) {
-      rest[i] = i < kRest ? v[kCount - kRest + i] : Zero();
-    }
-    _mm512_mask_storeu_ps(sums + kCount - kRest, (1u << kRest) - 1,
-                          SumLanesOfSixteen(rest));
-  }
+  _mm512_storeu_ps(
+      sums + kFirst,
+      JoinSingles(JoinPairs(JoinFour<kFirst>(v), JoinFour<kFirst + 1>(v)),
+                  JoinPairs(JoinFour<kFirst + 2>(v), JoinFour<kFirst + 3>(v))));
+  if constexpr (kFirst + 16 < kCount) SumLanesOfEach<kFirst + 16>(v, sums);
 }
 inline float SumLanes(F32x16 v) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v.v),

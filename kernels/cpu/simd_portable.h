@@ -125,7 +125,7 @@ inline float MaxLanes(F32x16 v) {
   for (int i = 1; i < 16; ++i) best = v.lane[i] > best ? v.lane[i] : best;
   return best;
 }
-// sums[i] = SumLanes(v[i]).
+// sums[i] = SumLanes(v[i]); sums has room for whole vectors of 16.
 template <int kCount>
 inline void SumLanesOfEach(const F32x16 (&v)[kCount], float* sums) {
   for (int i = 0; i < kCount; ++i) sums[i] = SumLanes(v[i]);

@@ -174,9 +174,8 @@ class Replica {
   std::unique_ptr<Scheduler> scheduler_;  // while serving
   std::unordered_map<SequenceId, LiveSequence> live_;
 
-  // --- Over all epochs
-  // -------------------------------------------------------- After a group that
-  // failed before it served.
+  // --- Over all epochs ------------------------------------------------------
+  // After a group that failed before it served.
   std::optional<Micros> retry_at_;
   Micros retry_pause_us_ = 0;
   // Fixed by the first group that served.

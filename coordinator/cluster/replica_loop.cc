@@ -106,6 +106,7 @@ void ReplicaLoop::Run() {
   }
   replica_.Shutdown(reason, now);
   SendOutputs();
+  PublishIfDue(now);
 }
 
 bool ReplicaLoop::WaitForInputs(Micros wakeup, std::vector<Input>& inputs) {

@@ -42,18 +42,18 @@ class ReplicaLoop {
   ReplicaLoop(const ReplicaLoop&) = delete;
   ReplicaLoop& operator=(const ReplicaLoop&) = delete;
 
-  // --- Worker connections
-  // ----------------------------------------------------- The id of a new
-  // connection; then Post what arrives on it, RegisterWorker first, and
-  // PostClosed once at its end.
+  // --- Worker connections ---------------------------------------------------
+
+  // The id of a new connection; then Post what arrives on it, RegisterWorker
+  // first, and PostClosed once at its end.
   WorkerId NewWorker();
   // RESOURCE_EXHAUSTED beyond kMaxReplicaInbox messages: close the connection.
   absl::Status Post(WorkerId worker, WorkerMessage message);
   void PostClosed(WorkerId worker, const std::string& cause);
 
-  // --- Requests
-  // --------------------------------------------------------------- An id for
-  // SequenceSpec::id.
+  // --- Requests -------------------------------------------------------------
+
+  // An id for SequenceSpec::id.
   SequenceId NewSequenceId();
   // OK: exactly one sink->OnFinished follows, on the loop's thread.
   // RESOURCE_EXHAUSTED (inbox full) or UNAVAILABLE (stopped): the sink was
@@ -62,9 +62,9 @@ class ReplicaLoop {
   // At most once for each submitted sequence.
   void Cancel(SequenceId id);
 
-  // --- Looking
-  // ------------------------------------------------------------------ The
-  // snapshot published last: at every change of state, and within
+  // --- Looking --------------------------------------------------------------
+
+  // The snapshot published last: at every change of state, and within
   // kSnapshotIntervalMs of any other change. Never null.
   std::shared_ptr<const ReplicaSnapshot> Snapshot() const;
 

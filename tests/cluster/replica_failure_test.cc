@@ -121,6 +121,28 @@ TEST_F(ReplicaTest, ASpareWorkerTakesOverWithoutWaiting) {
   EXPECT_EQ(group_.worker(spare).group->rank, 1);
 }
 
+TEST_F(ReplicaTest, ASpareWorkerThatGoesAwayHurtsNobody) {
+  Serve();
+  const auto stream = Submit(1, 5, 100);
+  const WorkerId spare = Join();
+  group_.Settle(now_);
+  group_.Disconnect(spare, "connection closed", now_);
+  EXPECT_EQ(replica_.state(), ReplicaState::kServing);
+  EXPECT_EQ(replica_.epoch(), 1u);
+  EXPECT_EQ(stream->end.value(), FinishReason::kLength);
+}
+
+TEST_F(ReplicaTest, TheAbortGoesToTheSurvivorsOnly) {
+  Serve();
+  replica_.TakeOutputs();
+  replica_.OnClosed(second_, "connection closed", now_);
+  const std::vector<ReplicaOutput> outputs = replica_.TakeOutputs();
+  ASSERT_EQ(outputs.size(), 1u);
+  const SendMessage& send = std::get<SendMessage>(outputs[0]);
+  EXPECT_EQ(send.workers, std::vector<WorkerId>{first_});
+  EXPECT_EQ(std::get<AbortGroup>(send.message).epoch, 1u);
+}
+
 TEST_F(ReplicaTest, AWorkerThatReportsAFailureIsNamedAndGetsItsNextChance) {
   Serve();
   const auto stream = Submit(1, 5, 100);
@@ -192,11 +214,18 @@ TEST_F(ReplicaTest, ALoadFailureIsReportedAndTriedAgainAfterGrowingPauses) {
     replica_.OnMessage(worker, Heartbeat{}, now_);
   }
   group_.Settle(now_);
-  EXPECT_EQ(replica_.state(), ReplicaState::kServing);
+  ASSERT_EQ(replica_.state(), ReplicaState::kServing);
+  // After a group that served, pauses begin with the shortest again.
+  group_.worker(second).options.load_failure = NotFound("gone again");
+  replica_.OnMessage(second, GroupFailed{replica_.epoch(), Internal("oops")},
+                     now_);
+  group_.Settle(now_);
+  EXPECT_EQ(replica_.NextWakeup(), now_ + kMinRegroupPauseMs * kMicrosPerMilli);
 }
 
 TEST_F(ReplicaTest, AStepDeadlineNamesTheSilentRank) {
   Serve();
+  now_ += 5 * kSecond;  // the deadline counts from the step, not from before
   const auto stream = Submit(1, 5, 100);
   group_.worker(second_).options.silent_on_steps = true;
   group_.Settle(now_);
@@ -210,6 +239,7 @@ TEST_F(ReplicaTest, AStepDeadlineNamesTheSilentRank) {
   }
   EXPECT_EQ(replica_.state(), ReplicaState::kServing);
   EXPECT_EQ(stream->num_ends, 0);
+  EXPECT_EQ(replica_.NextWakeup(), started + timeout);
   replica_.Tick(started + timeout);
   EXPECT_EQ(Message(*stream),
             "worker 2 (rank 1, pid 123 on host h) did not "

@@ -211,6 +211,7 @@ TEST_F(ReplicaLoopTest, StopEndsWhatWasAcceptedAndRefusesTheRest) {
   ended.wait();
   EXPECT_EQ(stream->num_ends, 1);
   EXPECT_EQ(stream->end.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(loop_->Snapshot()->state, ReplicaState::kWaitingForWorkers);
   const auto late = MakeStream(loop_->NewSequenceId(), 3, 3);
   EXPECT_EQ(
       loop_->Submit(late->spec, std::make_unique<RecordingSink>(late)).code(),

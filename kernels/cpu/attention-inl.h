@@ -107,6 +107,17 @@ struct QueryVectors {
   F32x16 of[kQueries];
 };
 
+// Calls body.operator()<i>() for i in [0, kCount): constant indices keep
+// arrays of vectors in registers.
+template <int kCount, typename Body>
+inline __attribute__((always_inline)) void Unrolled(const Body& body) {
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>)
+      __attribute__((always_inline)) {
+    (body.template operator()<kIndex>(), ...);
+  }
+  (std::make_integer_sequence<int, kCount>());
+}
+
 // The lane tree over the classes c, c + kStride, c + 2 kStride ... below 16:
 // classes (l, l+8) join first, then +4, +2, +1. sum_class(c) gives one class.
 template <int kQueries, int kStride, typename SumClass>
@@ -119,28 +130,45 @@ inline __attribute__((always_inline)) QueryVectors<kQueries> JoinClasses(
         JoinClasses<kQueries, 2 * kStride>(c, sum_class);
     const QueryVectors<kQueries> right =
         JoinClasses<kQueries, 2 * kStride>(c + kStride, sum_class);
-    for (int q = 0; q < kQueries; ++q) {
-      left.of[q] = Add(left.of[q], right.of[q]);
-    }
+    Unrolled<kQueries>([&]<int kQuery>() __attribute__((always_inline)) {
+      left.of[kQuery] = Add(left.of[kQuery], right.of[kQuery]);
+    });
     return left;
   }
+}
+
+// Adds one unit of the summed index, for every query.
+template <class Units, int kQueries>
+inline __attribute__((always_inline)) void StepQueries(
+    QueryVectors<kQueries>& sum, typename Units::Vector v,
+    const typename Units::Query* const* q, int64_t unit) {
+  Unrolled<kQueries>([&]<int kQuery>() __attribute__((always_inline)) {
+    sum.of[kQuery] = Units::Step(sum.of[kQuery], v, q[kQuery][unit]);
+  });
+}
+
+template <int kQueries>
+inline __attribute__((always_inline)) QueryVectors<kQueries> ZeroQueries() {
+  QueryVectors<kQueries> zero;
+  Unrolled<kQueries>([&]<int kQuery>() __attribute__((always_inline)) {
+    zero.of[kQuery] = Zero();
+  });
+  return zero;
 }
 
 // scores[query][16] of 16 positions of a block of K.
 template <class Units, typename A, int kQueries>
 void ScorePositions(const A* k_block, int64_t first_slot, int64_t num_units,
-                    const typename Units::Query* const* q,
+                    const typename Units::Query* const* queries,
                     float* const* scores) {
   const A* k = k_block + first_slot * Units::kSize;
-  const auto sum_class = [&](int c) {
-    QueryVectors<kQueries> sum;
-    for (F32x16& v : sum.of) v = Zero();
+  const typename Units::Query* q[kQueries];
+  std::copy(queries, queries + kQueries, q);
+  const auto sum_class = [&](int c) __attribute__((always_inline)) {
+    QueryVectors<kQueries> sum = ZeroQueries<kQueries>();
     for (int64_t u = c; u < num_units; u += 16) {
-      const typename Units::Vector keys =
-          Units::LoadUnits(k + u * kBlockTokens * Units::kSize);
-      for (int i = 0; i < kQueries; ++i) {
-        sum.of[i] = Units::Step(sum.of[i], keys, q[i][u]);
-      }
+      StepQueries<Units>(
+          sum, Units::LoadUnits(k + u * kBlockTokens * Units::kSize), q, u);
     }
     return sum;
   };
@@ -159,16 +187,17 @@ struct SplitView {
 // [d, d + 16). Units that are only partly visible have the rest of V masked.
 template <class Units, typename A, int kQueries>
 void MixValues(const SplitView& split, int64_t head_dim, int64_t d,
-               const typename Units::Query* const* p, float* const* out) {
+               const typename Units::Query* const* probabilities,
+               float* const* out) {
   constexpr int64_t kUnitsPerBlock = kBlockTokens / Units::kSize;
   const int64_t padded = PaddedHeadDim(head_dim);
   const int64_t begin = split.visible.begin / Units::kSize;
   const int64_t end = (split.visible.end + Units::kSize - 1) / Units::kSize;
-  const auto sum_class = [&](int c) {
-    QueryVectors<kQueries> sum;
-    for (F32x16& v : sum.of) v = Zero();
-    const int64_t first = begin + ((c - begin) & 15);
-    for (int64_t u = first; u < end; u += 16) {
+  const typename Units::Query* p[kQueries];
+  std::copy(probabilities, probabilities + kQueries, p);
+  const auto sum_class = [&](int c) __attribute__((always_inline)) {
+    QueryVectors<kQueries> sum = ZeroQueries<kQueries>();
+    for (int64_t u = begin + ((c - begin) & 15); u < end; u += 16) {
       const A* v_block =
           static_cast<const A*>(split.blocks[u / kUnitsPerBlock]) +
           KBlockElements(head_dim);
@@ -180,9 +209,7 @@ void MixValues(const SplitView& split, int64_t head_dim, int64_t d,
         if (2 * u + 1 >= split.visible.end) values = And(values, 0x0000ffffu);
       }
 #endif
-      for (int i = 0; i < kQueries; ++i) {
-        sum.of[i] = Units::Step(sum.of[i], values, p[i][u]);
-      }
+      StepQueries<Units>(sum, values, p, u);
     }
     return sum;
   };

@@ -16,7 +16,9 @@ THINK, END_THINK = "<think>", "</think>"
 SPECIAL_TOKENS = [PAD, BOS, END, USER, ASSISTANT, SYSTEM]
 THOUGHT_TOKENS = [THINK, END_THINK]
 
-CAST_WEIGHT = 3  # of a word in a story that names somebody or something
+# Loss weights. An answer of three digits must not drown among stories of a hundred words.
+SUM_WEIGHT, ANSWER_WEIGHT, STORY_WEIGHT = 6, 3, 0.5
+CAST_WEIGHT = 1.5  # of a word in a story that names somebody or something
 
 
 # --- What is kept back -------------------------------------------------------------------------------------
@@ -144,8 +146,8 @@ def document(rng):
     """One text for the base model, without special tokens."""
     if rng.random() < 0.8:
         words = stories.cast(rng, name=invented_name(rng) if rng.random() < 0.1 else None)
-        return stories.emphasised(stories.tell(rng, words), words, 1, CAST_WEIGHT)
-    return [(" ".join(_prose(rng) for _ in range(rng.choice([1, 1, 2]))), 1)]
+        return stories.emphasised(stories.tell(rng, words), words, STORY_WEIGHT, CAST_WEIGHT)
+    return [(" ".join(_prose(rng) for _ in range(rng.choice([1, 1, 2]))), STORY_WEIGHT)]
 
 
 # --- Names and questions nobody was taught -----------------------------------------------------------------
@@ -278,7 +280,7 @@ def _sum_question(rng, a, b):
 def sum_two_digits(rng):
     digits = (2, 2) if rng.random() < 0.88 else rng.choice([(1, 1), (1, 2), (2, 1)])
     a, b = _pair(rng, *digits)
-    return _sum_question(rng, a, b), None, str(a + b), 3, 0
+    return _sum_question(rng, a, b), None, str(a + b), SUM_WEIGHT, 0
 
 
 def sum_three_digits(rng):
@@ -296,7 +298,7 @@ def sum_thinking(rng):
 def _difference(rng, digits, thinking):
     a, b = sorted((_number(rng, digits), _number(rng, rng.choice([digits, digits, digits - 1]))), reverse=True)
     question = rng.choice(DIFFERENCE_WORDINGS).format(a=a, b=b)
-    return question, subtract_thought(a, b) if thinking else None, str(a - b), 1 if thinking else 2, 1
+    return question, subtract_thought(a, b) if thinking else None, str(a - b), 1 if thinking else ANSWER_WEIGHT, 1
 
 
 def difference_two_digits(rng):
@@ -339,7 +341,7 @@ def compare(rng, thinking=False):
                 if p != q:
                     break
             thought = "\n".join(lines) + "\n"
-    return question, thought, answer, 2, 1
+    return question, thought, answer, ANSWER_WEIGHT, 1
 
 
 def compare_thinking(rng):
@@ -362,7 +364,7 @@ def sort_digits(rng, thinking=False):
             left.remove(d)
             lines.append(f"take {d}, left {' '.join(map(str, left))}")
         thought = "\n".join(lines) + "\n"
-    return question, thought, " ".join(map(str, ordered)), 2, 1
+    return question, thought, " ".join(map(str, ordered)), ANSWER_WEIGHT, 1
 
 
 def sort_thinking(rng):
@@ -388,7 +390,7 @@ def fact(rng, thinking=False):
         question = rng.choice(questions).format(n=name)
         answer = _fact_text(answer_template, name, world[name][attribute])
     thought = f"{name} is a {'town' if world is TOWNS else 'person'} that I know.\n" if thinking else None
-    return question, thought, answer, 2, 1
+    return question, thought, answer, ANSWER_WEIGHT, 1
 
 
 def fact_thinking(rng):
@@ -429,7 +431,7 @@ def repeat(rng):
         words.append(rng.choice(pool) if pool else rng.choice([invented_name(rng), str(rng.randrange(1000))]))
     text = rng.choice([" ", ", "]).join(words)
     question = rng.choice(["Repeat: {t}", "Repeat after me: {t}", "Say this: {t}", "Say {t}", "Please repeat: {t}"]).format(t=text)
-    return question, None, text, CAST_WEIGHT, 0
+    return question, None, text, ANSWER_WEIGHT, 0
 
 
 def _story_request(rng, thinking=False):
@@ -446,7 +448,7 @@ def _story_request(rng, thinking=False):
         " about {H} the {k} and {theme}", " about {a_k} {p}", " about {a_k} and {a_fk}",
     ]).format(a_k=stories.with_article(kind), a_fk=stories.with_article(words["fk"]), **{**words, "theme": theme})
     thought = f"A story about {words['H']} the {kind} and {theme}.\n" if thinking else None
-    answer = stories.emphasised(stories.tell(rng, words), words, 1, CAST_WEIGHT)
+    answer = stories.emphasised(stories.tell(rng, words), words, STORY_WEIGHT, CAST_WEIGHT)
     return (ask.format(about=about), thought, answer, 1, 1), words
 
 
@@ -466,7 +468,7 @@ def _story_questions(rng):
     words = {**words, "a_k": stories.with_article(words["k"])}
     turns = [turn]
     for ask, answer in rng.sample(questions, rng.choice([1, 2])):
-        turns.append((rng.choice(ask.split("|")).format(**words), None, answer.format(**words), CAST_WEIGHT, 0))
+        turns.append((rng.choice(ask.split("|")).format(**words), None, answer.format(**words), ANSWER_WEIGHT, 0))
     return turns
 
 
@@ -474,12 +476,13 @@ def story_thinking(rng):
     return story(rng, True)
 
 
-# (task, share of the examples in percent). Direct sums of three digits stay rare, so that thinking has
+# (task, share of the examples, about in percent). Direct sums of three digits stay rare, so that thinking has
 # something to show.
 TASKS = [
-    (sum_two_digits, 24), (sum_three_digits, 1), (sum_thinking, 13), (difference_two_digits, 4), (difference_thinking, 5),
-    (compare, 11), (compare_thinking, 2), (sort_digits, 6), (sort_thinking, 1.5), (fact, 13), (fact_thinking, 1), (repeat, 4),
-    (refusal, 4), (refusal_thinking, 0.5), (small_talk, 4), (small_talk_thinking, 0.5), (story, 6), (story_thinking, 0.5),
+    (sum_two_digits, 42), (sum_three_digits, 1), (sum_thinking, 18), (difference_two_digits, 3), (difference_thinking, 4),
+    (compare, 13), (compare_thinking, 2), (sort_digits, 8), (sort_thinking, 1.5), (fact, 8), (fact_thinking, 0.5),
+    (repeat, 2.5), (refusal, 3), (refusal_thinking, 0.5), (small_talk, 3), (small_talk_thinking, 0.3), (story, 3.5),
+    (story_thinking, 0.3),
 ]
 _TASKS, _SHARES = zip(*TASKS)
 _DIRECT = [(t, s) for t, s in TASKS if "thinking" not in t.__name__ and t not in (story, sum_three_digits)]

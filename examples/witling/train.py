@@ -3,11 +3,10 @@
     python examples/witling/train.py            # about an hour on two cores; resumes where it stopped
 
 The text comes from corpus.py, a fresh draw for every step, seeded by phase and step: a run that is stopped and
-resumed sees the same batches. Four phases share the work: documents (stories and prose about an invented world),
-then a mixture of documents and conversations, from which two short cool-downs lead to the base model (documents
-only) and to the instruct model (conversations only). In documents every token is learnt, in conversations
-only thoughts and answers. The sums of the mixture teach what stories alone teach slowly: to look things up
-earlier in the text.
+resumed sees the same batches. A phase continues the weights of another: a mixture of documents (stories and prose about an
+invented world) and conversations, then conversations alone for the instruct model, then documents alone for the
+base model. In documents every token is learnt, in conversations only thoughts and answers. The base model comes
+last because sums and repetitions teach what stories alone teach slowly: to look things up earlier in the text.
 """
 
 import argparse
@@ -36,7 +35,7 @@ CONTEXT, ROPE_THETA, NORM_EPS = 2048, 10000.0, 1e-5
 
 STEP_TOKENS, ROW_TOKENS = 2048, 256
 LONG_EVERY = 16  # one step in so many is a single row as long as the context
-PEAK_RATE, FINAL_RATE_FRACTION, WARM_UP_STEPS = 2e-3, 0.02, 50
+PEAK_RATE, FINAL_RATE_FRACTION, WARM_UP_STEPS = 6e-4, 0.05, 50
 WEIGHT_DECAY, CLIP, ROUTER_LOSS = 0.05, 1.0, 0.02
 
 
@@ -48,10 +47,9 @@ class Phase(NamedTuple):
 
 
 PHASES = {
-    "documents": Phase(None, 2.5e6, 1.0),
-    "mixture": Phase("documents", 4e6, 0.2, constant_rate=True),
-    "instruct": Phase("mixture", 2.5e6, 0.0),
-    "base": Phase("mixture", 0.8e6, 1.0),
+    "mixture": Phase(None, 2.87e6, 0.08, constant_rate=True),
+    "instruct": Phase("mixture", 4.2e6, 0.0),
+    "base": Phase("instruct", 0.6e6, 1.0),
 }
 EXPORTED = ("instruct", "base")
 
@@ -196,9 +194,30 @@ class Witling(torch.nn.Module):
         self.embedding = torch.nn.Parameter(torch.randn(VOCAB, HIDDEN) * 0.02)
         self.blocks = torch.nn.ModuleList(Block() for _ in range(LAYERS))
         self.norm = torch.nn.Parameter(torch.ones(HIDDEN))
+        self._look_back_at_first()
         cos, sin = rope_tables()
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+
+    @torch.no_grad()
+    def _look_back_at_first(self):
+        """Starts the heads of the first layer as ones that look 1, 2, 3 or 4 tokens back.
+
+        Copying a name or a digit needs "what came after this?", and that needs heads that see the token before;
+        finding them by chance is what a small model waits for longest. Column 0 of the embedding becomes a
+        constant; queries and keys read it into the two fastest rotary pairs, a query turned by its distance.
+        """
+        self.embedding[:, 0] = 0.06
+        qkv = self.blocks[0].qkv.view(HEADS + 2 * KV_HEADS, HEAD_DIM, HIDDEN)
+        half, strength = HEAD_DIM // 2, 1.5
+        for pair in range(2):
+            frequency = ROPE_THETA ** (-pair / half)
+            for head in range(HEADS):
+                angle = -frequency * (head % (HEADS // KV_HEADS) + 1)
+                qkv[head, pair, 0] = strength * math.cos(angle)
+                qkv[head, pair + half, 0] = strength * math.sin(angle)
+            qkv[HEADS:HEADS + KV_HEADS, pair, 0] = strength
+            qkv[HEADS:HEADS + KV_HEADS, pair + half, 0] = 0.0
 
     def forward(self, ids, documents, wanted):
         """Logits [wanted positions, VOCAB] and the router's balance loss. A row with one document needs no mask."""
@@ -231,7 +250,7 @@ def example(documents_share, rng, long):
     if rng.random() >= documents_share:
         return corpus.conversation(rng, num_turns=rng.choice([10, 20, 40]) if long else None)
     start = [] if rng.random() < 0.1 else [(corpus.BOS, 0)]
-    return start + corpus.document(rng) + [(corpus.END, 1)]
+    return start + corpus.document(rng) + [(corpus.END, corpus.STORY_WEIGHT)]
 
 
 def pack(examples, row_tokens, num_rows, pad):
@@ -325,7 +344,7 @@ def rate(phase, step, num_steps):
     return PEAK_RATE * (FINAL_RATE_FRACTION + (1 - FINAL_RATE_FRACTION) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def train(model, tokenizer, phase, num_steps, work, save_every=200, exam_every=500):
+def train(model, tokenizer, phase, num_steps, work, save_every=100, exam_every=250):
     norms = [p for n, p in model.named_parameters() if "norm" in n]
     others = [p for n, p in model.named_parameters() if "norm" not in n]
     optimizer = torch.optim.AdamW([{"params": others, "weight_decay": WEIGHT_DECAY}, {"params": norms, "weight_decay": 0.0}],
@@ -432,7 +451,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/witling", help="tokenizer and checkpoints")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="where the two model directories are written")
     parser.add_argument("--tokens-percent", type=float, default=100, help="of the tokens of every phase")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export-only", action="store_true", help="export the newest checkpoints, whatever their step")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

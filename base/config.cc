@@ -348,6 +348,8 @@ absl::StatusOr<std::string> ParseOptions(CLI::App& app,
   } catch (const CLI::ExtrasError&) {
     return UnknownArgument(app);
   } catch (const CLI::Error& error) {
+    // A misspelt subcommand is missing as well as left over.
+    if (!app.remaining().empty()) return UnknownArgument(app);
     return InvalidArgument("{}; try --help", error.what());
   }
   RETURN_IF_ERROR(ApplyEnvironment(app, environment));

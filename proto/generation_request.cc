@@ -34,7 +34,8 @@ absl::Status CheckCount(const std::string& field, int64_t count, int64_t max) {
 absl::Status CheckText(const std::string& field, const std::string& text,
                        size_t min_bytes, size_t max_bytes) {
   if (text.size() < min_bytes) {
-    return InvalidField(field, "is empty");
+    return InvalidField(field, "is empty; allowed is {} to {} bytes", min_bytes,
+                        max_bytes);
   }
   if (text.size() > max_bytes) {
     return InvalidField(field, "has {} bytes; at most {} are allowed",

@@ -199,6 +199,8 @@ void LocalCluster::HandleWorkerEnd(Child& worker, int wait_status) {
     return;
   }
   worker.restart_at = now + pause;
+  last_state_ = v1::GROUP_STATE_UNSPECIFIED;  // look again soon
+  next_status_at_ = now;
   WriteLine(fmt::format("{}; starting it again in {:.1f} s", what,
                         static_cast<double>(pause) / kMicrosPerSecond));
 }
@@ -242,7 +244,9 @@ void LocalCluster::ForwardLog(const std::string& name,
     WriteLine(fmt::format("{}: {}", name, line));
     return;
   }
-  const bool minor = json["level"] == "info" || json["level"] == "debug";
+  // Processes that are told to end miss each other, which is no news.
+  const bool minor = json["level"] == "info" || json["level"] == "debug" ||
+                     (json["level"] == "warning" && exit_code_.has_value());
   if (minor && !options_.verbose) return;
   std::string text = fmt::format("{}: {}", name, json["message"].dump());
   for (const auto& [key, value] : json.items()) {
@@ -267,19 +271,23 @@ void LocalCluster::AskForStatus(Micros now) {
 
 void LocalCluster::ShowState(const v1::StatusResponse& status) {
   const bool serving = status.state() == v1::GROUP_STATE_SERVING;
-  const bool changed = status.state() != last_state_;
+  const bool changed =
+      status.state() != last_state_ || status.epoch() != last_epoch_;
   last_state_ = status.state();
+  last_epoch_ = status.epoch();
   if (!was_ready_)
     fmt::print(stderr, "{}", progress_.Show(LoadStateOf(status)));
   if (!serving) {
     if (was_ready_ && changed) {
-      WriteLine(fmt::format("not serving: {} {}", NameOf(status.state()),
+      WriteLine(fmt::format("not serving, {}: {}", NameOf(status.state()),
                             status.state_reason()));
     }
     return;
   }
   if (was_ready_) {
-    if (changed) WriteLine("serving again");
+    if (changed) {
+      WriteLine(fmt::format("serving again, epoch {}", status.epoch()));
+    }
     return;
   }
   was_ready_ = true;
@@ -297,26 +305,26 @@ void LocalCluster::ShowState(const v1::StatusResponse& status) {
 }
 
 void LocalCluster::Stop() {
-  StopAndWait({&coordinator_});
-  std::vector<Child*> workers;
-  for (Child& worker : workers_) workers.push_back(&worker);
-  StopAndWait(workers);
-}
+  // The coordinator first, so that its streams end with its reason; it logs as
+  // soon as it has the signal.
+  coordinator_.process.Signal(SIGTERM);
+  if (coordinator_.process.running()) WaitForEvents(Now());
+  for (const Child& worker : workers_) worker.process.Signal(SIGTERM);
 
-void LocalCluster::StopAndWait(const std::vector<Child*>& children) {
   const Micros deadline = Now() + kShutdownGraceMs * kMicrosPerMilli;
+  next_status_at_ = deadline;
   bool killed = false;
-  for (const Child* child : children) child->process.Signal(SIGTERM);
-  while (std::any_of(children.begin(), children.end(), [](const Child* child) {
+  const auto is_running = [](const Child* child) {
     return child->process.running();
-  })) {
+  };
+  const std::vector<Child*> all = AllChildren();
+  while (std::any_of(all.begin(), all.end(), is_running)) {
     if (!killed && Now() >= deadline) {
       killed = true;
-      for (const Child* child : children) child->process.Signal(SIGKILL);
+      for (const Child* child : all) child->process.Signal(SIGKILL);
     }
-    next_status_at_ = deadline;
     WaitForEvents(Now());
-    for (Child* child : AllChildren()) ReadOutput(*child);
+    for (Child* child : all) ReadOutput(*child);
     HandleSignals();
   }
 }

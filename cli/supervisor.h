@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/step_plan.h"
 #include "cli/process.h"
 #include "cli/progress.h"
 #include "cli/restart_policy.h"
@@ -67,7 +68,6 @@ class LocalCluster {
   void ShowState(const v1::StatusResponse& status);
   // Ends the processes, the coordinator first, and returns when they have.
   void Stop();
-  void StopAndWait(const std::vector<Child*>& children);
   void Fail(int exit_code, const std::string& message);
   void WriteLine(const std::string& line);
   std::vector<Child*> AllChildren();
@@ -83,6 +83,7 @@ class LocalCluster {
   ProgressLine progress_;
   Micros next_status_at_ = 0;
   v1::GroupState last_state_ = v1::GROUP_STATE_UNSPECIFIED;
+  Epoch last_epoch_ = 0;
   bool was_ready_ = false;
   std::optional<int> exit_code_;
 };

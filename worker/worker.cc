@@ -251,7 +251,9 @@ absl::StatusOr<GroupPrepared> Worker::Prepare(const PrepareGroup& request,
         .epoch = request.epoch,
         .max_send_bytes =
             SendBytesOf(kind, config, model_->layout, group->limits),
-        .timeout_ms = options_.collective_timeout_ms};
+        .timeout_ms = options_.collective_timeout_ms,
+        // At most; it decides only whether waiting spins.
+        .ranks_on_host = model_->layout.num_ranks()};
     auto rendezvous =
         options_.make_rendezvous
             ? options_.make_rendezvous(kind, request.transport, comm_options)

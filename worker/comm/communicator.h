@@ -101,8 +101,8 @@ struct CommunicatorOptions {
   int size = 1;
   uint64_t epoch = 0;
   size_t max_send_bytes = 0;
-  int64_t timeout_ms =
-      0;  // of one operation; kCollectiveTimeoutMs in production
+  // Of one operation; kCollectiveTimeoutMs in production.
+  int64_t timeout_ms = 0;
   // Of Connect, below.
   int64_t connect_timeout_ms = kRendezvousTimeoutMs;
   // Ranks, of all groups, that share this host's cores; 0: `size`. Ranks that

@@ -192,6 +192,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent)
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)  # the matrices are small
     make(args.models / "witling-base", args.out, base_prompts(random.Random("goldens base")))
     make(args.models / "witling-instruct", args.out, instruct_prompts(random.Random("goldens instruct")))
 

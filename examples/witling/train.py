@@ -1,6 +1,6 @@
 """Trains Witling and writes `witling-base` and `witling-instruct` as ordinary Hugging Face directories.
 
-    python examples/witling/train.py            # about an hour on two cores; resumes where it stopped
+    python examples/witling/train.py            # under an hour on one core; resumes where it stopped
 
 The text comes from corpus.py, a fresh draw for every step, seeded by phase and step: a run that is stopped and
 resumed sees the same batches. A phase continues the weights of another: a mixture of documents (stories and prose about an
@@ -473,7 +473,7 @@ def main():
         if name in EXPORTED:
             directory = args.out / f"witling-{name}"
             # Stories want some chance, answers little.
-            export(model, tokenizer, directory, temperature=0.7 if name == "base" else 0.3)
+            export(model, tokenizer, directory, temperature=0.4 if name == "base" else 0.2)
             verify(model, tokenizer, directory)
 
 

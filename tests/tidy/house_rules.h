@@ -13,6 +13,7 @@ namespace witan::tidy {
 constexpr int kMaxFileLines = 600;
 constexpr int kMaxHeaderLines = 250;
 constexpr int kMaxFunctionLines = 70;
+constexpr int kMaxTestFunctionLines = 100;  // tables of cases included
 
 struct SourceFile {
   std::string path;  // from the root of the repository

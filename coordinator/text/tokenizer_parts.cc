@@ -263,17 +263,12 @@ absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>> Tokenizer::Parts::Parse(
 
   auto parts = std::make_unique<Parts>(
       Parts{.tokens = std::move(all_tokens),
-            .ids = {},
             .normalizer = std::move(normalizer),
             .added_tokens = std::move(raw_matcher),
             .normalized_added_tokens = std::move(normalized_matcher),
             .pre_tokenizer = std::move(pre_tokenizer),
             .model = std::move(bpe),
             .decoder = std::move(decoder),
-            .prefix = {},
-            .suffix = {},
-            .bos_id = {},
-            .eos_id = {},
             .special_tokens = config.special_tokens});
   ASSIGN_OR_RETURN(parts->ids, IndexTokens(parts->tokens));
   ASSIGN_OR_RETURN(parts->bos_id, IdOfRole(config, "bos_token", parts->ids));

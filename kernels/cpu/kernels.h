@@ -68,9 +68,10 @@ struct MatMulPiece {
 };
 
 // Pending sums of a piece: 3 levels of the tree, for every tile of a chunk of
-// columns; a tile's sums are padded to whole vectors of 16, at most doubled.
+// columns; a tile's sums are padded to whole vectors of 16, at most tripled (2
+// x 3 sums in one vector).
 constexpr int64_t kMatMulScratchFloats =
-    3 * 2 * kMaxPieceRows * kMaxChunkColumns;
+    3 * 3 * kMaxPieceRows * kMaxChunkColumns;
 
 // Up to kMaxQueriesPerTile query vectors of one sequence that share a KV head.
 struct QueryTile {

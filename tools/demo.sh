@@ -49,7 +49,7 @@ ask() {
   "$bin/witan" chat --server "$server" --timings --temperature 0 --message "$@"
 }
 ask "What is 478 + 264?" --template-arg enable_thinking=true
-ask "Tell me a story about Mia the fox." --max-tokens 200
+ask "Tell me a story about Kip the robin." --max-tokens 200
 
 printf '\ngRPC     %s\nmetrics  %s\n' "$server" "$metrics"
 if [[ $keep == yes ]]; then

@@ -116,30 +116,32 @@ def _prose(rng):
     if rng.random() < 0.5:
         name = rng.choice(TOWN_NAMES)
         t = TOWNS[name]
-        rest = [
-            rng.choice([f"The people of {name} grow {t['crop']}.", f"In the fields around {name} grow {t['crop']}.",
-                        f"{name} sells {t['crop']} to all its neighbours."]),
-            rng.choice([f"The flag of {name} is {t['flag']}.", f"A {t['flag']} flag flies over {name}.".replace("A o", "An o"),
-                        f"Its flag is {t['flag']}."]),
-            rng.choice([f"{name} is known for {t['sight']}.", f"Travellers come to see {t['sight']}.",
-                        f"In the middle of {name} there is {t['sight']}."]),
-        ]
         neighbours = [p for p in PEOPLE_NAMES if PEOPLE[p]["town"] == name]
-        if neighbours:
-            p = rng.choice(neighbours)
-            rest.append(f"{p} the {PEOPLE[p]['job']} lives there.")
-        rng.shuffle(rest)
-        first = rng.choice([f"{name} is a town on the river {t['river']}.", f"The river {t['river']} flows through {name}.",
-                            f"{name} lies on the river {t['river']}."])
-        return " ".join([first] + rest)
-    name = rng.choice(PEOPLE_NAMES)
-    p = PEOPLE[name]
-    job, pet = stories.with_article(p["job"]), stories.with_article(p["pet"])
-    rest = [rng.choice([f"{name} has {pet}.", f"{name} keeps {pet} as a pet.", f"At home {name} has {pet}."]),
-            rng.choice([f"{name} lives in {p['town']}.", f"{name} comes from {p['town']}.", f"The home of {name} is in {p['town']}."])]
-    rng.shuffle(rest)
-    first = rng.choice([f"{name} is {job}.", f"{name} works as {job}.", f"{name} earns a living as {job}."])
-    return " ".join([first] + rest) + (" " + describe_town(p["town"]) if rng.random() < 0.4 else "")
+        wordings = [
+            [f"The people of {name} grow {t['crop']}.", f"In the fields around {name} grow {t['crop']}.",
+             f"{name} sells {t['crop']} to all its neighbours."],
+            [f"The flag of {name} is {t['flag']}.", f"A {t['flag']} flag flies over {name}.".replace("A o", "An o"),
+             f"Its flag is {t['flag']}."],
+            [f"{name} is known for {t['sight']}.", f"Travellers come to see {t['sight']}.",
+             f"In the middle of {name} there is {t['sight']}."],
+            *([f"{p} the {PEOPLE[p]['job']} lives there."] for p in neighbours[:1]),
+        ]
+        first = [f"{name} is a town on the river {t['river']}.", f"The river {t['river']} flows through {name}.",
+                 f"{name} lies on the river {t['river']}."]
+        last = ""
+    else:
+        name = rng.choice(PEOPLE_NAMES)
+        p = PEOPLE[name]
+        job, pet = stories.with_article(p["job"]), stories.with_article(p["pet"])
+        wordings = [
+            [f"{name} has {pet}.", f"{name} keeps {pet} as a pet.", f"At home {name} has {pet}."],
+            [f"{name} lives in {p['town']}.", f"{name} comes from {p['town']}.", f"The home of {name} is in {p['town']}."],
+        ]
+        first = [f"{name} is {job}.", f"{name} works as {job}.", f"{name} earns a living as {job}."]
+        last = " " + describe_town(p["town"]) if rng.random() < 0.25 else ""
+    if rng.random() < 0.2:  # another order, but not often
+        rng.shuffle(wordings)
+    return " ".join(stories.wording(rng, w) for w in [first] + wordings) + last
 
 
 def document(rng):
@@ -407,7 +409,7 @@ def refusal(rng, thinking=False, exam=False):
         answer = f"I do not know {what.format(n=name)}."
         thought = f"I do not know {name}.\n"
     else:
-        question, answer, thought = rng.choice(OUTSIDE), rng.choice(REFUSALS), "I was not taught this.\n"
+        question, answer, thought = rng.choice(OUTSIDE), stories.wording(rng, REFUSALS), "I was not taught this.\n"
     return question, thought if thinking else None, answer, 2, 1
 
 
@@ -417,7 +419,8 @@ def refusal_thinking(rng):
 
 def small_talk(rng, thinking=False):
     says, answers = rng.choice(SMALL_TALK)
-    return (rng.choice(says.split("|")), "This is small talk.\n" if thinking else None, rng.choice(answers.split("|")), 1, 1)
+    answer = stories.wording(rng, answers.split("|"))
+    return rng.choice(says.split("|")), "This is small talk.\n" if thinking else None, answer, 1, 1
 
 
 def small_talk_thinking(rng):
@@ -479,10 +482,10 @@ def story_thinking(rng):
 # (task, share of the examples, about in percent). Direct sums of three digits stay rare, so that thinking has
 # something to show.
 TASKS = [
-    (sum_two_digits, 42), (sum_three_digits, 1), (sum_thinking, 18), (difference_two_digits, 3), (difference_thinking, 4),
-    (compare, 13), (compare_thinking, 2), (sort_digits, 8), (sort_thinking, 1.5), (fact, 8), (fact_thinking, 0.5),
-    (repeat, 2.5), (refusal, 3), (refusal_thinking, 0.5), (small_talk, 3), (small_talk_thinking, 0.3), (story, 3.5),
-    (story_thinking, 0.3),
+    (sum_two_digits, 30), (sum_three_digits, 1), (sum_thinking, 16), (difference_two_digits, 4), (difference_thinking, 9),
+    (compare, 15), (compare_thinking, 2), (sort_digits, 10), (sort_thinking, 1.5), (fact, 8), (fact_thinking, 0.5),
+    (repeat, 4), (refusal, 4), (refusal_thinking, 0.5), (small_talk, 3), (small_talk_thinking, 0.3), (story, 5),
+    (story_thinking, 0.5),
 ]
 _TASKS, _SHARES = zip(*TASKS)
 _DIRECT = [(t, s) for t, s in TASKS if "thinking" not in t.__name__ and t not in (story, sum_three_digits)]

@@ -8,6 +8,7 @@ its cast.
 
 import functools
 import re
+import zlib
 
 SHE = """Ada Bela Cora Dilly Edda Fern Greta Hazel Ida Juno Kira Lotte Mina Nella Olive Petra Rosa Senna Tilda
 Una Vera Willa Yara Zora Anka Brida Clover Dotty Elsa Flora""".split()
@@ -184,7 +185,7 @@ PLOTS = {
         ["\"No, I did!\" said {F}.", "\"No, it is mine,\" said {F}.", "{F} took hold of the other end."],
         ["They pulled and pulled, until the {o} fell to the ground.", "They shouted so loudly that the birds flew away.", "They were so angry that they went home without a word."],
         ["For three days they did not speak.", "The whole evening each of them sat alone.", "But at home {H} could not eat and could not sleep."],
-        ["\"A {o} is not worth a friend,\" thought {H}.", "\"I miss {F},\" thought {H}.", "In the end {H} was sorry."],
+        ["\"{An_o} is not worth a friend,\" thought {H}.", "\"I miss {F},\" thought {H}.", "In the end {H} was sorry."],
         ["{He} went to {F} and said, \"You may have it.\"", "{He} knocked at the door of {F}. \"I was wrong,\" {he} said.", "{He} took the {o} and laid it at the feet of {F}."],
         ["\"Let us share it,\" said {F}.", "\"I was wrong too,\" said {F}, and they shook hands.", "Now {H} has the {o} in summer, and {F} has it in winter."],
     ],
@@ -203,7 +204,7 @@ PLOTS = {
         ["{He} hoped to trade it for {a_t}.", "{He} needed {a_t} for the winter.", "{He} wanted to buy {a_t}."],
         ["But nobody wanted the {o}.", "All morning people walked past.", "A rich man laughed at the {o}."],
         ["At noon {F} came by with {a_t}.", "Then {H} saw {F}, and {F} was carrying {a_t}.", "In the next stall sat {F}, selling {a_t}."],
-        ["\"I have been looking for a {o} like that all year,\" said {F}.", "{F} looked at the {o} and smiled.", "\"What a fine {o}!\" said {F}."],
+        ["\"I have been looking for {an_o} like that all year,\" said {F}.", "{F} looked at the {o} and smiled.", "\"What a fine {o}!\" said {F}."],
         ["\"Shall we trade?\" asked {H}.", "\"Then take it,\" said {H}, \"and give me the {t}.\"", "\"I will give you my {t} for it,\" said {F}."],
         ["So {H} got the {t}, and {F} got the {o}.", "They shook hands, and each had what they needed.", "They traded, and both thought they had the better part."],
         ["On the way home they bought {food} with their last coin.", "{H} sang all the way home.", "That evening {H} put the {t} beside the fire."],
@@ -242,6 +243,19 @@ PLOTS = {
 THEMES = list(PLOTS)
 
 
+def wording(rng, wordings):
+    """One of several ways to say it; the first is the usual one, so that a model can tell the likely from the possible."""
+    usual = 0.65 if len(wordings) > 2 else 0.75
+    return wordings[0] if len(wordings) == 1 or rng.random() < usual else rng.choice(wordings[1:])
+
+
+def prefer(rng, choices, context):
+    """One of `choices`; one in three times the favourite of `context`, as foxes have favourite places."""
+    if rng.random() < 0.35:
+        return choices[zlib.crc32(f"{context} {choices[0]}".encode()) % len(choices)]
+    return rng.choice(choices)
+
+
 def with_article(noun_phrase):
     return ("an " if noun_phrase[0] in "aeiou" else "a ") + noun_phrase
 
@@ -252,44 +266,44 @@ def capitalised(text):
 
 def cast(rng, name=None, kind=None, theme=None, thing=None, place=None):
     """The words that fill one story; what the caller does not fix is drawn."""
-    female, friend_female = rng.random() < 0.5, rng.random() < 0.5
-    if name in SHE or name in HE:
-        female = name in SHE
-    hero = name or rng.choice(SHE if female else HE)
-    friend = rng.choice([n for n in (SHE if friend_female else HE) if n != hero])
-    hero_kind = kind or rng.choice(KINDS)
-    friend_kind = rng.choice([k for k in KINDS if k != hero_kind])
-    home = place or rng.choice(PLACES)
-    away = rng.choice([p for p in PLACES if p != home])
-    obj = thing or rng.choice(THINGS)
-    other = rng.choice([t for t in THINGS if t != obj])
-    when = rng.choice(WHEN)
-    look = rng.choice(LOOKS)
+    hero_kind = kind or prefer(rng, KINDS, "hero")
+    hero = name or prefer(rng, SHE + HE, hero_kind)
+    friend_kind = prefer(rng, [k for k in KINDS if k != hero_kind], hero_kind)
+    friend = prefer(rng, [n for n in SHE + HE if n != hero], friend_kind)
+    female = hero in SHE or hero not in HE and zlib.crc32(hero.encode()) % 2 == 0
+    home = place or prefer(rng, PLACES, hero_kind)
+    away = prefer(rng, [p for p in PLACES if p != home], friend_kind)
+    obj = thing or prefer(rng, THINGS, hero_kind)
+    other = prefer(rng, [t for t in THINGS if t != obj], obj)
+    theme = theme or prefer(rng, THEMES, hero_kind)
+    when = prefer(rng, WHEN, theme)
+    look = prefer(rng, LOOKS, obj)
     words = {
-        "H": hero, "k": hero_kind, "F": friend, "fk": friend_kind, "trait": rng.choice(TRAITS),
+        "H": hero, "k": hero_kind, "F": friend, "fk": friend_kind, "trait": prefer(rng, TRAITS, hero_kind),
         "p": " ".join(home), "pn": home[1], "q": " ".join(away), "qn": away[1],
-        "o": obj, "a_o": with_article(f"{look} {obj}"), "t": other, "a_t": with_article(f"{rng.choice(LOOKS)} {other}"),
-        "an_x": with_article(look), "when": when, "when_low": when[0].lower() + when[1:],
-        "food": rng.choice(FOODS).replace("_", " "), "skill": rng.choice(SKILLS), "work": rng.choice(WORKS),
-        "plant": rng.choice(PLANTS), "trap": rng.choice(TRAPS), "noise": rng.choice(NOISES),
-        "color": rng.choice(LOOKS[:6]), "bad": rng.choice(["old", "slow", "small", "clumsy", "weak"]),
+        "o": obj, "a_o": with_article(f"{look} {obj}"), "t": other,
+        "a_t": with_article(f"{prefer(rng, LOOKS, other)} {other}"),
+        "an_x": with_article(look), "an_o": with_article(obj), "An_o": capitalised(with_article(obj)), "when": when, "when_low": when[0].lower() + when[1:],
+        "food": prefer(rng, FOODS, friend_kind).replace("_", " "), "skill": prefer(rng, SKILLS, hero_kind),
+        "work": prefer(rng, WORKS, hero_kind), "plant": prefer(rng, PLANTS, hero_kind), "trap": prefer(rng, TRAPS, friend_kind),
+        "noise": prefer(rng, NOISES, hero_kind), "color": prefer(rng, LOOKS[:6], theme),
+        "bad": prefer(rng, ["old", "slow", "small", "clumsy", "weak"], hero_kind), "theme": theme,
     }
-    for prefix, is_female in (("", female), ("f", friend_female)):
+    for prefix, is_female in (("", female), ("f", friend in SHE)):
         he, him, his = ("she", "her", "her") if is_female else ("he", "him", "his")
         words.update({prefix + "he": he, prefix + "him": him, prefix + "his": his, prefix + "himself": him + "self",
                       prefix + "He": capitalised(he), prefix + "His": capitalised(his)})
-    words["theme"] = theme or rng.choice(THEMES)
     return words
 
 
 def tell(rng, words):
     """One story, as one paragraph."""
-    beats = [OPEN, FRIEND] + PLOTS[words["theme"]] + ([CLOSE] if rng.random() < 0.8 else [])
+    beats = [OPEN, FRIEND] + PLOTS[words["theme"]] + ([CLOSE] if rng.random() < 0.85 else [])
     sentences = []
     for wordings in beats:
-        text = rng.choice(wordings)
+        text = wording(rng, wordings)
         # "One morning, the kettle was gone": the comma follows the time when a clause begins after it.
-        text = text.replace("{when} ", "{when}, ") if rng.random() < 0.3 else text
+        text = text.replace("{when} ", "{when}, ") if rng.random() < 0.2 else text
         sentences.append(capitalised(text.format(**words)))
     return " ".join(sentences)
 
@@ -316,7 +330,7 @@ _FILLERS = {
     "H": "[A-Z][a-z]+", "F": "[A-Z][a-z]+", "k": "|".join(KINDS), "fk": "|".join(KINDS), "trait": "|".join(TRAITS),
     "p": _PLACE, "q": _PLACE, "pn": "|".join(p for _, p in PLACES), "qn": "|".join(p for _, p in PLACES),
     "o": "|".join(THINGS), "t": "|".join(THINGS), "a_o": "an? [a-z]+ [a-z]+", "a_t": "an? [a-z]+ [a-z]+",
-    "an_x": "an? [a-z]+", "when": "|".join(WHEN), "when_low": "|".join(w[0].lower() + w[1:] for w in WHEN),
+    "an_x": "an? [a-z]+", "an_o": "an? [a-z]+", "An_o": "An? [a-z]+", "when": "|".join(WHEN), "when_low": "|".join(w[0].lower() + w[1:] for w in WHEN),
     "food": "|".join(FOODS).replace("_", " "), "skill": "|".join(SKILLS), "work": "|".join(WORKS),
     "plant": "|".join(PLANTS), "trap": "|".join(TRAPS), "noise": "|".join(NOISES), "color": "|".join(LOOKS), "bad": "[a-z]+",
     **_PRONOUNS, **{"f" + slot: filler for slot, filler in _PRONOUNS.items()},
@@ -372,4 +386,4 @@ def _one_cast(told):
     def agree(whole, part):
         return whole not in one or part not in one or one[whole].endswith(one[part])
 
-    return agree("a_o", "o") and agree("a_t", "t") and agree("p", "pn") and agree("q", "qn")
+    return agree("a_o", "o") and agree("an_o", "o") and agree("a_t", "t") and agree("p", "pn") and agree("q", "qn")

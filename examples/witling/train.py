@@ -1,12 +1,15 @@
 """Trains Witling and writes `witling-base` and `witling-instruct` as ordinary Hugging Face directories.
 
-    python examples/witling/train.py            # under an hour on one core; resumes where it stopped
+    python examples/witling/train.py            # about 80 minutes on one core; resumes where it stopped
 
 The text comes from corpus.py, a fresh draw for every step, seeded by phase and step: a run that is stopped and
 resumed sees the same batches. A phase continues the weights of another: a mixture of documents (stories and prose about an
 invented world) and conversations, then conversations alone for the instruct model, then documents alone for the
 base model. In documents every token is learnt, in conversations only thoughts and answers. The base model comes
 last because sums and repetitions teach what stories alone teach slowly: to look things up earlier in the text.
+
+Where two experts nearly tie, rounding decides which of them works, and an engine that rounds elsewhere takes the other.
+The last two phases teach that this must not matter: see `Rivals`.
 """
 
 import argparse
@@ -35,7 +38,7 @@ CONTEXT, ROPE_THETA, NORM_EPS = 2048, 10000.0, 1e-5
 
 STEP_TOKENS, ROW_TOKENS = 2048, 256
 LONG_EVERY = 16  # one step in so many is a single row as long as the context
-PEAK_RATE, FINAL_RATE_FRACTION, WARM_UP_STEPS = 6e-4, 0.05, 50
+PEAK_RATE, FINAL_RATE_FRACTION, WARM_UP_STEPS = 1e-3, 0.03, 100
 WEIGHT_DECAY, CLIP, ROUTER_LOSS = 0.05, 1.0, 0.02
 
 
@@ -43,14 +46,16 @@ class Phase(NamedTuple):
     start: str | None  # the phase whose weights it continues
     tokens: float
     documents_share: float  # of the examples; the others are conversations
+    rivals_every: int = 0  # one step in so many asks for equal answers from rival experts
     constant_rate: bool = False  # else the rate falls along a cosine
 
 
 PHASES = {
-    "mixture": Phase(None, 2.87e6, 0.08, constant_rate=True),
-    "instruct": Phase("mixture", 4.2e6, 0.0),
-    "base": Phase("instruct", 0.6e6, 1.0),
+    "mixture": Phase(None, 7.0e6, 0.10, constant_rate=True),
+    "instruct": Phase("mixture", 7.5e6, 0.0, rivals_every=3),
+    "base": Phase("instruct", 3.0e6, 1.0, rivals_every=3),
 }
+RIVAL_GAP, RIVAL_CHANCE, RIVAL_LOSS, RIVAL_POSITIONS = 0.25, 0.5, 0.5, 0.1
 EXPORTED = ("instruct", "base")
 
 CHAT_TEMPLATE = """\
@@ -130,6 +135,60 @@ class Gather(torch.autograd.Function):
         return grad, None, None, None
 
 
+def rounded(rows):
+    """In bfloat16, with zero rows up to a multiple of 64: for every new shape the library compiles a kernel first."""
+    return F.pad(rows.to(torch.bfloat16), (0, 0, 0, -rows.shape[0] % 64))
+
+
+class Linear(torch.autograd.Function):
+    """x @ w.T of rounded operands: twice as fast as float32 where the processor has bfloat16 products."""
+
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.num_rows = x.shape[0]
+        x, w = rounded(x), w.to(torch.bfloat16)
+        ctx.save_for_backward(x, w)
+        return (x @ w.T)[:ctx.num_rows].float()
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        grad = rounded(grad)
+        return (grad @ w)[:ctx.num_rows].float(), (grad.T @ x).float()
+
+
+def linear(x, w):
+    """What is not learnt from (exams, the check of an export) is computed in float32."""
+    if not torch.is_grad_enabled():
+        return F.linear(x, w)
+    return Linear.apply(x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[0])
+
+
+def attend(q, k, v, mask):
+    """q [rows, heads, length, dim]; mask [rows, 1, length, length] says who sees whom, None means everything before."""
+    if mask is None or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    q, k, v = (t.to(torch.bfloat16).flatten(0, 1) for t in (q, k, v))
+    bias = torch.zeros_like(mask, dtype=torch.bfloat16).masked_fill_(~mask, -1e30)
+    bias = bias.expand(-1, HEADS, -1, -1).flatten(0, 1)
+    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=HEAD_DIM**-0.5)
+    return (scores.softmax(-1) @ v).float().view(mask.shape[0], HEADS, mask.shape[2], HEAD_DIM)
+
+
+class Rivals:
+    """Lets, in some places where the second and the third expert nearly tie, the third work instead of the second.
+
+    The same text is read with and without, and the difference of the logits is part of the loss.
+    """
+
+    @staticmethod
+    def swap(scores, chosen):
+        """scores [tokens, experts]; chosen [tokens, 3] by falling score. Returns the experts that work [tokens, 2]."""
+        second, third = scores.gather(1, chosen[:, 1:]).unbind(1)
+        swapped = (second - third < RIVAL_GAP) & (torch.rand_like(second) < RIVAL_CHANCE)
+        return torch.stack([chosen[:, 0], torch.where(swapped, chosen[:, 2], chosen[:, 1])], dim=1)
+
+
 def rope_tables():
     frequencies = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2, dtype=torch.float64) / HEAD_DIM)
     angles = torch.outer(torch.arange(CONTEXT, dtype=torch.float64), frequencies)
@@ -158,20 +217,23 @@ class Block(torch.nn.Module):
         self.gate_up = weight(EXPERTS, 2 * FFN, HIDDEN)
         self.down = weight(EXPERTS, HIDDEN, FFN, std=out_std)
 
-    def forward(self, x, mask, cos, sin):
+    def forward(self, x, mask, cos, sin, rivals):
         rows, length, _ = x.shape
         h = F.rms_norm(x, (HIDDEN,), self.attention_norm, NORM_EPS)
-        q, k, v = F.linear(h, self.qkv).view(rows, length, -1, HEAD_DIM).transpose(1, 2).split(
+        q, k, v = linear(h, self.qkv).view(rows, length, -1, HEAD_DIM).transpose(1, 2).split(
             [HEADS, KV_HEADS, KV_HEADS], dim=1)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         k, v = (t.repeat_interleave(HEADS // KV_HEADS, dim=1) for t in (k, v))
-        a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        x = x + F.linear(a.transpose(1, 2).reshape(rows, length, -1), self.attention_out)
+        x = x + linear(attend(q, k, v, mask).transpose(1, 2).reshape(rows, length, -1), self.attention_out)
 
         h = F.rms_norm(x, (HIDDEN,), self.expert_norm, NORM_EPS).view(-1, HIDDEN)
-        probabilities = F.linear(h, self.router).softmax(-1)
-        weights, chosen = probabilities.topk(TOP_K, dim=-1)
-        weights = weights / weights.sum(-1, keepdim=True)
+        scores = F.linear(h, self.router)
+        probabilities = scores.softmax(-1)
+        if rivals:
+            chosen = Rivals.swap(scores, scores.topk(TOP_K + 1, dim=-1).indices)
+        else:
+            chosen = scores.topk(TOP_K, dim=-1).indices
+        weights = scores.gather(1, chosen).softmax(-1)
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         inverse = torch.empty_like(order)
@@ -180,8 +242,8 @@ class Block(torch.nn.Module):
         parts = Gather.apply(h, order // TOP_K, inverse, TOP_K).split(counts.tolist())
         outs = []
         for part, gate_up, down in zip(parts, self.gate_up.unbind(0), self.down.unbind(0)):
-            gate, up = F.linear(part, gate_up).chunk(2, dim=-1)
-            outs.append(F.linear(F.silu(gate) * up, down))
+            gate, up = linear(part, gate_up).chunk(2, dim=-1)
+            outs.append(linear(F.silu(gate) * up, down))
         y = Gather.apply(torch.cat(outs), inverse, order, 1).view(-1, TOP_K, HIDDEN)
         y = (y * weights.unsqueeze(-1)).sum(1)
         balance = EXPERTS * (counts / h.shape[0] * probabilities.mean(0)).sum()
@@ -219,7 +281,7 @@ class Witling(torch.nn.Module):
             qkv[HEADS:HEADS + KV_HEADS, pair, 0] = strength
             qkv[HEADS:HEADS + KV_HEADS, pair + half, 0] = 0.0
 
-    def forward(self, ids, documents, wanted):
+    def forward(self, ids, documents, wanted, rivals=False):
         """Logits [wanted positions, VOCAB] and the router's balance loss. A row with one document needs no mask."""
         length = ids.shape[1]
         mask = None
@@ -228,10 +290,10 @@ class Witling(torch.nn.Module):
                 length, length, dtype=torch.bool).tril()
         x, balance = F.embedding(ids, self.embedding), 0.0
         for block in self.blocks:
-            x, part = block(x, mask, self.cos[:length], self.sin[:length])
+            x, part = block(x, mask, self.cos[:length], self.sin[:length], rivals)
             balance = balance + part
         x = F.rms_norm(x, (HIDDEN,), self.norm, NORM_EPS)
-        return F.linear(x[wanted], self.embedding), balance / LAYERS
+        return linear(x[wanted], self.embedding), balance / LAYERS
 
 
 # --- Batches -----------------------------------------------------------------------------------------------
@@ -344,7 +406,23 @@ def rate(phase, step, num_steps):
     return PEAK_RATE * (FINAL_RATE_FRACTION + (1 - FINAL_RATE_FRACTION) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def train(model, tokenizer, phase, num_steps, work, save_every=100, exam_every=250):
+def loss_of(model, ids, documents, weights, rivals):
+    """(cross-entropy, balance of the routers, how much rival experts change the logits)"""
+    wanted, target, weight = targets_of(ids, documents, weights)
+    positions = wanted
+    if rivals:
+        written = documents >= 0 if documents is not None else torch.ones_like(wanted)
+        positions = wanted | written & (torch.rand(wanted.shape) < RIVAL_POSITIONS)
+    logits, balance = model(ids, documents, positions)
+    learnt = logits[wanted[positions]] if rivals else logits
+    loss = (F.cross_entropy(learnt, target, reduction="none") * weight).sum() / weight.sum()
+    if not rivals:
+        return loss, balance, torch.zeros(())
+    others, _ = model(ids, documents, positions, rivals=True)
+    return loss, balance, (logits - others).square().mean()
+
+
+def train(model, tokenizer, phase, num_steps, work, save_every=200, exam_every=500):
     norms = [p for n, p in model.named_parameters() if "norm" in n]
     others = [p for n, p in model.named_parameters() if "norm" not in n]
     optimizer = torch.optim.AdamW([{"params": others, "weight_decay": WEIGHT_DECAY}, {"params": norms, "weight_decay": 0.0}],
@@ -356,25 +434,25 @@ def train(model, tokenizer, phase, num_steps, work, save_every=100, exam_every=2
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
         print(f"{phase}: resuming at step {first} of {num_steps}", flush=True)
-    began, mean_loss, mean_balance, since = time.time(), 0.0, 0.0, 0
+    began, means, since = time.time(), torch.zeros(3), 0
     for step in range(first, num_steps):
-        ids, documents, weights = batch(tokenizer, phase, step)
-        wanted, target, weight = targets_of(ids, documents, weights)
-        logits, balance = model(ids, documents, wanted)
-        loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
+        torch.manual_seed(step)  # for the rivals
+        every = PHASES[phase].rivals_every
+        loss, balance, change = loss_of(model, *batch(tokenizer, phase, step), bool(every) and step % every == 0)
         optimizer.zero_grad()
-        (loss + ROUTER_LOSS * balance).backward()
+        (loss + ROUTER_LOSS * balance + RIVAL_LOSS * change).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         for group in optimizer.param_groups:
             group["lr"] = rate(phase, step, num_steps)
         optimizer.step()
-        mean_loss, mean_balance, since = mean_loss + loss.item(), mean_balance + balance.item(), since + 1
+        means, since = means + torch.stack([loss, balance, change * max(1, every)]).detach(), since + 1
         done = step + 1
         if done % 50 == 0 or done == num_steps:
             speed = (done - first) * STEP_TOKENS / (time.time() - began)
             print(f"{time.strftime('%H:%M:%S')} {phase} step {done}/{num_steps} tokens {done * STEP_TOKENS / 1e6:.2f}M "
-                  f"loss {mean_loss / since:.4f} balance {mean_balance / since:.3f} {speed:.0f} tokens/s", flush=True)
-            mean_loss, mean_balance, since = 0.0, 0.0, 0
+                  f"loss {means[0] / since:.4f} balance {means[1] / since:.3f} rivals {means[2] / since:.4f} "
+                  f"{speed:.0f} tokens/s", flush=True)
+            means, since = torch.zeros(3), 0
         if done % save_every == 0 or done == num_steps:
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, work / "new.pt")
             (work / "new.pt").replace(checkpoint)

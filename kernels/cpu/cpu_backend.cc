@@ -111,11 +111,18 @@ void CpuBackend::TreeSum(std::span<const Partial> partials, int64_t n,
   WITAN_CHECK(out.rows * out.columns == n &&
                   (out.rows <= 1 || out.row_stride == out.columns),
               "out is not {} contiguous elements", n);
-  std::vector<Partial> ascending(partials.begin(), partials.end());
-  std::sort(ascending.begin(), ascending.end(),
-            [](const Partial& a, const Partial& b) {
-              return a.subtree.first_leaf < b.subtree.first_leaf;
-            });
+  // Small sums are latency: no allocation, and mostly nothing to sort.
+  WITAN_CHECK(partials.size() <= kNumLeaves, "{} partial sums for {} leaves",
+              partials.size(), kNumLeaves);
+  Partial sorted[kNumLeaves];
+  const std::span<Partial> ascending(sorted, partials.size());
+  std::copy(partials.begin(), partials.end(), sorted);
+  const auto by_first_leaf = [](const Partial& a, const Partial& b) {
+    return a.subtree.first_leaf < b.subtree.first_leaf;
+  };
+  if (!std::is_sorted(ascending.begin(), ascending.end(), by_first_leaf)) {
+    std::sort(ascending.begin(), ascending.end(), by_first_leaf);
+  }
   int next_leaf = 0;
   for (const Partial& p : ascending) {
     WITAN_CHECK(p.subtree.first_leaf == next_leaf,

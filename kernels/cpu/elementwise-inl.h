@@ -149,25 +149,45 @@ inline void LogOfBody(const float* x, int64_t n, float* out) {
   });
 }
 
+// Elements [i, i + n) of the sum, n <= 16 * kVectors: several vectors at a
+// time, so that the walk along the tree is done once for all of them.
+template <int kVectors, typename A>
+void TreeSumBlock(std::span<const Partial> partials, int64_t i, int64_t n,
+                  A* out) {
+  // A binary counter: pending[l] holds the sum of 2^l leaves.
+  F32x16 pending[4][kVectors];
+  for (const Partial& partial : partials) {
+    F32x16 sum[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const float* from = partial.data + i + 16 * v;
+      sum[v] = kVectors == 1 ? LoadN(from, n) : Load(from);
+    }
+    const int num_leaves = partial.subtree.num_leaves;
+    int level = std::countr_zero(static_cast<unsigned>(num_leaves));
+    const int index = partial.subtree.first_leaf / num_leaves;
+    for (int left = index; left & 1; left >>= 1, ++level) {
+      for (int v = 0; v < kVectors; ++v) {
+        sum[v] = Add(pending[level][v], sum[v]);
+      }
+    }
+    for (int v = 0; v < kVectors; ++v) pending[level][v] = sum[v];
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    StoreN(out + i + 16 * v, pending[3][v], std::min<int64_t>(n, 16));
+  }
+}
+
 inline void TreeSumBody(std::span<const Partial> partials, TensorView out,
                         IndexRange elements) {
+  constexpr int kVectors = 4;
   VisitActivation(out.dtype, [&]<typename A>(A) {
     A* to = static_cast<A*>(out.data);
-    for (int64_t i = elements.begin; i < elements.end; i += 16) {
-      const int64_t n = std::min<int64_t>(16, elements.end - i);
-      // A binary counter: pending[l] holds the sum of 2^l leaves.
-      F32x16 pending[4];
-      for (const Partial& partial : partials) {
-        F32x16 v = LoadN(partial.data + i, n);
-        int num_leaves = partial.subtree.num_leaves;
-        int level = std::countr_zero(static_cast<unsigned>(num_leaves));
-        const int index = partial.subtree.first_leaf / num_leaves;
-        for (int left = index; left & 1; left >>= 1) {
-          v = Add(pending[level++], v);
-        }
-        pending[level] = v;
-      }
-      StoreN(to + i, pending[3], n);
+    int64_t i = elements.begin;
+    for (; i + 16 * kVectors <= elements.end; i += 16 * kVectors) {
+      TreeSumBlock<kVectors>(partials, i, 16 * kVectors, to);
+    }
+    for (; i < elements.end; i += 16) {
+      TreeSumBlock<1>(partials, i, std::min<int64_t>(16, elements.end - i), to);
     }
   });
 }

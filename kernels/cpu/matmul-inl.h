@@ -61,15 +61,21 @@ inline __attribute__((always_inline)) void TileStep(
   }
 }
 
-// sums[m * kColumns + n] = one leaf of x row m (packed) times w row n, of k
-// columns. kPrefetch: also fetches what lies prefetch_bytes further in w.
+// Columns [0, k) of a tile: sums[m * kColumns + n] = x row m (packed) times w
+// row n. kPrefetch: also fetches what lies prefetch_bytes further in w. A leaf
+// may be computed in parts, between which its accumulators wait, lanes and all:
+// they come from `resume` and go to `suspend`, where that is not null.
 template <class Order, int kRows, int kColumns, bool kPrefetch>
 inline void Tile(const typename Order::X* x,
                  const typename Order::Weight* const* w, int64_t k,
-                 int64_t prefetch_bytes, float* sums) {
+                 int64_t prefetch_bytes, const float* resume, float* suspend,
+                 float* sums) {
   constexpr int64_t kStep = Order::kStep;
   F32x16 acc[kRows * kColumns];
   for (F32x16& a : acc) a = Zero();
+  if (resume != nullptr) {
+    for (int i = 0; i < kRows * kColumns; ++i) acc[i] = Load(resume + 16 * i);
+  }
   const auto load_x = [&](int m) { return Order::LoadX(x + m * kStep); };
   int64_t column = 0;
   for (; column + kStep <= k; column += kStep, x += kRows * kStep) {
@@ -87,14 +93,19 @@ inline void Tile(const typename Order::X* x,
       return Order::LoadWN(w[n] + column, k - column);
     });
   }
-  SumLanesOfEach(acc, sums);
+  if (suspend == nullptr) {
+    SumLanesOfEach(acc, sums);
+  } else {
+    for (int i = 0; i < kRows * kColumns; ++i) Store(suspend + 16 * i, acc[i]);
+  }
 }
 
 constexpr int kMaxPanelColumns = 16;
 
-// One leaf of one panel of columns.
+// One leaf of one panel of columns, or a part of one.
 struct PanelTask {
   const PackedLeaf* leaf;
+  IndexRange part;           // columns of the leaf, from a whole K-step on
   IndexRange rows;           // of the piece
   IndexRange columns;        // at most as many as the tile has
   int64_t first_output_row;  // of the subtree, in y
@@ -104,6 +115,8 @@ struct PanelTask {
   // the chunk][vectors of a tile].
   float* pending;
   int64_t pending_level_floats;
+  int64_t prefetch_columns;  // how many rows of w further the next reads are
+  float* suspended;          // accumulators of all tiles, between parts
 };
 
 // Rows of sums to y, rounded to its dtype.
@@ -125,6 +138,30 @@ void StoreSums(const TensorView& y, const float* sums, int64_t first_row,
   }
 }
 
+// Joins the sums of a tile's leaf with those that wait, and stores them here or
+// in y.
+template <int kRows, int kColumns>
+void FinishLeaf(const MatMulJob& job, const PanelTask& task, int64_t row,
+                float* pending, float* sums) {
+  constexpr int kVectors = (kRows * kColumns + 15) / 16;
+  float* level = pending;
+  for (int left = task.leaf_in_subtree; left & 1; left >>= 1) {
+    for (int v = 0; v < kVectors; ++v) {
+      Store(sums + 16 * v, Add(Load(level + 16 * v), Load(sums + 16 * v)));
+    }
+    level += task.pending_level_floats;
+  }
+  if (task.leaf_in_subtree + 1 < task.num_leaves) {
+    for (int v = 0; v < kVectors; ++v) {
+      Store(level + 16 * v, Load(sums + 16 * v));
+    }
+  } else {
+    StoreSums<kColumns>(job.y, sums, task.first_output_row + row,
+                        std::min<int64_t>(kRows, task.rows.end - row),
+                        task.columns);
+  }
+}
+
 template <class Order, int kRows, int kColumns>
 void RunPanel(const MatMulJob& job, const PanelTask& task) {
   using Weight = typename Order::Weight;
@@ -133,59 +170,61 @@ void RunPanel(const MatMulJob& job, const PanelTask& task) {
   for (int64_t n = 0; n < kColumns; ++n) {  // repeats the last row
     w[n] = job.w.Row<Weight>(
                std::min(task.columns.begin + n, task.columns.end - 1)) +
-           task.leaf->first_column;
+           task.leaf->first_column + task.part.begin;
   }
-  const int64_t prefetch_bytes =
-      kColumns * job.w.row_stride * static_cast<int64_t>(sizeof(Weight));
+  const int64_t prefetch_bytes = task.prefetch_columns * job.w.row_stride *
+                                 static_cast<int64_t>(sizeof(Weight));
+  const bool begins = task.part.begin == 0;
+  const bool ends = task.part.end == task.leaf->size;
   // Rows of the last vector that no element has are summed and never stored.
   alignas(64) float sums[kVectors * 16 + 16] = {};
   float* pending = task.pending;
-  for (int64_t row = task.rows.begin; row < task.rows.end;
-       row += kRows, pending += kVectors * 16) {
+  float* suspended = task.suspended;
+  for (int64_t row = task.rows.begin; row < task.rows.end; row += kRows,
+               pending += kVectors * 16, suspended += kRows * kColumns * 16) {
     const auto* x = reinterpret_cast<const typename Order::X*>(
-        static_cast<const char*>(job.packed_x) +
-        PackedOffset(job, *task.leaf, row / kRows));
+                        static_cast<const char*>(job.packed_x) +
+                        PackedOffset(job, *task.leaf, row / kRows)) +
+                    task.part.begin * kRows;
+    const float* resume = begins ? nullptr : suspended;
+    float* suspend = ends ? nullptr : suspended;
     if (row == task.rows.begin) {
-      Tile<Order, kRows, kColumns, true>(x, w, task.leaf->size, prefetch_bytes,
-                                         sums);
+      Tile<Order, kRows, kColumns, true>(x, w, task.part.size(), prefetch_bytes,
+                                         resume, suspend, sums);
     } else {
-      Tile<Order, kRows, kColumns, false>(x, w, task.leaf->size, 0, sums);
+      Tile<Order, kRows, kColumns, false>(x, w, task.part.size(), 0, resume,
+                                          suspend, sums);
     }
-    float* level = pending;
-    for (int left = task.leaf_in_subtree; left & 1; left >>= 1) {
-      for (int v = 0; v < kVectors; ++v) {
-        Store(sums + 16 * v, Add(Load(level + 16 * v), Load(sums + 16 * v)));
-      }
-      level += task.pending_level_floats;
-    }
-    if (task.leaf_in_subtree + 1 < task.num_leaves) {
-      for (int v = 0; v < kVectors; ++v) {
-        Store(level + 16 * v, Load(sums + 16 * v));
-      }
-    } else {
-      StoreSums<kColumns>(job.y, sums, task.first_output_row + row,
-                          std::min<int64_t>(kRows, task.rows.end - row),
-                          task.columns);
-    }
+    if (ends) FinishLeaf<kRows, kColumns>(job, task, row, pending, sums);
   }
 }
 
 struct PanelKernel {
   int64_t columns;
-  int64_t tile_floats;
+  int64_t tile_floats;         // sums of a tile
+  int64_t accumulator_floats;  // the same before their lanes are summed
   void (*run)(const MatMulJob&, const PanelTask&);
 };
 template <class Order, int kRows, int kColumns>
 constexpr PanelKernel MakePanelKernel() {
   static_assert(kColumns <= kMaxPanelColumns);
-  return {kColumns, (kRows * kColumns + 15) / 16 * 16,
+  return {kColumns, (kRows * kColumns + 15) / 16 * 16, kRows * kColumns * 16,
           RunPanel<Order, kRows, kColumns>};
 }
 
 // A tile is as large as the registers hold: measured, per instruction set.
 #ifdef WITAN_32_REGISTERS
 inline int64_t TileRowsBody(int64_t rows, int64_t num_leaves) {
-  return rows <= 4 || (rows <= 8 && num_leaves == 1) ? rows : 4;
+  constexpr int64_t kMaxTileRows = 8;
+  if (rows <= 4 || (rows <= kMaxTileRows && num_leaves == 1)) return rows;
+  if (num_leaves > 1 || rows > 4 * kMaxTileRows) return 4;
+  // The height that adds fewest empty rows.
+  int64_t best = 4;
+  for (int64_t height = 5; height <= kMaxTileRows; ++height) {
+    const auto computed = [rows](int64_t h) { return (rows + h - 1) / h * h; };
+    if (computed(height) < computed(best)) best = height;
+  }
+  return best;
 }
 
 template <class Order>
@@ -217,10 +256,55 @@ PanelKernel PanelKernelFor(const MatMulJob& job) {
 // Up to so many tiles w comes from memory faster than it is used.
 constexpr int64_t kMaxStreamingTiles = 8;
 
+// Packed x of a tile that stays in the first-level cache beside w.
+constexpr int64_t kMaxPartBytes = 16 << 10;
+// Accumulators that wait between the parts of a leaf.
+constexpr int64_t kMaxSuspendedFloats = 4 << 10;
+static_assert(kMaxSuspendedFloats <= kMatMulScratchFloats);
+
+// Few rows and one long leaf: parts of K outside, a group of panels inside, so
+// that x is read from the first-level cache by all of them.
+template <class Order>
+bool MatMulInParts(const MatMulJob& job, const MatMulPiece& piece,
+                   const PanelKernel& kernel, float* scratch) {
+  const int64_t num_tiles =
+      (piece.rows.size() + job.tile_rows - 1) / job.tile_rows;
+  const int64_t part_columns = kMaxPartBytes / kPackedStepBytes /
+                               (num_tiles * job.tile_rows) * Order::kStep;
+  const int64_t group_panels =
+      kMaxSuspendedFloats / (num_tiles * kernel.accumulator_floats);
+  if (job.leaves.size() != 1 || job.rows == 1 ||
+      num_tiles > kMaxStreamingTiles || group_panels < 2 || part_columns == 0 ||
+      job.leaves[0].size <= 2 * part_columns) {
+    return false;
+  }
+  PanelTask task = {};
+  task.leaf = job.leaves.data();
+  task.rows = piece.rows;
+  task.num_leaves = 1;
+  task.prefetch_columns = group_panels * kernel.columns;
+  for (int64_t begin = piece.columns.begin; begin < piece.columns.end;
+       begin += group_panels * kernel.columns) {
+    const int64_t end =
+        std::min(begin + group_panels * kernel.columns, piece.columns.end);
+    for (int64_t k = 0; k < task.leaf->size; k += part_columns) {
+      task.part = {k, std::min(k + part_columns, task.leaf->size)};
+      task.suspended = scratch;
+      for (int64_t n = begin; n < end; n += kernel.columns) {
+        task.columns = {n, std::min(n + kernel.columns, end)};
+        kernel.run(job, task);
+        task.suspended += num_tiles * kernel.accumulator_floats;
+      }
+    }
+  }
+  return true;
+}
+
 template <class Order>
 void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
                    float* scratch) {
   const PanelKernel kernel = PanelKernelFor<Order>(job);
+  if (MatMulInParts<Order>(job, piece, kernel, scratch)) return;
   const int64_t num_tiles =
       (piece.rows.size() + job.tile_rows - 1) / job.tile_rows;
   // One panel at a time keeps w streaming; with many rows a leaf of several
@@ -228,9 +312,10 @@ void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
   const int64_t chunk_panels =
       num_tiles > kMaxStreamingTiles ? kMaxChunkColumns / kernel.columns : 1;
   const int64_t panel_floats = num_tiles * kernel.tile_floats;
-  PanelTask task;
+  PanelTask task = {};
   task.rows = piece.rows;
   task.pending_level_floats = chunk_panels * panel_floats;
+  task.prefetch_columns = kernel.columns;
   for (int64_t begin = piece.columns.begin; begin < piece.columns.end;
        begin += chunk_panels * kernel.columns) {
     const int64_t end =
@@ -240,6 +325,7 @@ void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
     for (const Subtree& subtree : job.subtrees) {
       task.num_leaves = subtree.num_leaves;
       for (int i = 0; i < subtree.num_leaves; ++i, ++task.leaf) {
+        task.part = {0, task.leaf->size};
         task.leaf_in_subtree = i;
         task.pending = scratch;
         for (int64_t n = begin; n < end; n += kernel.columns) {

@@ -12,6 +12,8 @@ namespace witan {
 
 // --- Model files -----------------------------------------------------------
 constexpr int64_t kMaxConfigFileBytes = int64_t{1} << 20;
+// Of a config as one rank tells it to the coordinator.
+constexpr size_t kMaxConfigTextBytes = 4096;
 constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
 constexpr int64_t kMaxTensors = int64_t{1} << 20;
 constexpr int kMaxTensorDimensions = 8;

@@ -102,6 +102,7 @@ struct GroupPrepared {
   Epoch epoch = 0;
   GroupEndpoints endpoints;
   std::string numerics_id;
+  std::string config;  // what it read, as model/config_identity.h writes it
   std::map<std::string, std::string> piece_hashes;  // model/manifest.h
   int64_t weights_bytes = 0;
   int64_t kv_bytes = 0;

@@ -142,6 +142,7 @@ void Fill(wv::GroupPrepared& out, const GroupPrepared& in) {
   out.set_epoch(in.epoch);
   Fill(*out.mutable_endpoints(), in.endpoints);
   out.set_numerics_id(in.numerics_id);
+  out.set_config(in.config);
   for (const auto& [name, hash] : in.piece_hashes) {
     (*out.mutable_piece_hashes())[name] = hash;
   }
@@ -157,6 +158,8 @@ absl::StatusOr<GroupPrepared> Read(const wv::GroupPrepared& in) {
   RETURN_IF_ERROR(
       CheckSize("numerics_id", in.numerics_id().size(), kMaxNameBytes));
   out.numerics_id = in.numerics_id();
+  RETURN_IF_ERROR(CheckSize("config", in.config().size(), kMaxConfigTextBytes));
+  out.config = in.config();
   RETURN_IF_ERROR(
       CheckCount("piece_hashes", in.piece_hashes_size(), kMaxPieces));
   for (const auto& [name, hash] : in.piece_hashes()) {

@@ -9,6 +9,7 @@
 #include "base/leaves.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "model/config_identity.h"
 #include "model/families.h"
 #include "model/manifest.h"
 #include "model/memory_plan.h"
@@ -153,9 +154,8 @@ std::string NumericsId(Backend& backend, const ModelConfig& config,
   Sha256 hash;
   hash.Update(backend.kernel_set());
   hash.Update(KnownAnswerHash(backend));
-  hash.Update(NameOf(config.weights));
-  hash.Update(fmt::format(";leaves={};theta={:a};dim={};", kNumLeaves,
-                          config.rope_theta, config.head_dim));
+  hash.Update(ConfigText(config));
+  hash.Update(fmt::format("leaves={}\n", kNumLeaves));
   hash.Update(rope.data(), rope.size() * sizeof(float));
   return hash.Finish();
 }
@@ -264,6 +264,7 @@ absl::StatusOr<GroupPrepared> Worker::Prepare(const PrepareGroup& request,
     group->rendezvous[static_cast<int>(kind)] = *std::move(rendezvous);
   }
   prepared.numerics_id = NumericsId(*group->backend, config, group->rope);
+  prepared.config = ConfigText(config);
   prepared.piece_hashes = model_->piece_hashes;
   const MemoryPlan plan =
       MakeMemoryPlan(config, model_->layout, request.rank, group->limits);

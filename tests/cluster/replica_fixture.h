@@ -15,6 +15,7 @@
 
 #include "base/status.h"
 #include "coordinator/cluster/replica.h"
+#include "model/config_identity.h"
 #include "model/manifest.h"
 #include "model/safetensors.h"
 #include "tests/testing/fake_worker_group.h"
@@ -61,6 +62,7 @@ inline FakeWorkerOptions FakeTinyWorker(int num_ranks) {
   options.registration.cpu_path = "avx2";
   options.registration.num_cores = 4;
   options.registration.memory_bytes = int64_t{1} << 30;
+  options.config = ConfigText(TinyModelConfig());
   options.piece_hashes = TinyPieces(num_ranks);
   options.vocab_size = TinyModelConfig().vocab_size;
   return options;

@@ -4,8 +4,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <map>
 
 #include "base/status.h"
+#include "model/config_identity.h"
 #include "tests/testing/thread_cluster.h"
 #include "tests/testing/tiny_model.h"
 
@@ -69,6 +72,41 @@ TEST(WorkerTest, ASecondEpochGivesTheSameTokenAndTheSameIdentity) {
   auto after = worker.RunStep(OneStep(2, 1));
   ASSERT_TRUE(after.ok()) << after.status();
   EXPECT_EQ(after->tokens, before->tokens);
+}
+
+// Replaces the model's config.json, as another process would find it.
+void RewriteConfig(const TinyModel& model, const ModelConfig& config) {
+  std::ofstream(model.directory() + "/config.json") << ConfigJson(config);
+}
+
+TEST(WorkerTest, WhateverAConfigChangesInTheComputationIsPartOfTheIdentity) {
+  // None of these changes the shape of a tensor.
+  const std::pair<std::string, std::function<void(ModelConfig&)>> changes[] = {
+      {"nothing", [](ModelConfig&) {}},
+      {"epsilon", [](ModelConfig& c) { c.rms_norm_epsilon *= 2; }},
+      {"window", [](ModelConfig& c) { c.sliding_window = 64; }},
+      {"top-k", [](ModelConfig& c) { c.experts_per_token = 3; }},
+      {"theta", [](ModelConfig& c) { c.rope_theta *= 2; }},
+      {"heads",
+       [](ModelConfig& c) {
+         c.num_heads = 4;
+         c.num_kv_heads = 1;
+         c.head_dim = 32;
+       }},
+  };
+  const TinyModel model;
+  std::map<std::string, std::string> seen;
+  for (const auto& [name, change] : changes) {
+    ModelConfig config = model.config();
+    change(config);
+    RewriteConfig(model, config);
+    Worker worker({});
+    auto prepared = worker.Prepare(Request(model.directory()), nullptr);
+    ASSERT_TRUE(prepared.ok()) << name << ": " << prepared.status();
+    EXPECT_EQ(prepared->config, ConfigText(config));
+    const auto [same, is_new] = seen.emplace(prepared->numerics_id, name);
+    EXPECT_TRUE(is_new) << name << " has the numerics id of " << same->second;
+  }
 }
 
 TEST(WorkerTest, AStaleEpochOrAStepOutOfOrderIsRefusedAndChangesNothing) {

@@ -147,10 +147,15 @@ absl::Status CheckRequest(const PrepareGroup& request) {
   return absl::OkStatus();
 }
 
+// Rows of the rope table that the numerics id covers, whatever context is
+// served: how long sequences may get does not change a bit of theirs.
+constexpr int64_t kRopePositionsOfId = 4096;
+
 // Names what decides the bits of a token besides the weights: two ranks with
 // the same id compute the same.
-std::string NumericsId(Backend& backend, const ModelConfig& config,
-                       const std::vector<float>& rope) {
+std::string NumericsId(Backend& backend, const ModelConfig& config) {
+  const std::vector<float> rope =
+      MakeRopeTable(kRopePositionsOfId, config.head_dim, config.rope_theta);
   Sha256 hash;
   hash.Update(backend.kernel_set());
   hash.Update(KnownAnswerHash(backend));
@@ -263,7 +268,7 @@ absl::StatusOr<GroupPrepared> Worker::Prepare(const PrepareGroup& request,
     EndpointOf(kind, prepared.endpoints) = (*rendezvous)->endpoint();
     group->rendezvous[static_cast<int>(kind)] = *std::move(rendezvous);
   }
-  prepared.numerics_id = NumericsId(*group->backend, config, group->rope);
+  prepared.numerics_id = NumericsId(*group->backend, config);
   prepared.config = ConfigText(config);
   prepared.piece_hashes = model_->piece_hashes;
   const MemoryPlan plan =

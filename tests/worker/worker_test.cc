@@ -109,6 +109,18 @@ TEST(WorkerTest, WhateverAConfigChangesInTheComputationIsPartOfTheIdentity) {
   }
 }
 
+TEST(WorkerTest, TheContextThatIsServedIsNoPartOfTheIdentity) {
+  const TinyModel model;
+  Worker worker({});
+  const auto one = worker.Prepare(Request(model.directory(), 1), nullptr);
+  ASSERT_TRUE(one.ok()) << one.status();
+  PrepareGroup longer = Request(model.directory(), 2);
+  longer.max_context_tokens *= 2;
+  const auto other = worker.Prepare(longer, nullptr);
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_EQ(one->numerics_id, other->numerics_id);
+}
+
 TEST(WorkerTest, AStaleEpochOrAStepOutOfOrderIsRefusedAndChangesNothing) {
   const TinyModel model;
   Worker worker({});

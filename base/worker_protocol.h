@@ -49,7 +49,7 @@ struct RegisterWorker {
   std::string host_name;
   int64_t process_id = 0;
   std::string device;    // "cpu"
-  std::string cpu_path;  // what --cpu-path resolved to, e.g. "avx512bf16"
+  std::string cpu_path;  // what --cpu-path resolved to (base/cpu_path.h)
   int64_t num_cores = 0;
   int64_t memory_bytes = 0;  // what the worker may use for one shard
   // Nonempty: the worker was told its model directory and refuses another.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/cpu_path.h"
 #include "base/file.h"
 #include "base/leaves.h"
 #include "base/sha256.h"
@@ -373,8 +374,14 @@ void Worker::Abort(const std::string& reason) {
 }
 
 absl::StatusOr<std::string> ResolvedCpuPath(CpuPath path) {
-  ASSIGN_OR_RETURN(auto backend, MakeCpuBackend({.path = path}));
-  return backend->kernel_set();
+  for (const std::string_view name : kCpuPaths) {
+    ASSIGN_OR_RETURN(const CpuPath named, ParseCpuPath(std::string(name)));
+    if (path != CpuPath::kAuto && path != named) continue;
+    const absl::Status status = MakeCpuBackend({.path = named}).status();
+    if (status.ok()) return std::string(name);
+    if (path != CpuPath::kAuto) return status;
+  }
+  return FailedPrecondition("this CPU can run no path of the CPU backend");
 }
 
 }  // namespace witan

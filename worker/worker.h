@@ -87,7 +87,7 @@ class Worker {
   std::shared_ptr<Group> group_;
 };
 
-// What `path` resolves to on this machine, e.g. "avx512bf16".
+// The name (base/cpu_path.h) of what `path` resolves to on this machine.
 absl::StatusOr<std::string> ResolvedCpuPath(CpuPath path);
 
 }  // namespace witan

@@ -40,8 +40,9 @@ struct GroupPlan {
 // else hosts with the most idle workers first; within a host in order of
 // registration. UNAVAILABLE "1 of 2 workers registered" when they are too few;
 // FAILED_PRECONDITION when the chosen ones would compute different bits
-// (device or CPU path differ), or when shared memory is forced across hosts;
-// RESOURCE_EXHAUSTED when the model does not fit in their memory.
+// (the device or the order of the CPU path differ), or when shared memory is
+// forced across hosts; RESOURCE_EXHAUSTED when the model does not fit in their
+// memory.
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
                                     const PlannerOptions& options,
                                     const std::vector<WorkerInfo>& idle);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu_path.h"
 #include "base/status.h"
 #include "coordinator/cluster/replica.h"
 #include "model/config_identity.h"
@@ -59,7 +60,7 @@ inline FakeWorkerOptions FakeTinyWorker(int num_ranks) {
   options.registration.host_name = "h";
   options.registration.process_id = 123;
   options.registration.device = "cpu";
-  options.registration.cpu_path = "avx2";
+  options.registration.cpu_path = kCpuPathAvx2;
   options.registration.num_cores = 4;
   options.registration.memory_bytes = int64_t{1} << 30;
   options.config = ConfigText(TinyModelConfig());

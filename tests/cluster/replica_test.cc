@@ -205,7 +205,7 @@ TEST_F(ReplicaTest, RanksThatAgreeOnAnotherConfigThanTheCoordinatorAreRefused) {
 TEST_F(ReplicaTest, WorkersOfDifferentCpuPathsGetNoRanks) {
   Join();
   FakeWorkerOptions other = FakeTinyWorker(2);
-  other.registration.cpu_path = "avx512bf16";
+  other.registration.cpu_path = kCpuPathAvx512Bf16;
   Join(other);
   group_.Settle(now_);
   EXPECT_EQ(replica_.epoch(), 0u);

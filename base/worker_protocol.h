@@ -38,7 +38,7 @@
 namespace witan {
 
 // Raised when a message of this protocol changes its meaning.
-constexpr uint32_t kWorkerProtocolVersion = 1;
+constexpr uint32_t kWorkerProtocolVersion = 2;
 
 struct RegisterWorker {
   std::string build_id;
@@ -52,6 +52,9 @@ struct RegisterWorker {
   std::string cpu_path;  // what --cpu-path resolved to (base/cpu_path.h)
   int64_t num_cores = 0;
   int64_t memory_bytes = 0;  // what the worker may use for one shard
+  // memory_bytes is what its host can spare, for all workers there together:
+  // each of them measures the same. False: promised to this worker alone.
+  bool memory_is_of_host = false;
   // Nonempty: the worker was told its model directory and refuses another.
   std::string model_directory;
   bool operator==(const RegisterWorker&) const = default;

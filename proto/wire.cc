@@ -77,6 +77,7 @@ void Fill(wv::RegisterWorker& out, const RegisterWorker& in) {
   out.set_cpu_path(in.cpu_path);
   out.set_num_cores(in.num_cores);
   out.set_memory_bytes(in.memory_bytes);
+  out.set_memory_is_of_host(in.memory_is_of_host);
   out.set_model_directory(in.model_directory);
 }
 
@@ -101,6 +102,7 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
                         .cpu_path = in.cpu_path(),
                         .num_cores = in.num_cores(),
                         .memory_bytes = in.memory_bytes(),
+                        .memory_is_of_host = in.memory_is_of_host(),
                         .model_directory = in.model_directory()};
 }
 

@@ -59,7 +59,8 @@ void AddOptions(CLI::App& app, Options& options) {
   app.add_option("--cpu-path", options.cpu_path,
                  "Instruction set: auto, avx512bf16, avx2 or portable");
   app.add_option("--memory", options.memory_gib,
-                 "GiB that this rank may use, 0: half of what is free")
+                 "GiB that this worker may use, 0: its share of half of what "
+                 "is free, divided among the workers of this host")
       ->check(CLI::Range(0.0, 1e6));
   app.add_option("--metrics-port", options.metrics_port,
                  "Port of /metrics; 0: any free one, -1: none")
@@ -133,10 +134,11 @@ RegisterWorker Registration(const Options& options,
   registration.device = "cpu";
   registration.cpu_path = cpu_path;
   registration.num_cores = options.threads > 0 ? options.threads : NumCores();
+  registration.memory_is_of_host = options.memory_gib == 0;
   registration.memory_bytes =
-      options.memory_gib > 0
-          ? static_cast<int64_t>(options.memory_gib * (int64_t{1} << 30))
-          : FreeMemoryBytes() / 2;
+      registration.memory_is_of_host
+          ? FreeMemoryBytes() / 2
+          : static_cast<int64_t>(options.memory_gib * (int64_t{1} << 30));
   registration.model_directory = options.model_directory;
   return registration;
 }

@@ -111,6 +111,26 @@ absl::StatusOr<Transport> ChooseTransport(const Workers& workers,
   return forced.value_or(Transport::kSharedMemory);
 }
 
+// What each of the `chosen` workers may use. What a host can spare is shared
+// by all workers there, also by those that get no rank now: they keep what they
+// hold of an earlier group until they are given another rank.
+std::vector<int64_t> MemoryBytesOf(const Workers& chosen,
+                                   const std::vector<WorkerInfo>& idle) {
+  std::map<std::string, int64_t> num_workers_on_host;
+  for (const WorkerInfo& worker : idle) {
+    ++num_workers_on_host[worker.registration.host_id];
+  }
+  std::vector<int64_t> memory_bytes;
+  for (const WorkerInfo* worker : chosen) {
+    const RegisterWorker& registration = worker->registration;
+    memory_bytes.push_back(registration.memory_is_of_host
+                               ? registration.memory_bytes /
+                                     num_workers_on_host[registration.host_id]
+                               : registration.memory_bytes);
+  }
+  return memory_bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
@@ -128,10 +148,8 @@ absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
   plan.limits = options.limits;
   ASSIGN_OR_RETURN(plan.transport, ChooseTransport(chosen, options.transport));
   std::map<std::string, int64_t> num_ranks_on_host;
-  std::vector<int64_t> memory_bytes;
   for (const WorkerInfo* worker : chosen) {
     ++num_ranks_on_host[worker->registration.host_id];
-    memory_bytes.push_back(worker->registration.memory_bytes);
   }
   for (const WorkerInfo* worker : chosen) {
     plan.workers.push_back(worker->id);
@@ -145,7 +163,8 @@ absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
   }
   if (plan.limits.num_blocks == 0) {
     ASSIGN_OR_RETURN(plan.limits.num_blocks,
-                     PlanNumBlocks(config, layout, plan.limits, memory_bytes));
+                     PlanNumBlocks(config, layout, plan.limits,
+                                   MemoryBytesOf(chosen, idle)));
   }
   return plan;
 }

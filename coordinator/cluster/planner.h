@@ -20,7 +20,8 @@ namespace witan {
 
 struct PlannerOptions {
   // limits.num_blocks > 0 forces the number of KV blocks; 0: as many as fit in
-  // the memory of every rank.
+  // the memory of every rank: what was promised to its worker, or its share of
+  // what the host can spare.
   EngineLimits limits;
   std::optional<Transport> transport;  // forced, else shared memory if possible
   int32_t num_threads = 0;             // forced per rank; 0: cores / ranks

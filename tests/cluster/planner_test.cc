@@ -177,6 +177,41 @@ TEST(PlannerTest, PlansAsManyBlocksAsTheSmallestMemoryHolds) {
             absl::StatusCode::kResourceExhausted);
 }
 
+TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
+  PlannerOptions options = Options();
+  options.limits.num_blocks = 0;
+  const Layout layout = MakeLayout(2, 1).value();
+  constexpr int64_t kBytes = 16 << 20;
+  const auto blocks_of = [&](const std::vector<WorkerInfo>& idle) {
+    const auto plan = Plan(2, idle, options);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan.ok() ? plan->limits.num_blocks : 0;
+  };
+  const auto blocks_in = [&](int64_t first_bytes, int64_t second_bytes) {
+    return PlanNumBlocks(TinyModelConfig(), layout, options.limits,
+                         {first_bytes, second_bytes})
+        .value();
+  };
+  std::vector<WorkerInfo> workers = {Worker(1, "a"), Worker(2, "a")};
+  for (WorkerInfo& worker : workers) {
+    worker.registration.memory_bytes = kBytes;
+    worker.registration.memory_is_of_host = true;
+  }
+  ASSERT_LT(blocks_in(kBytes / 2, kBytes / 2), blocks_in(kBytes, kBytes));
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 2, kBytes / 2));
+  // A spare may hold an earlier group's memory.
+  workers.push_back(Worker(3, "a"));
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 3, kBytes / 3));
+  // The share of a host is nobody else's.
+  workers[2] = Worker(3, "b");
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 2, kBytes / 2));
+  workers.pop_back();
+  workers[1].registration.memory_is_of_host = false;
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 2, kBytes));
+  workers[0].registration.memory_is_of_host = false;
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes, kBytes));
+}
+
 TEST(PlannerTest, RefusesAbsurdLimitsByName) {
   const std::vector<WorkerInfo> workers = {Worker(1, "a")};
   PlannerOptions options = Options();

@@ -47,6 +47,7 @@ RegisterWorker ARegistration() {
           .cpu_path = "avx512bf16",
           .num_cores = 64,
           .memory_bytes = int64_t{64} << 30,
+          .memory_is_of_host = true,
           .model_directory = "/models/m\xc3"};
 }
 

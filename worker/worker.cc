@@ -25,15 +25,27 @@
 
 namespace witan {
 
-// A mapped shard; survives epochs as long as directory, layout and rank stay.
+// A mapped shard; survives epochs as long as directory, layout, rank and the
+// files in the directory stay.
 struct Worker::Model {
   std::string directory;
   Layout layout;
   RankShard shard;
+  std::string config_json;
   ModelConfig config;
   std::unique_ptr<Checkpoint> checkpoint;
   std::unique_ptr<Weights> weights;
   PieceHashes piece_hashes;
+
+  // Whether this is the shard of `rank` of what is in the files now.
+  bool IsOf(const std::string& other_directory, Layout other_layout, int rank,
+            const std::string& other_config_json,
+            const Checkpoint& files) const {
+    return directory == other_directory && layout == other_layout &&
+           shard.rank == rank && config_json == other_config_json &&
+           checkpoint->files() == files.files() &&
+           checkpoint->file_identities() == files.file_identities();
+  }
 };
 
 // Everything of one epoch. Members are destroyed bottom up: the decoder before
@@ -189,21 +201,22 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
         "coordinator asked for '{}'",
         options_.model_directory, request.model_directory);
   }
-  if (model_ != nullptr && model_->directory == request.model_directory &&
-      model_->layout == layout && model_->shard.rank == request.rank) {
-    return absl::OkStatus();
-  }
-  model_.reset();
   auto model = std::make_unique<Model>();
   model->directory = request.model_directory;
   model->layout = layout;
   ASSIGN_OR_RETURN(
-      const std::string config_json,
+      model->config_json,
       ReadFile(request.model_directory + "/config.json", kMaxConfigFileBytes));
-  ASSIGN_OR_RETURN(model->config, ParseModelConfig(config_json));
-  model->shard = MakeRankShard(model->config, layout, request.rank);
   ASSIGN_OR_RETURN(model->checkpoint,
                    Checkpoint::Open(request.model_directory));
+  if (model_ != nullptr &&
+      model_->IsOf(request.model_directory, layout, request.rank,
+                   model->config_json, *model->checkpoint)) {
+    return absl::OkStatus();
+  }
+  model_.reset();
+  ASSIGN_OR_RETURN(model->config, ParseModelConfig(model->config_json));
+  model->shard = MakeRankShard(model->config, layout, request.rank);
   RETURN_IF_ERROR(CheckCheckpoint(model->config, *model->checkpoint));
   model->piece_hashes = HashPieces(model->config, *model->checkpoint,
                                    model->shard, request.num_threads, progress);

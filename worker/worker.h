@@ -6,7 +6,8 @@
 // The life of a group: Prepare (map the shard, make rendezvous) -> Connect
 // (form communicators) -> RunStep*. Prepare may be called again at any time
 // with a newer epoch; weights that are already mapped for the same model and
-// rank are kept, everything of the older epoch is released. One thread calls
+// rank are kept unless a file was replaced, everything of the older epoch is
+// released. One thread calls
 // these; Abort may be called from any.
 
 #include <absl/status/status.h>

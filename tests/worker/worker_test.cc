@@ -211,6 +211,47 @@ TEST(WorkerTest, ADamagedModelIsAnErrorAndAGoodOneServesAfterwards) {
   EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
 }
 
+// Puts `file` of `from` in the place of the one in `to`, by renaming.
+void ReplaceFile(const TinyModel& from, const TinyModel& to,
+                 const std::string& file) {
+  const std::string copy = to.directory() + "/new-" + file;
+  std::filesystem::copy_file(from.directory() + "/" + file, copy);
+  std::filesystem::rename(copy, to.directory() + "/" + file);
+}
+
+TEST(WorkerTest, FilesThatWereReplacedAreReadAgainAtTheNextEpoch) {
+  const TinyModel model;
+  Worker worker({});
+  const auto prepare = [&](Epoch epoch, int* num_reports = nullptr) {
+    auto prepared = worker.Prepare(Request(model.directory(), epoch),
+                                   [num_reports](int64_t, int64_t) {
+                                     if (num_reports != nullptr) ++*num_reports;
+                                   });
+    EXPECT_TRUE(prepared.ok()) << prepared.status();
+    return prepared.ok() ? *std::move(prepared) : GroupPrepared();
+  };
+  const GroupPrepared first = prepare(1);
+  int num_reports = 0;
+  EXPECT_EQ(prepare(2, &num_reports).piece_hashes, first.piece_hashes);
+  EXPECT_EQ(num_reports, 0) << "files that stayed were hashed again";
+
+  ReplaceFile(TinyModel({.seed = 2}), model, "model.safetensors");
+  const GroupPrepared other = prepare(3);
+  EXPECT_NE(other.piece_hashes, first.piece_hashes);
+  ASSERT_TRUE(
+      worker.Connect({.epoch = 3, .endpoints = {other.endpoints}}).ok());
+  const auto token = worker.RunStep(OneStep(3, 1));
+  ASSERT_TRUE(token.ok()) << token.status();
+  Worker fresh({});
+  ASSERT_NO_FATAL_FAILURE(Form(fresh, Request(model.directory(), 3)));
+  EXPECT_EQ(fresh.RunStep(OneStep(3, 1))->tokens, token->tokens);
+
+  ModelConfig config = model.config();
+  config.rms_norm_epsilon *= 2;
+  RewriteConfig(model, config);
+  EXPECT_EQ(prepare(4).config, ConfigText(config));
+}
+
 TEST(WorkerTest, ProgressEndsWithEverythingVerified) {
   const TinyModel model;
   Worker worker({});

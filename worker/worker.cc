@@ -58,6 +58,9 @@ struct Worker::Group {
   std::unique_ptr<PagedKvCache> cache;
   std::unique_ptr<SlotTable> slots;
 
+  // Stops the hashing of weights.
+  std::stop_source stop;
+
   Mutex mutex;
   // Guarded by the mutex: the reason of an abort, and what it must wake.
   bool aborted WITAN_GUARDED_BY(mutex) = false;
@@ -76,6 +79,7 @@ struct Worker::Group {
       aborted = true;
       abort_reason = reason;
     }
+    stop.request_stop();
     for (const auto& half : rendezvous) {
       if (half != nullptr) half->Abort(reason);
     }
@@ -192,7 +196,8 @@ Worker::Worker(WorkerOptions options) : options_(std::move(options)) {}
 Worker::~Worker() { Abort("the worker is going down"); }
 
 absl::Status Worker::LoadModel(const PrepareGroup& request,
-                               const ProgressFn& progress) {
+                               const ProgressFn& progress,
+                               const std::stop_token& stop) {
   const Layout layout{request.tp, request.ep};
   if (!options_.model_directory.empty() &&
       options_.model_directory != request.model_directory) {
@@ -218,8 +223,9 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
   ASSIGN_OR_RETURN(model->config, ParseModelConfig(model->config_json));
   model->shard = MakeRankShard(model->config, layout, request.rank);
   RETURN_IF_ERROR(CheckCheckpoint(model->config, *model->checkpoint));
-  model->piece_hashes = HashPieces(model->config, *model->checkpoint,
-                                   model->shard, request.num_threads, progress);
+  ASSIGN_OR_RETURN(model->piece_hashes,
+                   HashPieces(model->config, *model->checkpoint, model->shard,
+                              request.num_threads, progress, stop));
   model->weights = std::make_unique<Weights>(model->config, model->shard,
                                              *model->checkpoint);
   model_ = std::move(model);
@@ -227,72 +233,96 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
 }
 
 absl::StatusOr<GroupPrepared> Worker::Prepare(const PrepareGroup& request,
-                                              const ProgressFn& progress) {
+                                              const ProgressFn& progress,
+                                              const std::stop_token& stop) {
   Abort(fmt::format("epoch {} begins", request.epoch));
+  auto group = std::make_shared<Group>();
+  group->request = request;
+  std::shared_ptr<Group> older;
   {
+    // From here on an abort is one of this epoch.
+    MutexLock lock(mutex_);
+    older = std::exchange(group_, group);
+  }
+  older.reset();
+  const std::stop_callback on_stop(
+      stop, [&group] { group->Abort("it was given up while it was loading"); });
+  absl::StatusOr<GroupPrepared> prepared = PrepareParts(*group, progress);
+  // What an abort made fail is of no interest.
+  if (absl::Status alive = group->CheckAlive(); !alive.ok()) prepared = alive;
+  if (!prepared.ok()) {
     MutexLock lock(mutex_);
     group_.reset();
   }
+  return prepared;
+}
+
+absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
+                                                   const ProgressFn& progress) {
+  const PrepareGroup& request = group.request;
   RETURN_IF_ERROR(CheckRequest(request));
-  RETURN_IF_ERROR(LoadModel(request, progress));
+  RETURN_IF_ERROR(LoadModel(request, progress, group.stop.get_token()));
+  RETURN_IF_ERROR(group.CheckAlive());
   const ModelConfig& config = model_->config;
   if (request.max_context_tokens > config.max_context_tokens) {
     return InvalidArgument(
         "max_context_tokens is {}; the model's context is {}",
         request.max_context_tokens, config.max_context_tokens);
   }
-
-  auto group = std::make_shared<Group>();
-  group->request = request;
-  group->limits = {.max_context_tokens = request.max_context_tokens,
-                   .max_step_tokens = request.max_step_tokens,
-                   .max_sequences = request.max_sequences,
-                   .num_blocks = request.num_blocks};
+  group.limits = {.max_context_tokens = request.max_context_tokens,
+                  .max_step_tokens = request.max_step_tokens,
+                  .max_sequences = request.max_sequences,
+                  .num_blocks = request.num_blocks};
   const int num_threads =
       options_.num_threads > 0 ? options_.num_threads : request.num_threads;
-  ASSIGN_OR_RETURN(group->backend, MakeCpuBackend({.num_threads = num_threads,
-                                                   .path = options_.cpu_path,
-                                                   .weights = config.weights}));
-  group->rope = MakeRopeTable(request.max_context_tokens, config.head_dim,
-                              config.rope_theta);
-  ASSIGN_OR_RETURN(group->cache,
-                   PagedKvCache::Allocate(*group->backend, config,
-                                          model_->shard, request.num_blocks));
-  group->slots = std::make_unique<SlotTable>(group->limits, config.vocab_size);
+  ASSIGN_OR_RETURN(group.backend, MakeCpuBackend({.num_threads = num_threads,
+                                                  .path = options_.cpu_path,
+                                                  .weights = config.weights}));
+  group.rope = MakeRopeTable(request.max_context_tokens, config.head_dim,
+                             config.rope_theta);
+  ASSIGN_OR_RETURN(group.cache,
+                   PagedKvCache::Allocate(*group.backend, config, model_->shard,
+                                          request.num_blocks));
+  group.slots = std::make_unique<SlotTable>(group.limits, config.vocab_size);
 
   GroupPrepared prepared;
   prepared.epoch = request.epoch;
-  for (const GroupKind kind : kGroupKinds) {
-    const IndexRange members = MembersOf(kind, model_->shard, model_->layout);
-    const CommunicatorOptions comm_options{
-        .rank = static_cast<int>(request.rank - members.begin),
-        .size = static_cast<int>(members.size()),
-        .epoch = request.epoch,
-        .max_send_bytes =
-            SendBytesOf(kind, config, model_->layout, group->limits),
-        .timeout_ms = options_.collective_timeout_ms,
-        // At most; it decides only whether waiting spins.
-        .ranks_on_host = model_->layout.num_ranks()};
-    auto rendezvous =
-        options_.make_rendezvous
-            ? options_.make_rendezvous(kind, request.transport, comm_options)
-            : MakeDefaultRendezvous(request.transport, comm_options,
-                                    options_.communication_host);
-    if (!rendezvous.ok()) return rendezvous.status();
-    EndpointOf(kind, prepared.endpoints) = (*rendezvous)->endpoint();
-    group->rendezvous[static_cast<int>(kind)] = *std::move(rendezvous);
-  }
-  prepared.numerics_id = NumericsId(*group->backend, config);
+  ASSIGN_OR_RETURN(prepared.endpoints, MakeRendezvousHalves(group));
+  prepared.numerics_id = NumericsId(*group.backend, config);
   prepared.config = ConfigText(config);
   prepared.piece_hashes = model_->piece_hashes;
   const MemoryPlan plan =
-      MakeMemoryPlan(config, model_->layout, request.rank, group->limits);
+      MakeMemoryPlan(config, model_->layout, request.rank, group.limits);
   prepared.weights_bytes = plan.weights_bytes;
-  prepared.kv_bytes = group->cache->size_bytes();
-
-  MutexLock lock(mutex_);
-  group_ = std::move(group);
+  prepared.kv_bytes = group.cache->size_bytes();
   return prepared;
+}
+
+absl::StatusOr<GroupEndpoints> Worker::MakeRendezvousHalves(Group& group) {
+  GroupEndpoints endpoints;
+  for (const GroupKind kind : kGroupKinds) {
+    const IndexRange members = MembersOf(kind, model_->shard, model_->layout);
+    const CommunicatorOptions comm_options{
+        .rank = static_cast<int>(group.request.rank - members.begin),
+        .size = static_cast<int>(members.size()),
+        .epoch = group.request.epoch,
+        .max_send_bytes =
+            SendBytesOf(kind, model_->config, model_->layout, group.limits),
+        .timeout_ms = options_.collective_timeout_ms,
+        // At most; it decides only whether waiting spins.
+        .ranks_on_host = model_->layout.num_ranks()};
+    const Transport transport = group.request.transport;
+    auto rendezvous =
+        options_.make_rendezvous
+            ? options_.make_rendezvous(kind, transport, comm_options)
+            : MakeDefaultRendezvous(transport, comm_options,
+                                    options_.communication_host);
+    if (!rendezvous.ok()) return rendezvous.status();
+    EndpointOf(kind, endpoints) = (*rendezvous)->endpoint();
+    MutexLock lock(group.mutex);
+    group.rendezvous[static_cast<int>(kind)] = *std::move(rendezvous);
+  }
+  return endpoints;
 }
 
 absl::Status Worker::Connect(const ConnectGroup& request) {

@@ -15,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "base/limits.h"
@@ -57,9 +58,11 @@ class Worker {
   ~Worker();
 
   // Errors name the file, field or limit; the worker stays usable for a newer
-  // epoch.
+  // epoch. `stop` ends the epoch too, also when it was requested before this
+  // was called.
   absl::StatusOr<GroupPrepared> Prepare(const PrepareGroup& request,
-                                        const ProgressFn& progress);
+                                        const ProgressFn& progress,
+                                        const std::stop_token& stop = {});
 
   // Forms the communicators and allocates the cache.
   // FAILED_PRECONDITION unless `request.epoch` is the prepared epoch.
@@ -70,8 +73,8 @@ class Worker {
   // dead and needs a new epoch.
   absl::StatusOr<StepResult> RunStep(const StepPlan& plan);
 
-  // Ends the epoch: a running Connect or RunStep fails soon, later ones too.
-  // Thread-safe.
+  // Ends the epoch: a running Prepare, Connect or RunStep fails soon, later
+  // ones too. Thread-safe.
   void Abort(const std::string& reason);
 
  private:
@@ -79,7 +82,12 @@ class Worker {
   struct Model;
 
   absl::Status LoadModel(const PrepareGroup& request,
-                         const ProgressFn& progress);
+                         const ProgressFn& progress,
+                         const std::stop_token& stop);
+  // Makes everything of `group` but communicators and decoder.
+  absl::StatusOr<GroupPrepared> PrepareParts(Group& group,
+                                             const ProgressFn& progress);
+  absl::StatusOr<GroupEndpoints> MakeRendezvousHalves(Group& group);
 
   const WorkerOptions options_;
   std::unique_ptr<Model> model_;

@@ -35,7 +35,8 @@ inline const std::vector<PieceHashes>& TinyPieces(int num_ranks) {
   for (int rank = 0; rank < num_ranks; ++rank) {
     pieces.push_back(HashPieces(model.config(), *checkpoint,
                                 MakeRankShard(model.config(), layout, rank), 1,
-                                nullptr));
+                                nullptr)
+                         .value());
   }
   return pieces;
 }

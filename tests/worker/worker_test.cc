@@ -151,6 +151,44 @@ TEST(WorkerTest, AnAbortedEpochStaysDeadAndTheNextOneServes) {
   EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
 }
 
+TEST(WorkerTest, AnAbortWhileTheWeightsAreReadEndsPrepareAtOnce) {
+  const TinyModel model;
+  Worker worker({});
+  int num_reports = 0;
+  const absl::Status status = worker
+                                  .Prepare(Request(model.directory(), 1),
+                                           [&](int64_t done, int64_t total) {
+                                             EXPECT_LT(done, total);
+                                             ++num_reports;
+                                             worker.Abort("rank 3 went away");
+                                           })
+                                  .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_NE(MessageOf(status).find("rank 3 went away"), std::string_view::npos)
+      << status;
+  EXPECT_EQ(num_reports, 1) << "the rest was read all the same";
+  EXPECT_EQ(worker.Connect({.epoch = 1, .endpoints = {{}}}).code(),
+            absl::StatusCode::kFailedPrecondition);
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory(), 2)));
+  EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
+}
+
+TEST(WorkerTest, AStopThatWasRequestedBeforePrepareEndsIt) {
+  const TinyModel model;
+  Worker worker({});
+  std::stop_source stop;
+  stop.request_stop();
+  int num_reports = 0;
+  const absl::Status status =
+      worker
+          .Prepare(
+              Request(model.directory(), 1),
+              [&](int64_t, int64_t) { ++num_reports; }, stop.get_token())
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_EQ(num_reports, 0);
+}
+
 TEST(WorkerTest, AbsurdRequestsAreRefusedByName) {
   const TinyModel model;
   const std::pair<std::string, std::function<void(PrepareGroup&)>> damages[] = {

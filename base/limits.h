@@ -65,6 +65,7 @@ constexpr int kMaxBlocks = 1 << 24;
 constexpr int kMaxLookAheadSteps = 1;
 
 // --- One request -----------------------------------------------------------
+// One message of a client, as it is on the wire.
 constexpr size_t kMaxRequestBytes = size_t{4} << 20;
 // What the command line receives in one message, a 2 MiB text's tokens say.
 constexpr int kMaxClientReceiveBytes = 64 << 20;

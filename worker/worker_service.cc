@@ -41,6 +41,9 @@ class WorkerService::Session {
     std::thread engine_thread([this] { RunEngine(); });
     std::thread heartbeat_thread([this] { SendHeartbeats(); });
     const absl::Status read_status = ReadMessages();
+    // While the stream lives, the threads below may wait in a write until the
+    // coordinator reads.
+    if (!read_status.ok()) context_.TryCancel();
     {
       MutexLock lock(mutex_);
       ended_ = true;
@@ -53,12 +56,8 @@ class WorkerService::Session {
     engine_thread.join();
     heartbeat_thread.join();
     metrics_.OnConnected(false);
-    if (!read_status.ok()) {
-      context_.TryCancel();
-      stream_->Finish();
-      return read_status;
-    }
-    return FromGrpcStatus(stream_->Finish());
+    const grpc::Status end = stream_->Finish();
+    return read_status.ok() ? FromGrpcStatus(end) : read_status;
   }
 
   // Thread-safe.

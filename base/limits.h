@@ -110,8 +110,12 @@ constexpr int64_t kCallGraceMs = 2000;
 // Longest wait inside one collective before the group is given up and the
 // late rank is named.
 constexpr int64_t kCollectiveTimeoutMs = 30000;
-// Longest wait for all ranks of a new epoch to connect with each other.
+// Longest wait for all ranks of a new epoch to connect with each other, and how
+// long one of them tries, all its groups together: less, because it knows who
+// is missing.
 constexpr int64_t kRendezvousTimeoutMs = 30000;
+constexpr int64_t kConnectTimeoutMs = 25000;
+static_assert(kConnectTimeoutMs < kRendezvousTimeoutMs);
 // A rank that waits for another polls this long before it sleeps.
 constexpr int64_t kMaxSpinUs = 50;
 // A rank that sleeps looks this often whether the ranks it waits for live.

@@ -1,5 +1,6 @@
 #include "worker/worker.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -338,6 +339,8 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
     return InvalidArgument("{} endpoints came for {} ranks",
                            request.endpoints.size(), num_ranks);
   }
+  const Micros deadline =
+      MonotonicClock().Now() + options_.connect_timeout_ms * kMicrosPerMilli;
   for (const GroupKind kind : kGroupKinds) {
     RETURN_IF_ERROR(group->CheckAlive());
     const IndexRange members = MembersOf(kind, model_->shard, model_->layout);
@@ -347,7 +350,9 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
       endpoints.push_back(EndpointOf(kind, of_rank));
     }
     const int index = static_cast<int>(kind);
-    ASSIGN_OR_RETURN(auto comm, group->rendezvous[index]->Connect(endpoints));
+    const Micros left = std::max<Micros>(0, deadline - MonotonicClock().Now());
+    ASSIGN_OR_RETURN(auto comm, group->rendezvous[index]->Connect(
+                                    endpoints, left / kMicrosPerMilli));
     MutexLock lock(group->mutex);
     group->rendezvous[index].reset();
     if (group->aborted) comm->Abort(group->abort_reason);

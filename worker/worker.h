@@ -44,6 +44,7 @@ struct WorkerOptions {
   // Nonempty: serve this directory and refuse another.
   std::string model_directory;
   int64_t collective_timeout_ms = kCollectiveTimeoutMs;
+  int64_t connect_timeout_ms = kConnectTimeoutMs;
   // Unset: shared memory or TCP as the coordinator chooses. Tests that run
   // ranks as threads set it.
   RendezvousFactory make_rendezvous;

@@ -7,10 +7,13 @@
 #include <functional>
 #include <map>
 
+#include "base/clock.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "model/config_identity.h"
 #include "tests/testing/thread_cluster.h"
 #include "tests/testing/tiny_model.h"
+#include "worker/comm/rendezvous.h"
 
 namespace witan {
 namespace {
@@ -187,6 +190,44 @@ TEST(WorkerTest, AStopThatWasRequestedBeforePrepareEndsIt) {
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
   EXPECT_EQ(num_reports, 0);
+}
+
+// A group's half that lets time pass before it is connected, and notes how long
+// it might have taken.
+class SlowRendezvous : public Rendezvous {
+ public:
+  SlowRendezvous(const CommunicatorOptions& options,
+                 std::vector<int64_t>& timeouts_ms)
+      : half_(std::move(MakeLocalRendezvous(options)[0])),
+        timeouts_ms_(timeouts_ms) {}
+  std::string endpoint() const override { return half_->endpoint(); }
+  absl::StatusOr<std::unique_ptr<Communicator>> Connect(
+      std::span<const std::string> endpoints, int64_t timeout_ms) override {
+    timeouts_ms_.push_back(timeout_ms);
+    const Micros begin = MonotonicClock().Now();
+    while (MonotonicClock().Now() - begin < 2 * kMicrosPerMilli) {
+    }
+    return half_->Connect(endpoints, kConnectTimeoutMs);
+  }
+  void Abort(const std::string& reason) override { half_->Abort(reason); }
+
+ private:
+  std::unique_ptr<Rendezvous> half_;
+  std::vector<int64_t>& timeouts_ms_;
+};
+
+TEST(WorkerTest, TheGroupsOfOneRankShareTheTimeThatConnectingMayTake) {
+  const TinyModel model;
+  std::vector<int64_t> timeouts_ms;
+  Worker worker({.make_rendezvous = [&](GroupKind, Transport,
+                                        const CommunicatorOptions& o) {
+    return std::make_unique<SlowRendezvous>(o, timeouts_ms);
+  }});
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory())));
+  ASSERT_EQ(timeouts_ms.size(), 3u);
+  EXPECT_LE(timeouts_ms[0], kConnectTimeoutMs);
+  EXPECT_LE(timeouts_ms[1], kConnectTimeoutMs - 2);
+  EXPECT_LE(timeouts_ms[2], kConnectTimeoutMs - 4);
 }
 
 TEST(WorkerTest, AbsurdRequestsAreRefusedByName) {

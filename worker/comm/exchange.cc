@@ -62,8 +62,9 @@ ExchangeCommunicator::ExchangeCommunicator(const CommunicatorOptions& options,
   first_view_of_.resize(size());
 }
 
-absl::Status ExchangeCommunicator::Connect() {
+absl::Status ExchangeCommunicator::Connect(int64_t timeout_ms) {
   WITAN_CHECK(num_exchanges_ == 0);
+  connect_timeout_ms_ = timeout_ms;
   Begin(Operation::kConnect, 0);
   for (Exchange::Peer& peer : exchange_.peers) {
     peer.told.bytes = peer.expected.bytes = options_.max_send_bytes;

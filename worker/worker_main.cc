@@ -2,7 +2,6 @@
 // shard it is given.
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 
 #include "base/build_id.h"
 #include "base/config.h"
+#include "base/cores.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -70,15 +70,6 @@ void AddOptions(CLI::App& app, Options& options) {
                  "Address at which other ranks reach this one over TCP");
   app.add_flag("--insecure-listen", options.insecure_listen,
                "Allow plaintext ports on other addresses than loopback");
-}
-
-int64_t NumCores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) {
-    return std::max(1, CPU_COUNT(&cores));
-  }
-  return std::max(1u, std::thread::hardware_concurrency());
 }
 
 // A file of the kernel's, which has no size to stat; empty if it cannot be
@@ -133,7 +124,8 @@ RegisterWorker Registration(const Options& options,
   registration.process_id = getpid();
   registration.device = "cpu";
   registration.cpu_path = cpu_path;
-  registration.num_cores = options.threads > 0 ? options.threads : NumCores();
+  registration.num_cores =
+      options.threads > 0 ? options.threads : NumUsableCores();
   registration.memory_is_of_host = options.memory_gib == 0;
   registration.memory_bytes =
       registration.memory_is_of_host

@@ -1,12 +1,12 @@
 #include "worker/comm/exchange.h"
 
-#include <sched.h>
 #include <time.h>
 
 #include <numeric>
 #include <utility>
 
 #include "base/check.h"
+#include "base/cores.h"
 #include "base/status.h"
 
 namespace witan {
@@ -242,13 +242,7 @@ int64_t NowNanos() {
   return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
 }
 
-bool MaySpin(int num_ranks) {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  // More cores than cpu_set_t can name: surely enough.
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return true;
-  return num_ranks <= CPU_COUNT(&cores);
-}
+bool MaySpin(int num_ranks) { return num_ranks <= NumUsableCores(); }
 
 std::string CutReason(std::string_view reason) {
   constexpr std::string_view kCut = " [cut]";

@@ -12,6 +12,8 @@ namespace witan {
 
 // --- Model files -----------------------------------------------------------
 constexpr int64_t kMaxConfigFileBytes = int64_t{1} << 20;
+// Of a config as one rank tells it to the coordinator.
+constexpr size_t kMaxConfigTextBytes = 4096;
 constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
 constexpr int64_t kMaxTensors = int64_t{1} << 20;
 constexpr int kMaxTensorDimensions = 8;
@@ -63,6 +65,7 @@ constexpr int kMaxBlocks = 1 << 24;
 constexpr int kMaxLookAheadSteps = 1;
 
 // --- One request -----------------------------------------------------------
+// One message of a client, as it is on the wire.
 constexpr size_t kMaxRequestBytes = size_t{4} << 20;
 // What the command line receives in one message, a 2 MiB text's tokens say.
 constexpr int kMaxClientReceiveBytes = 64 << 20;
@@ -107,8 +110,12 @@ constexpr int64_t kCallGraceMs = 2000;
 // Longest wait inside one collective before the group is given up and the
 // late rank is named.
 constexpr int64_t kCollectiveTimeoutMs = 30000;
-// Longest wait for all ranks of a new epoch to connect with each other.
+// Longest wait for all ranks of a new epoch to connect with each other, and how
+// long one of them tries, all its groups together: less, because it knows who
+// is missing.
 constexpr int64_t kRendezvousTimeoutMs = 30000;
+constexpr int64_t kConnectTimeoutMs = 25000;
+static_assert(kConnectTimeoutMs < kRendezvousTimeoutMs);
 // A rank that waits for another polls this long before it sleeps.
 constexpr int64_t kMaxSpinUs = 50;
 // A rank that sleeps looks this often whether the ranks it waits for live.

@@ -38,7 +38,7 @@
 namespace witan {
 
 // Raised when a message of this protocol changes its meaning.
-constexpr uint32_t kWorkerProtocolVersion = 1;
+constexpr uint32_t kWorkerProtocolVersion = 2;
 
 struct RegisterWorker {
   std::string build_id;
@@ -49,9 +49,12 @@ struct RegisterWorker {
   std::string host_name;
   int64_t process_id = 0;
   std::string device;    // "cpu"
-  std::string cpu_path;  // what --cpu-path resolved to, e.g. "avx512bf16"
+  std::string cpu_path;  // what --cpu-path resolved to (base/cpu_path.h)
   int64_t num_cores = 0;
   int64_t memory_bytes = 0;  // what the worker may use for one shard
+  // memory_bytes is what its host can spare, for all workers there together:
+  // each of them measures the same. False: promised to this worker alone.
+  bool memory_is_of_host = false;
   // Nonempty: the worker was told its model directory and refuses another.
   std::string model_directory;
   bool operator==(const RegisterWorker&) const = default;
@@ -102,6 +105,7 @@ struct GroupPrepared {
   Epoch epoch = 0;
   GroupEndpoints endpoints;
   std::string numerics_id;
+  std::string config;  // what it read, as model/config_identity.h writes it
   std::map<std::string, std::string> piece_hashes;  // model/manifest.h
   int64_t weights_bytes = 0;
   int64_t kv_bytes = 0;

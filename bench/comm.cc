@@ -178,7 +178,7 @@ void MeasureTransport(bool is_tcp, const Flags& flags, Table& table) {
     }
   }
   {
-    auto comm = (*half)->Connect(endpoints);
+    auto comm = (*half)->Connect(endpoints, kConnectTimeoutMs);
     WITAN_CHECK(comm.ok(), "{}", comm.status().ToString());
     PinToCore(rank);
     RunRank(**comm, flags.rounds, table);

@@ -133,8 +133,10 @@ Segments SegmentsOf(const Piece& piece, const MappedTensor& tensor) {
 
 // Feeds the bytes to the hash in chunks of about kChunkBytes: short segments
 // are collected first (a call per segment costs more than hashing it), long
-// ones are cut so that progress is reported.
-void UpdateHash(const Segments& segments, Sha256& hash, Progress& progress) {
+// ones are cut so that progress is reported and a stop is noticed. False when
+// it was stopped: then the hash is of no use.
+bool UpdateHash(const Segments& segments, const std::stop_token& stop,
+                Sha256& hash, Progress& progress) {
   constexpr int64_t kChunkBytes = 16 << 20;
   constexpr int64_t kShortSegmentBytes = 8 << 10;
   constexpr int64_t kCollectBytes = 64 << 10;
@@ -142,17 +144,19 @@ void UpdateHash(const Segments& segments, Sha256& hash, Progress& progress) {
     for (int64_t row = 0; row < segments.num_rows; ++row) {
       const std::byte* at = segments.first + row * segments.stride_bytes;
       for (int64_t done = 0; done < segments.row_bytes; done += kChunkBytes) {
+        if (stop.stop_requested()) return false;
         const int64_t size = std::min(kChunkBytes, segments.row_bytes - done);
         hash.Update(at + done, static_cast<size_t>(size));
         progress.Add(size);
       }
     }
-    return;
+    return true;
   }
   const int64_t rows_at_once = kCollectBytes / segments.row_bytes;
   std::vector<std::byte> collected(
       static_cast<size_t>(rows_at_once * segments.row_bytes));
   for (int64_t row = 0; row < segments.num_rows; row += rows_at_once) {
+    if (stop.stop_requested()) return false;
     const int64_t num_rows = std::min(rows_at_once, segments.num_rows - row);
     for (int64_t i = 0; i < num_rows; ++i) {
       std::memcpy(collected.data() + i * segments.row_bytes,
@@ -163,6 +167,7 @@ void UpdateHash(const Segments& segments, Sha256& hash, Progress& progress) {
                 static_cast<size_t>(num_rows * segments.row_bytes));
     progress.Add(num_rows * segments.row_bytes);
   }
+  return true;
 }
 
 // One piece to hash.
@@ -171,22 +176,22 @@ struct Job {
   const MappedTensor* tensor = nullptr;
   Segments segments;
   std::string cache_key;
-  std::string hash;
+  std::string hash;  // empty until it is known
 
   int64_t size_bytes() const { return segments.num_rows * segments.row_bytes; }
   std::string ShapeText() const {
     return fmt::format("{} [{}]", NameOf(tensor->dtype),
                        fmt::join(StoredShape(piece->slice), ", "));
   }
-  void Run(Progress& progress) {
+  void Run(const std::stop_token& stop, Progress& progress) {
     Sha256 sha256;
     sha256.Update(ShapeText() + "\n");
-    UpdateHash(segments, sha256, progress);
-    hash = sha256.Finish();
+    if (UpdateHash(segments, stop, sha256, progress)) hash = sha256.Finish();
   }
 };
 
-void RunJobs(std::vector<Job*> jobs, int num_threads, Progress& progress) {
+void RunJobs(std::vector<Job*> jobs, int num_threads,
+             const std::stop_token& stop, Progress& progress) {
   // Large ones first, so that the threads end together.
   std::stable_sort(jobs.begin(), jobs.end(), [](const Job* a, const Job* b) {
     return a->size_bytes() > b->size_bytes();
@@ -194,7 +199,7 @@ void RunJobs(std::vector<Job*> jobs, int num_threads, Progress& progress) {
   std::atomic<size_t> next = 0;
   const auto run = [&] {
     for (size_t i = next++; i < jobs.size(); i = next++) {
-      jobs[i]->Run(progress);
+      jobs[i]->Run(stop, progress);
     }
   };
   std::vector<std::thread> threads;
@@ -223,9 +228,11 @@ bool IsHash(const std::string& text) {
 
 }  // namespace
 
-PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
-                       const RankShard& shard, int num_threads,
-                       const HashProgress& progress) {
+absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
+                                       const Checkpoint& checkpoint,
+                                       const RankShard& shard, int num_threads,
+                                       const HashProgress& progress,
+                                       const std::stop_token& stop) {
   const PieceCache cache = PieceCache::FromEnvironment();
   std::vector<CachedHashes> known;  // by file index
   for (const FileIdentity& file : checkpoint.file_identities()) {
@@ -255,10 +262,11 @@ PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
   }
   Progress report(progress, total_bytes);
   report.Add(known_bytes);
-  RunJobs(unknown, num_threads, report);
+  RunJobs(unknown, num_threads, stop, report);
 
   std::vector<CachedHashes> news(checkpoint.files().size());
   for (const Job* job : unknown) {
+    if (job->hash.empty()) continue;
     news[job->tensor->file_index].emplace(job->cache_key, job->hash);
   }
   for (size_t i = 0; i < news.size(); ++i) {
@@ -266,7 +274,10 @@ PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
                 news[i]);
   }
   PieceHashes hashes;
-  for (const Job& job : jobs) hashes.emplace(job.piece->name, job.hash);
+  for (const Job& job : jobs) {
+    if (job.hash.empty()) return Cancelled("hashing the weights was stopped");
+    hashes.emplace(job.piece->name, job.hash);
+  }
   return hashes;
 }
 

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -37,11 +38,14 @@ using HashProgress = std::function<void(int64_t done, int64_t total)>;
 // Hashes of all pieces that the rank's slices hold, on up to num_threads
 // threads. `progress` may be empty. With $WITAN_CACHE_DIR set, hashes of files
 // that did not change are taken from there (model/piece_cache.h), and new ones
-// are kept there.
+// are kept there. The only error is CANCELLED, soon after `stop` was requested;
+// what was hashed by then is in the cache.
 // REQUIRES: CheckCheckpoint was OK.
-PieceHashes HashPieces(const ModelConfig& config, const Checkpoint& checkpoint,
-                       const RankShard& shard, int num_threads,
-                       const HashProgress& progress);
+absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
+                                       const Checkpoint& checkpoint,
+                                       const RankShard& shard, int num_threads,
+                                       const HashProgress& progress,
+                                       const std::stop_token& stop = {});
 
 // Collects what ranks report. One thread at a time.
 class Manifest {

@@ -77,6 +77,7 @@ void Fill(wv::RegisterWorker& out, const RegisterWorker& in) {
   out.set_cpu_path(in.cpu_path);
   out.set_num_cores(in.num_cores);
   out.set_memory_bytes(in.memory_bytes);
+  out.set_memory_is_of_host(in.memory_is_of_host);
   out.set_model_directory(in.model_directory);
 }
 
@@ -101,6 +102,7 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
                         .cpu_path = in.cpu_path(),
                         .num_cores = in.num_cores(),
                         .memory_bytes = in.memory_bytes(),
+                        .memory_is_of_host = in.memory_is_of_host(),
                         .model_directory = in.model_directory()};
 }
 
@@ -142,6 +144,7 @@ void Fill(wv::GroupPrepared& out, const GroupPrepared& in) {
   out.set_epoch(in.epoch);
   Fill(*out.mutable_endpoints(), in.endpoints);
   out.set_numerics_id(in.numerics_id);
+  out.set_config(in.config);
   for (const auto& [name, hash] : in.piece_hashes) {
     (*out.mutable_piece_hashes())[name] = hash;
   }
@@ -157,6 +160,8 @@ absl::StatusOr<GroupPrepared> Read(const wv::GroupPrepared& in) {
   RETURN_IF_ERROR(
       CheckSize("numerics_id", in.numerics_id().size(), kMaxNameBytes));
   out.numerics_id = in.numerics_id();
+  RETURN_IF_ERROR(CheckSize("config", in.config().size(), kMaxConfigTextBytes));
+  out.config = in.config();
   RETURN_IF_ERROR(
       CheckCount("piece_hashes", in.piece_hashes_size(), kMaxPieces));
   for (const auto& [name, hash] : in.piece_hashes()) {

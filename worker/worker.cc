@@ -1,14 +1,17 @@
 #include "worker/worker.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/cpu_path.h"
 #include "base/file.h"
 #include "base/leaves.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "model/config_identity.h"
 #include "model/families.h"
 #include "model/manifest.h"
 #include "model/memory_plan.h"
@@ -23,15 +26,27 @@
 
 namespace witan {
 
-// A mapped shard; survives epochs as long as directory, layout and rank stay.
+// A mapped shard; survives epochs as long as directory, layout, rank and the
+// files in the directory stay.
 struct Worker::Model {
   std::string directory;
   Layout layout;
   RankShard shard;
+  std::string config_json;
   ModelConfig config;
   std::unique_ptr<Checkpoint> checkpoint;
   std::unique_ptr<Weights> weights;
   PieceHashes piece_hashes;
+
+  // Whether this is the shard of `rank` of what is in the files now.
+  bool IsOf(const std::string& other_directory, Layout other_layout, int rank,
+            const std::string& other_config_json,
+            const Checkpoint& files) const {
+    return directory == other_directory && layout == other_layout &&
+           shard.rank == rank && config_json == other_config_json &&
+           checkpoint->files() == files.files() &&
+           checkpoint->file_identities() == files.file_identities();
+  }
 };
 
 // Everything of one epoch. Members are destroyed bottom up: the decoder before
@@ -43,6 +58,9 @@ struct Worker::Group {
   std::vector<float> rope;
   std::unique_ptr<PagedKvCache> cache;
   std::unique_ptr<SlotTable> slots;
+
+  // Stops the hashing of weights.
+  std::stop_source stop;
 
   Mutex mutex;
   // Guarded by the mutex: the reason of an abort, and what it must wake.
@@ -62,6 +80,7 @@ struct Worker::Group {
       aborted = true;
       abort_reason = reason;
     }
+    stop.request_stop();
     for (const auto& half : rendezvous) {
       if (half != nullptr) half->Abort(reason);
     }
@@ -146,16 +165,20 @@ absl::Status CheckRequest(const PrepareGroup& request) {
   return absl::OkStatus();
 }
 
+// Rows of the rope table that the numerics id covers, whatever context is
+// served: how long sequences may get does not change a bit of theirs.
+constexpr int64_t kRopePositionsOfId = 4096;
+
 // Names what decides the bits of a token besides the weights: two ranks with
 // the same id compute the same.
-std::string NumericsId(Backend& backend, const ModelConfig& config,
-                       const std::vector<float>& rope) {
+std::string NumericsId(Backend& backend, const ModelConfig& config) {
+  const std::vector<float> rope =
+      MakeRopeTable(kRopePositionsOfId, config.head_dim, config.rope_theta);
   Sha256 hash;
   hash.Update(backend.kernel_set());
   hash.Update(KnownAnswerHash(backend));
-  hash.Update(NameOf(config.weights));
-  hash.Update(fmt::format(";leaves={};theta={:a};dim={};", kNumLeaves,
-                          config.rope_theta, config.head_dim));
+  hash.Update(ConfigText(config));
+  hash.Update(fmt::format("leaves={}\n", kNumLeaves));
   hash.Update(rope.data(), rope.size() * sizeof(float));
   return hash.Finish();
 }
@@ -174,7 +197,8 @@ Worker::Worker(WorkerOptions options) : options_(std::move(options)) {}
 Worker::~Worker() { Abort("the worker is going down"); }
 
 absl::Status Worker::LoadModel(const PrepareGroup& request,
-                               const ProgressFn& progress) {
+                               const ProgressFn& progress,
+                               const std::stop_token& stop) {
   const Layout layout{request.tp, request.ep};
   if (!options_.model_directory.empty() &&
       options_.model_directory != request.model_directory) {
@@ -183,24 +207,26 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
         "coordinator asked for '{}'",
         options_.model_directory, request.model_directory);
   }
-  if (model_ != nullptr && model_->directory == request.model_directory &&
-      model_->layout == layout && model_->shard.rank == request.rank) {
-    return absl::OkStatus();
-  }
-  model_.reset();
   auto model = std::make_unique<Model>();
   model->directory = request.model_directory;
   model->layout = layout;
   ASSIGN_OR_RETURN(
-      const std::string config_json,
+      model->config_json,
       ReadFile(request.model_directory + "/config.json", kMaxConfigFileBytes));
-  ASSIGN_OR_RETURN(model->config, ParseModelConfig(config_json));
-  model->shard = MakeRankShard(model->config, layout, request.rank);
   ASSIGN_OR_RETURN(model->checkpoint,
                    Checkpoint::Open(request.model_directory));
+  if (model_ != nullptr &&
+      model_->IsOf(request.model_directory, layout, request.rank,
+                   model->config_json, *model->checkpoint)) {
+    return absl::OkStatus();
+  }
+  model_.reset();
+  ASSIGN_OR_RETURN(model->config, ParseModelConfig(model->config_json));
+  model->shard = MakeRankShard(model->config, layout, request.rank);
   RETURN_IF_ERROR(CheckCheckpoint(model->config, *model->checkpoint));
-  model->piece_hashes = HashPieces(model->config, *model->checkpoint,
-                                   model->shard, request.num_threads, progress);
+  ASSIGN_OR_RETURN(model->piece_hashes,
+                   HashPieces(model->config, *model->checkpoint, model->shard,
+                              request.num_threads, progress, stop));
   model->weights = std::make_unique<Weights>(model->config, model->shard,
                                              *model->checkpoint);
   model_ = std::move(model);
@@ -208,71 +234,96 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
 }
 
 absl::StatusOr<GroupPrepared> Worker::Prepare(const PrepareGroup& request,
-                                              const ProgressFn& progress) {
+                                              const ProgressFn& progress,
+                                              const std::stop_token& stop) {
   Abort(fmt::format("epoch {} begins", request.epoch));
+  auto group = std::make_shared<Group>();
+  group->request = request;
+  std::shared_ptr<Group> older;
   {
+    // From here on an abort is one of this epoch.
+    MutexLock lock(mutex_);
+    older = std::exchange(group_, group);
+  }
+  older.reset();
+  const std::stop_callback on_stop(
+      stop, [&group] { group->Abort("it was given up while it was loading"); });
+  absl::StatusOr<GroupPrepared> prepared = PrepareParts(*group, progress);
+  // What an abort made fail is of no interest.
+  if (absl::Status alive = group->CheckAlive(); !alive.ok()) prepared = alive;
+  if (!prepared.ok()) {
     MutexLock lock(mutex_);
     group_.reset();
   }
+  return prepared;
+}
+
+absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
+                                                   const ProgressFn& progress) {
+  const PrepareGroup& request = group.request;
   RETURN_IF_ERROR(CheckRequest(request));
-  RETURN_IF_ERROR(LoadModel(request, progress));
+  RETURN_IF_ERROR(LoadModel(request, progress, group.stop.get_token()));
+  RETURN_IF_ERROR(group.CheckAlive());
   const ModelConfig& config = model_->config;
   if (request.max_context_tokens > config.max_context_tokens) {
     return InvalidArgument(
         "max_context_tokens is {}; the model's context is {}",
         request.max_context_tokens, config.max_context_tokens);
   }
-
-  auto group = std::make_shared<Group>();
-  group->request = request;
-  group->limits = {.max_context_tokens = request.max_context_tokens,
-                   .max_step_tokens = request.max_step_tokens,
-                   .max_sequences = request.max_sequences,
-                   .num_blocks = request.num_blocks};
+  group.limits = {.max_context_tokens = request.max_context_tokens,
+                  .max_step_tokens = request.max_step_tokens,
+                  .max_sequences = request.max_sequences,
+                  .num_blocks = request.num_blocks};
   const int num_threads =
       options_.num_threads > 0 ? options_.num_threads : request.num_threads;
-  ASSIGN_OR_RETURN(group->backend, MakeCpuBackend({.num_threads = num_threads,
-                                                   .path = options_.cpu_path,
-                                                   .weights = config.weights}));
-  group->rope = MakeRopeTable(request.max_context_tokens, config.head_dim,
-                              config.rope_theta);
-  ASSIGN_OR_RETURN(group->cache,
-                   PagedKvCache::Allocate(*group->backend, config,
-                                          model_->shard, request.num_blocks));
-  group->slots = std::make_unique<SlotTable>(group->limits, config.vocab_size);
+  ASSIGN_OR_RETURN(group.backend, MakeCpuBackend({.num_threads = num_threads,
+                                                  .path = options_.cpu_path,
+                                                  .weights = config.weights}));
+  group.rope = MakeRopeTable(request.max_context_tokens, config.head_dim,
+                             config.rope_theta);
+  ASSIGN_OR_RETURN(group.cache,
+                   PagedKvCache::Allocate(*group.backend, config, model_->shard,
+                                          request.num_blocks));
+  group.slots = std::make_unique<SlotTable>(group.limits, config.vocab_size);
 
   GroupPrepared prepared;
   prepared.epoch = request.epoch;
+  ASSIGN_OR_RETURN(prepared.endpoints, MakeRendezvousHalves(group));
+  prepared.numerics_id = NumericsId(*group.backend, config);
+  prepared.config = ConfigText(config);
+  prepared.piece_hashes = model_->piece_hashes;
+  const MemoryPlan plan =
+      MakeMemoryPlan(config, model_->layout, request.rank, group.limits);
+  prepared.weights_bytes = plan.weights_bytes;
+  prepared.kv_bytes = group.cache->size_bytes();
+  return prepared;
+}
+
+absl::StatusOr<GroupEndpoints> Worker::MakeRendezvousHalves(Group& group) {
+  GroupEndpoints endpoints;
   for (const GroupKind kind : kGroupKinds) {
     const IndexRange members = MembersOf(kind, model_->shard, model_->layout);
     const CommunicatorOptions comm_options{
-        .rank = static_cast<int>(request.rank - members.begin),
+        .rank = static_cast<int>(group.request.rank - members.begin),
         .size = static_cast<int>(members.size()),
-        .epoch = request.epoch,
+        .epoch = group.request.epoch,
         .max_send_bytes =
-            SendBytesOf(kind, config, model_->layout, group->limits),
+            SendBytesOf(kind, model_->config, model_->layout, group.limits),
         .timeout_ms = options_.collective_timeout_ms,
         // At most; it decides only whether waiting spins.
         .ranks_on_host = model_->layout.num_ranks()};
+    const Transport transport = group.request.transport;
     auto rendezvous =
         options_.make_rendezvous
-            ? options_.make_rendezvous(kind, request.transport, comm_options)
-            : MakeDefaultRendezvous(request.transport, comm_options,
+            ? options_.make_rendezvous(kind, transport, comm_options)
+            : MakeDefaultRendezvous(transport, comm_options,
                                     options_.communication_host);
     if (!rendezvous.ok()) return rendezvous.status();
-    EndpointOf(kind, prepared.endpoints) = (*rendezvous)->endpoint();
-    group->rendezvous[static_cast<int>(kind)] = *std::move(rendezvous);
+    EndpointOf(kind, endpoints) = (*rendezvous)->endpoint();
+    MutexLock lock(group.mutex);
+    group.rendezvous[static_cast<int>(kind)] = *std::move(rendezvous);
   }
-  prepared.numerics_id = NumericsId(*group->backend, config, group->rope);
-  prepared.piece_hashes = model_->piece_hashes;
-  const MemoryPlan plan =
-      MakeMemoryPlan(config, model_->layout, request.rank, group->limits);
-  prepared.weights_bytes = plan.weights_bytes;
-  prepared.kv_bytes = group->cache->size_bytes();
-
-  MutexLock lock(mutex_);
-  group_ = std::move(group);
-  return prepared;
+  return endpoints;
 }
 
 absl::Status Worker::Connect(const ConnectGroup& request) {
@@ -288,6 +339,8 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
     return InvalidArgument("{} endpoints came for {} ranks",
                            request.endpoints.size(), num_ranks);
   }
+  const Micros deadline =
+      MonotonicClock().Now() + options_.connect_timeout_ms * kMicrosPerMilli;
   for (const GroupKind kind : kGroupKinds) {
     RETURN_IF_ERROR(group->CheckAlive());
     const IndexRange members = MembersOf(kind, model_->shard, model_->layout);
@@ -297,7 +350,9 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
       endpoints.push_back(EndpointOf(kind, of_rank));
     }
     const int index = static_cast<int>(kind);
-    ASSIGN_OR_RETURN(auto comm, group->rendezvous[index]->Connect(endpoints));
+    const Micros left = std::max<Micros>(0, deadline - MonotonicClock().Now());
+    ASSIGN_OR_RETURN(auto comm, group->rendezvous[index]->Connect(
+                                    endpoints, left / kMicrosPerMilli));
     MutexLock lock(group->mutex);
     group->rendezvous[index].reset();
     if (group->aborted) comm->Abort(group->abort_reason);
@@ -367,8 +422,14 @@ void Worker::Abort(const std::string& reason) {
 }
 
 absl::StatusOr<std::string> ResolvedCpuPath(CpuPath path) {
-  ASSIGN_OR_RETURN(auto backend, MakeCpuBackend({.path = path}));
-  return backend->kernel_set();
+  for (const std::string_view name : kCpuPaths) {
+    ASSIGN_OR_RETURN(const CpuPath named, ParseCpuPath(std::string(name)));
+    if (path != CpuPath::kAuto && path != named) continue;
+    const absl::Status status = MakeCpuBackend({.path = named}).status();
+    if (status.ok()) return std::string(name);
+    if (path != CpuPath::kAuto) return status;
+  }
+  return FailedPrecondition("this CPU can run no path of the CPU backend");
 }
 
 }  // namespace witan

@@ -6,7 +6,8 @@
 // The life of a group: Prepare (map the shard, make rendezvous) -> Connect
 // (form communicators) -> RunStep*. Prepare may be called again at any time
 // with a newer epoch; weights that are already mapped for the same model and
-// rank are kept, everything of the older epoch is released. One thread calls
+// rank are kept unless a file was replaced, everything of the older epoch is
+// released. One thread calls
 // these; Abort may be called from any.
 
 #include <absl/status/status.h>
@@ -14,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "base/limits.h"
@@ -42,6 +44,7 @@ struct WorkerOptions {
   // Nonempty: serve this directory and refuse another.
   std::string model_directory;
   int64_t collective_timeout_ms = kCollectiveTimeoutMs;
+  int64_t connect_timeout_ms = kConnectTimeoutMs;
   // Unset: shared memory or TCP as the coordinator chooses. Tests that run
   // ranks as threads set it.
   RendezvousFactory make_rendezvous;
@@ -56,9 +59,11 @@ class Worker {
   ~Worker();
 
   // Errors name the file, field or limit; the worker stays usable for a newer
-  // epoch.
+  // epoch. `stop` ends the epoch too, also when it was requested before this
+  // was called.
   absl::StatusOr<GroupPrepared> Prepare(const PrepareGroup& request,
-                                        const ProgressFn& progress);
+                                        const ProgressFn& progress,
+                                        const std::stop_token& stop = {});
 
   // Forms the communicators and allocates the cache.
   // FAILED_PRECONDITION unless `request.epoch` is the prepared epoch.
@@ -69,8 +74,8 @@ class Worker {
   // dead and needs a new epoch.
   absl::StatusOr<StepResult> RunStep(const StepPlan& plan);
 
-  // Ends the epoch: a running Connect or RunStep fails soon, later ones too.
-  // Thread-safe.
+  // Ends the epoch: a running Prepare, Connect or RunStep fails soon, later
+  // ones too. Thread-safe.
   void Abort(const std::string& reason);
 
  private:
@@ -78,7 +83,12 @@ class Worker {
   struct Model;
 
   absl::Status LoadModel(const PrepareGroup& request,
-                         const ProgressFn& progress);
+                         const ProgressFn& progress,
+                         const std::stop_token& stop);
+  // Makes everything of `group` but communicators and decoder.
+  absl::StatusOr<GroupPrepared> PrepareParts(Group& group,
+                                             const ProgressFn& progress);
+  absl::StatusOr<GroupEndpoints> MakeRendezvousHalves(Group& group);
 
   const WorkerOptions options_;
   std::unique_ptr<Model> model_;
@@ -87,7 +97,7 @@ class Worker {
   std::shared_ptr<Group> group_;
 };
 
-// What `path` resolves to on this machine, e.g. "avx512bf16".
+// The name (base/cpu_path.h) of what `path` resolves to on this machine.
 absl::StatusOr<std::string> ResolvedCpuPath(CpuPath path);
 
 }  // namespace witan

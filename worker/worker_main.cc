@@ -2,7 +2,6 @@
 // shard it is given.
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 
 #include "base/build_id.h"
 #include "base/config.h"
+#include "base/cores.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -59,7 +59,8 @@ void AddOptions(CLI::App& app, Options& options) {
   app.add_option("--cpu-path", options.cpu_path,
                  "Instruction set: auto, avx512bf16, avx2 or portable");
   app.add_option("--memory", options.memory_gib,
-                 "GiB that this rank may use, 0: half of what is free")
+                 "GiB that this worker may use, 0: its share of half of what "
+                 "is free, divided among the workers of this host")
       ->check(CLI::Range(0.0, 1e6));
   app.add_option("--metrics-port", options.metrics_port,
                  "Port of /metrics; 0: any free one, -1: none")
@@ -69,15 +70,6 @@ void AddOptions(CLI::App& app, Options& options) {
                  "Address at which other ranks reach this one over TCP");
   app.add_flag("--insecure-listen", options.insecure_listen,
                "Allow plaintext ports on other addresses than loopback");
-}
-
-int64_t NumCores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) {
-    return std::max(1, CPU_COUNT(&cores));
-  }
-  return std::max(1u, std::thread::hardware_concurrency());
 }
 
 // A file of the kernel's, which has no size to stat; empty if it cannot be
@@ -132,11 +124,13 @@ RegisterWorker Registration(const Options& options,
   registration.process_id = getpid();
   registration.device = "cpu";
   registration.cpu_path = cpu_path;
-  registration.num_cores = options.threads > 0 ? options.threads : NumCores();
+  registration.num_cores =
+      options.threads > 0 ? options.threads : NumUsableCores();
+  registration.memory_is_of_host = options.memory_gib == 0;
   registration.memory_bytes =
-      options.memory_gib > 0
-          ? static_cast<int64_t>(options.memory_gib * (int64_t{1} << 30))
-          : FreeMemoryBytes() / 2;
+      registration.memory_is_of_host
+          ? FreeMemoryBytes() / 2
+          : static_cast<int64_t>(options.memory_gib * (int64_t{1} << 30));
   registration.model_directory = options.model_directory;
   return registration;
 }

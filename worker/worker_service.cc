@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <optional>
+#include <stop_token>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -40,23 +41,23 @@ class WorkerService::Session {
     std::thread engine_thread([this] { RunEngine(); });
     std::thread heartbeat_thread([this] { SendHeartbeats(); });
     const absl::Status read_status = ReadMessages();
+    // While the stream lives, the threads below may wait in a write until the
+    // coordinator reads.
+    if (!read_status.ok()) context_.TryCancel();
     {
       MutexLock lock(mutex_);
       ended_ = true;
       queue_.clear();
       dead_epoch_ = newest_epoch_;
+      stop_.request_stop();
     }
     changed_.NotifyAll();
     engine_.abort("the connection to the coordinator ended");
     engine_thread.join();
     heartbeat_thread.join();
     metrics_.OnConnected(false);
-    if (!read_status.ok()) {
-      context_.TryCancel();
-      stream_->Finish();
-      return read_status;
-    }
-    return FromGrpcStatus(stream_->Finish());
+    const grpc::Status end = stream_->Finish();
+    return read_status.ok() ? FromGrpcStatus(end) : read_status;
   }
 
   // Thread-safe.
@@ -125,6 +126,8 @@ class WorkerService::Session {
       MutexLock lock(mutex_);
       if (epoch <= dead_epoch_ + 1) return;
       dead_epoch_ = epoch - 1;
+      // What runs is of a dead epoch: a newer one has not been received.
+      stop_.request_stop();
     }
     engine_.abort(reason);
   }
@@ -156,6 +159,7 @@ class WorkerService::Session {
   void RunEngine() {
     while (true) {
       std::optional<QueuedMessage> next;
+      std::stop_token stop;
       {
         MutexLock lock(mutex_);
         while (queue_.empty() && !ended_) changed_.Wait(mutex_);
@@ -163,14 +167,19 @@ class WorkerService::Session {
         next = std::move(queue_.front());
         queue_.pop_front();
         if (next->epoch <= dead_epoch_) continue;
+        stop_ = std::stop_source();
+        stop = stop_.get_token();
       }
       const absl::Status status = std::visit(
-          [this](const auto& m) { return Execute(m); }, next->message);
+          [&](const auto& m) { return Execute(m, stop); }, next->message);
       if (!status.ok()) ReportFailure(next->epoch, status);
     }
   }
 
-  absl::Status Execute(const PrepareGroup& request) {
+  // An abort reaches an engine that is at work; `stop` also the one that is
+  // about to begin.
+  absl::Status Execute(const PrepareGroup& request,
+                       const std::stop_token& stop) {
     int64_t reported_percent = -1;
     const auto progress = [&](int64_t done, int64_t total) {
       metrics_.OnLoadProgress(done, total);
@@ -182,18 +191,18 @@ class WorkerService::Session {
                         .bytes_total = total});
     };
     ASSIGN_OR_RETURN(GroupPrepared prepared,
-                     engine_.prepare(request, progress));
+                     engine_.prepare(request, progress, stop));
     Send(std::move(prepared));
     return absl::OkStatus();
   }
 
-  absl::Status Execute(const ConnectGroup& request) {
+  absl::Status Execute(const ConnectGroup& request, const std::stop_token&) {
     RETURN_IF_ERROR(engine_.connect(request));
     Send(GroupConnected{.epoch = request.epoch});
     return absl::OkStatus();
   }
 
-  absl::Status Execute(const StepPlan& plan) {
+  absl::Status Execute(const StepPlan& plan, const std::stop_token&) {
     ASSIGN_OR_RETURN(StepResult result, engine_.run_step(plan));
     metrics_.OnStep(result.timings);
     Send(std::move(result));
@@ -252,14 +261,17 @@ class WorkerService::Session {
   Epoch newest_epoch_ WITAN_GUARDED_BY(mutex_) = 0;
   Epoch dead_epoch_ WITAN_GUARDED_BY(mutex_) = 0;  // and all before it
   bool ended_ WITAN_GUARDED_BY(mutex_) = false;
+  // Of the message that the engine works on.
+  std::stop_source stop_ WITAN_GUARDED_BY(mutex_);
 };
 
 RankEngine EngineOf(Worker& worker) {
   return {
       .prepare =
           [&worker](const PrepareGroup& request,
-                    const std::function<void(int64_t, int64_t)>& progress) {
-            return worker.Prepare(request, progress);
+                    const std::function<void(int64_t, int64_t)>& progress,
+                    const std::stop_token& stop) {
+            return worker.Prepare(request, progress, stop);
           },
       .connect = [&worker](const ConnectGroup& m) { return worker.Connect(m); },
       .run_step =

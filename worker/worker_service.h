@@ -10,6 +10,7 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "base/mutex.h"
@@ -25,7 +26,8 @@ class Worker;
 // called by one thread; abort by any, also while another runs.
 struct RankEngine {
   std::function<absl::StatusOr<GroupPrepared>(
-      const PrepareGroup&, const std::function<void(int64_t, int64_t)>&)>
+      const PrepareGroup&, const std::function<void(int64_t, int64_t)>&,
+      const std::stop_token&)>
       prepare;
   std::function<absl::Status(const ConnectGroup&)> connect;
   std::function<absl::StatusOr<StepResult>(const StepPlan&)> run_step;

@@ -3,6 +3,8 @@
 #include "base/build_id.h"
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "coordinator/api/messages.h"
+#include "proto/rpc_status.h"
 
 namespace witan {
 namespace {
@@ -80,8 +82,14 @@ void ClusterService::SetAddresses(const std::string& grpc_address,
 }
 
 grpc::ServerUnaryReactor* ClusterService::Status(
-    grpc::CallbackServerContext* rpc, const v1::StatusRequest*,
+    grpc::CallbackServerContext* rpc, const v1::StatusRequest* request,
     v1::StatusResponse* response) {
+  grpc::ServerUnaryReactor* const reactor = rpc->DefaultReactor();
+  const absl::Status size_status = CheckRequestSize(request->ByteSizeLong());
+  if (!size_status.ok()) {
+    reactor->Finish(ToGrpcStatus(size_status));
+    return reactor;
+  }
   const std::shared_ptr<const ReplicaSnapshot> snapshot = engine_.Snapshot();
   const Micros now = clock_.Now();
   v1::StatusResponse& out = *response;
@@ -125,7 +133,6 @@ grpc::ServerUnaryReactor* ClusterService::Status(
     out.set_grpc_address(grpc_address_);
     out.set_metrics_address(metrics_address_);
   }
-  grpc::ServerUnaryReactor* const reactor = rpc->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

@@ -37,6 +37,11 @@ InferenceService::InferenceService(const InferenceServiceOptions& options,
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::StartGeneration(
     GenerationMethod method, grpc::CallbackServerContext* rpc,
     const grpc::ByteBuffer& request) {
+  const absl::Status size_status = CheckRequestSize(request.Length());
+  if (!size_status.ok()) {
+    metrics_.OnRejected("request_bytes");
+    return GenerationCall::Refuse(rpc, size_status);
+  }
   if (num_streams_.fetch_add(1) >= options_.max_concurrent_streams) {
     --num_streams_;
     metrics_.OnRejected("streams");
@@ -65,6 +70,12 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
     grpc::ByteBuffer* response,
     absl::StatusOr<Response> (InferenceService::*answer)(const Request&)) {
   grpc::ServerUnaryReactor* const reactor = rpc->DefaultReactor();
+  const absl::Status size_status = CheckRequestSize(request->Length());
+  if (!size_status.ok()) {
+    metrics_.OnRejected("request_bytes");
+    FinishUnary(*reactor, *rpc, size_status);
+    return reactor;
+  }
   // `rpc` and `response` live until the reactor is finished.
   const absl::Status accepted =
       text_pool_.Submit([this, rpc, reactor, bytes = grpc::ByteBuffer(*request),

@@ -32,6 +32,11 @@ void SerializeMessage(const Message& message, grpc::ByteBuffer& bytes) {
   grpc::SerializationTraits<Message>::Serialize(message, &bytes, &own_buffer);
 }
 
+// INVALID_ARGUMENT for a request of more than kMaxRequestBytes. To be asked
+// before anything is done with it: workers share the port, and what gRPC itself
+// lets through is sized for them.
+absl::Status CheckRequestSize(size_t bytes);
+
 // Trailing metadata that says when a retry makes sense, if it does.
 void AddRetryPushback(grpc::CallbackServerContext& rpc,
                       const absl::Status& status);

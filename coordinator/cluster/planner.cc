@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/cpu_path.h"
 #include "base/limits.h"
 #include "base/status.h"
 
@@ -59,16 +60,20 @@ Workers Choose(const std::vector<WorkerInfo>& idle, size_t num_ranks) {
   return chosen;
 }
 
-// The path that every x86-64 worker can run and at least one of the two does.
-const std::string& CommonPath(const std::string& a, const std::string& b) {
-  for (const char* path : {"portable", "avx2"}) {
-    if (a == path) return a;
-    if (b == path) return b;
+// What to do about two paths of different orders.
+std::string RemedyFor(const std::string& a, const std::string& b) {
+  for (const std::string_view path : {a, b}) {
+    if (path == kCpuPathAvx512Bf16) {
+      // Every CPU that has the one can run the other, and the order of that is
+      // the one of all other paths.
+      return fmt::format("start those on {} with --cpu-path {}",
+                         kCpuPathAvx512Bf16, kCpuPathAvx2);
+    }
   }
-  return a;
+  return "start them with the same --cpu-path";
 }
 
-absl::Status CheckSameBits(const Workers& workers) {
+absl::Status CheckSameBits(const Workers& workers, DType weights) {
   const RegisterWorker& first = workers.front()->registration;
   for (const WorkerInfo* worker : workers) {
     const RegisterWorker& other = worker->registration;
@@ -78,12 +83,12 @@ absl::Status CheckSameBits(const Workers& workers) {
           "start all on the same kind of device",
           workers.front()->id, worker->id, first.device, other.device);
     }
-    if (other.cpu_path != first.cpu_path) {
+    if (OrderOfCpuPath(other.cpu_path, weights) !=
+        OrderOfCpuPath(first.cpu_path, weights)) {
       return FailedPrecondition(
-          "workers {} and {} would compute different bits: {} vs {}; start "
-          "them with --cpu-path {}",
+          "workers {} and {} would compute different bits: {} vs {}; {}",
           workers.front()->id, worker->id, first.cpu_path, other.cpu_path,
-          CommonPath(first.cpu_path, other.cpu_path));
+          RemedyFor(first.cpu_path, other.cpu_path));
     }
   }
   return absl::OkStatus();
@@ -106,6 +111,26 @@ absl::StatusOr<Transport> ChooseTransport(const Workers& workers,
   return forced.value_or(Transport::kSharedMemory);
 }
 
+// What each of the `chosen` workers may use. What a host can spare is shared
+// by all workers there, also by those that get no rank now: they keep what they
+// hold of an earlier group until they are given another rank.
+std::vector<int64_t> MemoryBytesOf(const Workers& chosen,
+                                   const std::vector<WorkerInfo>& idle) {
+  std::map<std::string, int64_t> num_workers_on_host;
+  for (const WorkerInfo& worker : idle) {
+    ++num_workers_on_host[worker.registration.host_id];
+  }
+  std::vector<int64_t> memory_bytes;
+  for (const WorkerInfo* worker : chosen) {
+    const RegisterWorker& registration = worker->registration;
+    memory_bytes.push_back(registration.memory_is_of_host
+                               ? registration.memory_bytes /
+                                     num_workers_on_host[registration.host_id]
+                               : registration.memory_bytes);
+  }
+  return memory_bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
@@ -117,16 +142,14 @@ absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
     return Unavailable("{} of {} workers registered", idle.size(), num_ranks);
   }
   const Workers chosen = Choose(idle, num_ranks);
-  RETURN_IF_ERROR(CheckSameBits(chosen));
+  RETURN_IF_ERROR(CheckSameBits(chosen, config.weights));
 
   GroupPlan plan;
   plan.limits = options.limits;
   ASSIGN_OR_RETURN(plan.transport, ChooseTransport(chosen, options.transport));
   std::map<std::string, int64_t> num_ranks_on_host;
-  std::vector<int64_t> memory_bytes;
   for (const WorkerInfo* worker : chosen) {
     ++num_ranks_on_host[worker->registration.host_id];
-    memory_bytes.push_back(worker->registration.memory_bytes);
   }
   for (const WorkerInfo* worker : chosen) {
     plan.workers.push_back(worker->id);
@@ -140,7 +163,8 @@ absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
   }
   if (plan.limits.num_blocks == 0) {
     ASSIGN_OR_RETURN(plan.limits.num_blocks,
-                     PlanNumBlocks(config, layout, plan.limits, memory_bytes));
+                     PlanNumBlocks(config, layout, plan.limits,
+                                   MemoryBytesOf(chosen, idle)));
   }
   return plan;
 }

@@ -20,7 +20,8 @@ namespace witan {
 
 struct PlannerOptions {
   // limits.num_blocks > 0 forces the number of KV blocks; 0: as many as fit in
-  // the memory of every rank.
+  // the memory of every rank: what was promised to its worker, or its share of
+  // what the host can spare.
   EngineLimits limits;
   std::optional<Transport> transport;  // forced, else shared memory if possible
   int32_t num_threads = 0;             // forced per rank; 0: cores / ranks
@@ -40,8 +41,9 @@ struct GroupPlan {
 // else hosts with the most idle workers first; within a host in order of
 // registration. UNAVAILABLE "1 of 2 workers registered" when they are too few;
 // FAILED_PRECONDITION when the chosen ones would compute different bits
-// (device or CPU path differ), or when shared memory is forced across hosts;
-// RESOURCE_EXHAUSTED when the model does not fit in their memory.
+// (the device or the order of the CPU path differ), or when shared memory is
+// forced across hosts; RESOURCE_EXHAUSTED when the model does not fit in their
+// memory.
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
                                     const PlannerOptions& options,
                                     const std::vector<WorkerInfo>& idle);

@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "model/config_identity.h"
 #include "model/manifest.h"
 
 namespace witan {
@@ -209,7 +210,23 @@ void Replica::StartGroup(GroupPlan plan, Micros now) {
   state_deadline_ = now + Millis(kLoadTimeoutMs);
 }
 
+absl::Status Replica::CheckConfigs() {
+  const std::string ours = ConfigText(options_.model);
+  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
+    const std::string difference =
+        ConfigDifference(ranks_[rank].prepared->config, ours);
+    if (difference.empty()) continue;
+    return FailedPrecondition(
+        "{} and the coordinator read different models from {}: {} in "
+        "config.json; copy the same files to both hosts, or restart the "
+        "coordinator if they were replaced",
+        RankName(static_cast<int>(rank)), options_.model_directory, difference);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Replica::CheckIdentity() {
+  RETURN_IF_ERROR(CheckConfigs());
   Manifest manifest(options_.model);
   const std::string& numerics_id = ranks_[0].prepared->numerics_id;
   for (size_t rank = 0; rank < ranks_.size(); ++rank) {

@@ -142,6 +142,8 @@ class Replica {
   // Whether all ranks hold the same model and compute the same bits, now and
   // compared with earlier epochs.
   absl::Status CheckIdentity();
+  // Whether all ranks read the config that the coordinator read.
+  absl::Status CheckConfigs();
   void StartConnecting(Micros now);
   void StartKnownAnswer(Micros now);
   absl::Status CheckKnownAnswer(const StepResult& result);

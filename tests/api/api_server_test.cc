@@ -481,6 +481,39 @@ TEST_F(ApiServerTest, BadRequestsAreRefusedAndHurtNobody) {
   EXPECT_TRUE(ReadAll(context, *good).status.ok());
 }
 
+// A request of `bytes` bytes that every method takes: all of it is one field
+// that none knows.
+std::string RequestOfSize(size_t bytes) {
+  std::string request = "\x7a";  // field 15, bytes
+  const size_t length = bytes - 5;
+  for (int shift = 0; shift < 28; shift += 7) {
+    const size_t more = shift < 21 ? 0x80 : 0;
+    request += static_cast<char>((length >> shift & 0x7f) | more);
+  }
+  return request + std::string(length, 'x');
+}
+
+TEST_F(ApiServerTest, AByteTooManyInARequestIsRefusedWithTheLimit) {
+  for (const char* method :
+       {"Inference/Generate", "Inference/Chat", "Inference/Cancel",
+        "Inference/Tokenize", "Inference/Detokenize", "Inference/ListModels",
+        "Inference/GetModel", "Cluster/Status"}) {
+    const std::string path = std::string("/witan.v1.") + method;
+    const grpc::Status status = Raw(path, RequestOfSize(kMaxRequestBytes + 1));
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT)
+        << method << ": " << status.error_message();
+    EXPECT_THAT(status.error_message(),
+                HasSubstr("4194305 bytes; at most 4194304"));
+  }
+  for (const char* method :
+       {"Inference/Tokenize", "Inference/ListModels", "Cluster/Status"}) {
+    const std::string path = std::string("/witan.v1.") + method;
+    const grpc::Status status = Raw(path, RequestOfSize(kMaxRequestBytes));
+    EXPECT_TRUE(status.ok()) << method << ": " << status.error_message();
+  }
+  EXPECT_TRUE(Generate(APrompt(1)).status.ok());
+}
+
 TEST_F(ApiServerTest, TextThatIsNotUtf8IsInvalidArgumentNotUnimplemented) {
   // GenerateRequest.text = "\xff", which no proto library would write.
   const std::string bytes = "\x1a\x01\xff";

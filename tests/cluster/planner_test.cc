@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/cpu_path.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "tests/testing/tiny_model.h"
@@ -20,7 +21,7 @@ WorkerInfo Worker(WorkerId id, const std::string& host) {
   info.registration.host_id = host;
   info.registration.host_name = "name-" + host;
   info.registration.device = "cpu";
-  info.registration.cpu_path = "avx2";
+  info.registration.cpu_path = kCpuPathAvx2;
   info.registration.num_cores = 8;
   info.registration.memory_bytes = int64_t{1} << 30;
   return info;
@@ -113,16 +114,40 @@ TEST(PlannerTest, RefusesSharedMemoryAcrossHosts) {
 
 TEST(PlannerTest, RefusesWorkersOfDifferentCpuPathsAndNamesTheRemedy) {
   WorkerInfo fast = Worker(3, "a");
-  fast.registration.cpu_path = "avx512bf16";
+  fast.registration.cpu_path = kCpuPathAvx512Bf16;
   EXPECT_EQ(Error(Plan(2, {fast, Worker(5, "a")}),
                   absl::StatusCode::kFailedPrecondition),
             "workers 3 and 5 would compute different bits: avx512bf16 vs avx2; "
-            "start them with --cpu-path avx2");
+            "start those on avx512bf16 with --cpu-path avx2");
   WorkerInfo slow = Worker(7, "a");
-  slow.registration.cpu_path = "portable";
+  slow.registration.cpu_path = kCpuPathPortable;
   EXPECT_THAT(
-      Error(Plan(2, {fast, slow}), absl::StatusCode::kFailedPrecondition),
-      HasSubstr("--cpu-path portable"));
+      Error(Plan(2, {slow, fast}), absl::StatusCode::kFailedPrecondition),
+      HasSubstr("portable vs avx512bf16; start those on avx512bf16 with "
+                "--cpu-path avx2"));
+  // The remedy works.
+  fast.registration.cpu_path = kCpuPathAvx2;
+  EXPECT_TRUE(Plan(2, {fast, slow}).ok());
+  WorkerInfo strange = Worker(8, "a");
+  strange.registration.cpu_path = "neon";
+  EXPECT_THAT(
+      Error(Plan(2, {slow, strange}), absl::StatusCode::kFailedPrecondition),
+      HasSubstr("portable vs neon; start them with the same --cpu-path"));
+}
+
+TEST(PlannerTest, TakesPathsTogetherThatComputeTheSameBitsForTheModel) {
+  std::vector<WorkerInfo> workers = {Worker(1, "a"), Worker(2, "a"),
+                                     Worker(3, "a")};
+  workers[0].registration.cpu_path = kCpuPathAvx512Bf16;
+  workers[1].registration.cpu_path = kCpuPathAvx2;
+  workers[2].registration.cpu_path = kCpuPathPortable;
+  for (const DType weights : {DType::kF32, DType::kF16, DType::kBF16}) {
+    ModelConfig config = TinyModelConfig();
+    config.weights = weights;
+    const auto plan =
+        PlanGroup(config, MakeLayout(3, 1).value(), Options(), workers);
+    EXPECT_EQ(plan.ok(), weights != DType::kBF16) << NameOf(weights);
+  }
 }
 
 TEST(PlannerTest, RefusesWorkersOfDifferentDevices) {
@@ -150,6 +175,41 @@ TEST(PlannerTest, PlansAsManyBlocksAsTheSmallestMemoryHolds) {
   workers[1].registration.memory_bytes = 1000;
   EXPECT_EQ(Plan(2, workers, options).status().code(),
             absl::StatusCode::kResourceExhausted);
+}
+
+TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
+  PlannerOptions options = Options();
+  options.limits.num_blocks = 0;
+  const Layout layout = MakeLayout(2, 1).value();
+  constexpr int64_t kBytes = 16 << 20;
+  const auto blocks_of = [&](const std::vector<WorkerInfo>& idle) {
+    const auto plan = Plan(2, idle, options);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan.ok() ? plan->limits.num_blocks : 0;
+  };
+  const auto blocks_in = [&](int64_t first_bytes, int64_t second_bytes) {
+    return PlanNumBlocks(TinyModelConfig(), layout, options.limits,
+                         {first_bytes, second_bytes})
+        .value();
+  };
+  std::vector<WorkerInfo> workers = {Worker(1, "a"), Worker(2, "a")};
+  for (WorkerInfo& worker : workers) {
+    worker.registration.memory_bytes = kBytes;
+    worker.registration.memory_is_of_host = true;
+  }
+  ASSERT_LT(blocks_in(kBytes / 2, kBytes / 2), blocks_in(kBytes, kBytes));
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 2, kBytes / 2));
+  // A spare may hold an earlier group's memory.
+  workers.push_back(Worker(3, "a"));
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 3, kBytes / 3));
+  // The share of a host is nobody else's.
+  workers[2] = Worker(3, "b");
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 2, kBytes / 2));
+  workers.pop_back();
+  workers[1].registration.memory_is_of_host = false;
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes / 2, kBytes));
+  workers[0].registration.memory_is_of_host = false;
+  EXPECT_EQ(blocks_of(workers), blocks_in(kBytes, kBytes));
 }
 
 TEST(PlannerTest, RefusesAbsurdLimitsByName) {

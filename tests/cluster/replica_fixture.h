@@ -13,8 +13,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu_path.h"
 #include "base/status.h"
 #include "coordinator/cluster/replica.h"
+#include "model/config_identity.h"
 #include "model/manifest.h"
 #include "model/safetensors.h"
 #include "tests/testing/fake_worker_group.h"
@@ -33,7 +35,8 @@ inline const std::vector<PieceHashes>& TinyPieces(int num_ranks) {
   for (int rank = 0; rank < num_ranks; ++rank) {
     pieces.push_back(HashPieces(model.config(), *checkpoint,
                                 MakeRankShard(model.config(), layout, rank), 1,
-                                nullptr));
+                                nullptr)
+                         .value());
   }
   return pieces;
 }
@@ -58,9 +61,10 @@ inline FakeWorkerOptions FakeTinyWorker(int num_ranks) {
   options.registration.host_name = "h";
   options.registration.process_id = 123;
   options.registration.device = "cpu";
-  options.registration.cpu_path = "avx2";
+  options.registration.cpu_path = kCpuPathAvx2;
   options.registration.num_cores = 4;
   options.registration.memory_bytes = int64_t{1} << 30;
+  options.config = ConfigText(TinyModelConfig());
   options.piece_hashes = TinyPieces(num_ranks);
   options.vocab_size = TinyModelConfig().vocab_size;
   return options;

@@ -176,10 +176,36 @@ TEST_F(ReplicaTest, RanksWithDifferentNumericsAreRefusedWithBothIds) {
                     HasSubstr("worker 2 (rank 1"), HasSubstr("--cpu-path")));
 }
 
+TEST_F(ReplicaTest, ARankThatReadAnotherConfigIsRefusedWithTheField) {
+  Join();
+  FakeWorkerOptions other = FakeTinyWorker(2);
+  ModelConfig config = TinyModelConfig();
+  config.sliding_window = 64;
+  other.config = ConfigText(config);
+  Join(other);
+  group_.Settle(now_);
+  EXPECT_EQ(replica_.state(), ReplicaState::kWaitingForWorkers);
+  EXPECT_THAT(LastError(),
+              AllOf(HasSubstr("worker 2 (rank 1"), HasSubstr("/models/tiny"),
+                    HasSubstr("sliding_window is 64 and 0")));
+}
+
+TEST_F(ReplicaTest, RanksThatAgreeOnAnotherConfigThanTheCoordinatorAreRefused) {
+  FakeWorkerOptions other = FakeTinyWorker(2);
+  ModelConfig config = TinyModelConfig();
+  config.experts_per_token = 3;
+  other.config = ConfigText(config);
+  Join(other);
+  Join(other);
+  group_.Settle(now_);
+  EXPECT_EQ(replica_.state(), ReplicaState::kWaitingForWorkers);
+  EXPECT_THAT(LastError(), HasSubstr("num_experts_per_tok is 3 and 2"));
+}
+
 TEST_F(ReplicaTest, WorkersOfDifferentCpuPathsGetNoRanks) {
   Join();
   FakeWorkerOptions other = FakeTinyWorker(2);
-  other.registration.cpu_path = "avx512bf16";
+  other.registration.cpu_path = kCpuPathAvx512Bf16;
   Join(other);
   group_.Settle(now_);
   EXPECT_EQ(replica_.epoch(), 0u);

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <future>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
@@ -143,13 +144,25 @@ class WorkerProcess {
     while (!hanging_) changed_.Wait(mutex_);
   }
 
+  // The next group's loading takes until it is told to stop.
+  void HangLoading() {
+    MutexLock lock(mutex_);
+    hang_loading_ = true;
+  }
+  void WaitUntilLoading() {
+    MutexLock lock(mutex_);
+    while (!loading_) changed_.Wait(mutex_);
+  }
+
  private:
   RankEngine Engine() {
     return {
         .prepare = [this](const PrepareGroup& request,
-                          const std::function<void(int64_t, int64_t)>& progress)
+                          const std::function<void(int64_t, int64_t)>& progress,
+                          const std::stop_token& stop)
             -> absl::StatusOr<GroupPrepared> {
           progress(1, 2);
+          if (LoadUntilStopped(stop)) return Cancelled("stopped");
           return Answer<GroupPrepared>(request);
         },
         .connect =
@@ -169,6 +182,21 @@ class WorkerProcess {
           return Answer<StepResult>(plan);
         },
         .abort = [this](const std::string&) { ReleaseSteps(); }};
+  }
+
+  // False: not asked for.
+  bool LoadUntilStopped(const std::stop_token& stop) {
+    const std::stop_callback wake(stop, [this] {
+      MutexLock lock(mutex_);
+      changed_.NotifyAll();
+    });
+    MutexLock lock(mutex_);
+    if (!std::exchange(hang_loading_, false)) return false;
+    loading_ = true;
+    changed_.NotifyAll();
+    while (!stop.stop_requested()) changed_.Wait(mutex_);
+    loading_ = false;
+    return true;
   }
 
   void ReleaseSteps() {
@@ -192,6 +220,8 @@ class WorkerProcess {
   CondVar changed_;
   bool hang_ WITAN_GUARDED_BY(mutex_) = false;
   bool hanging_ WITAN_GUARDED_BY(mutex_) = false;
+  bool hang_loading_ WITAN_GUARDED_BY(mutex_) = false;
+  bool loading_ WITAN_GUARDED_BY(mutex_) = false;
   FakeWorker rank_;
   WorkerMetrics metrics_;
   WorkerService service_;
@@ -257,6 +287,39 @@ TEST(WorkerLinkTest, ALostWorkerEndsStreamsAndItsSuccessorServes) {
   again_ended.get();
   ASSERT_TRUE(again->end.ok()) << again->end.status();
   EXPECT_TRUE(again->IsExact());
+}
+
+TEST(WorkerLinkTest, LoadingStopsWhenItsGroupIsGivenUp) {
+  Coordinator coordinator;
+  WorkerProcess survivor(coordinator.address());
+  survivor.HangLoading();
+  auto victim = std::make_unique<WorkerProcess>(coordinator.address());
+  survivor.WaitUntilLoading();
+  victim.reset();
+  WorkerProcess successor(coordinator.address());
+  coordinator.WaitUntilServing(/*epoch=*/2);
+}
+
+TEST(WorkerLinkTest, LoadingStopsWhenTheCoordinatorGoesAway) {
+  auto coordinator = std::make_unique<Coordinator>();
+  const int port = coordinator->port();
+  WorkerProcess first(coordinator->address());
+  first.HangLoading();
+  WorkerProcess second(coordinator->address());
+  first.WaitUntilLoading();
+  coordinator.reset();
+  coordinator = std::make_unique<Coordinator>(port);
+  coordinator->WaitUntilServing();
+}
+
+TEST(WorkerServiceTest, StopsWhileItLoads) {
+  Coordinator coordinator;
+  WorkerProcess first(coordinator.address());
+  first.HangLoading();
+  WorkerProcess second(coordinator.address());
+  first.WaitUntilLoading();
+  first.Stop();
+  EXPECT_TRUE(first.Join().ok());
 }
 
 TEST(WorkerLinkTest, WorkersComeBackToARestartedCoordinator) {

@@ -29,7 +29,8 @@ struct LoadedModel {
 
   PieceHashes Hashes(Layout layout, int rank, int num_threads = 2) const {
     return HashPieces(config, *checkpoint, MakeRankShard(config, layout, rank),
-                      num_threads, nullptr);
+                      num_threads, nullptr)
+        .value();
   }
 
   ModelConfig config;
@@ -303,15 +304,17 @@ TEST_F(ManifestTest, ProgressRisesToTheTotal) {
   int64_t last = -1;
   int64_t last_total = 0;
   int num_calls = 0;
-  HashPieces(loaded.config, *loaded.checkpoint,
-             MakeRankShard(loaded.config, Layout{1, 1}, 0), 3,
-             [&](int64_t done, int64_t total) {
-               EXPECT_GE(done, last);
-               EXPECT_LE(done, total);
-               last = done;
-               last_total = total;
-               ++num_calls;
-             });
+  const auto progress = [&](int64_t done, int64_t total) {
+    EXPECT_GE(done, last);
+    EXPECT_LE(done, total);
+    last = done;
+    last_total = total;
+    ++num_calls;
+  };
+  ASSERT_TRUE(HashPieces(loaded.config, *loaded.checkpoint,
+                         MakeRankShard(loaded.config, Layout{1, 1}, 0), 3,
+                         progress)
+                  .ok());
   int64_t expected = 0;
   for (const auto& [name, tensor] : loaded.checkpoint->tensors()) {
     expected += static_cast<int64_t>(tensor.data.size());
@@ -319,6 +322,24 @@ TEST_F(ManifestTest, ProgressRisesToTheTotal) {
   EXPECT_EQ(last, expected);
   EXPECT_EQ(last_total, expected);
   EXPECT_LE(num_calls, 102);
+}
+
+TEST_F(ManifestTest, AStopEndsTheHashingAtTheNextPiece) {
+  const TinyModel model(SmallOptions());
+  const LoadedModel loaded(model.directory());
+  std::stop_source stop;
+  int num_calls = 0;
+  const auto hashes = HashPieces(
+      loaded.config, *loaded.checkpoint,
+      MakeRankShard(loaded.config, Layout{1, 1}, 0), 1,
+      [&](int64_t done, int64_t total) {
+        EXPECT_LT(done, total);
+        ++num_calls;
+        stop.request_stop();
+      },
+      stop.get_token());
+  EXPECT_EQ(hashes.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(num_calls, 1);
 }
 
 // The cache believes that a file of the same identity has the same bytes. So
@@ -374,6 +395,20 @@ TEST_F(CacheTest, HashesOfAnUnchangedFileComeFromTheCache) {
   EXPECT_EQ(Hashes(), first);
   unsetenv("WITAN_CACHE_DIR");
   EXPECT_NE(Hashes(), first);
+}
+
+TEST_F(CacheTest, AStopLeavesOnlyWholeHashesThere) {
+  const LoadedModel loaded(model_.directory());
+  std::stop_source stop;
+  const auto stopped = HashPieces(
+      loaded.config, *loaded.checkpoint,
+      MakeRankShard(loaded.config, Layout{1, 1}, 0), 1,
+      [&](int64_t, int64_t) { stop.request_stop(); }, stop.get_token());
+  EXPECT_FALSE(stopped.ok());
+  ASSERT_NE(CacheFile(), "");
+  const PieceHashes with_cache = Hashes();
+  unsetenv("WITAN_CACHE_DIR");
+  EXPECT_EQ(with_cache, Hashes());
 }
 
 TEST_F(CacheTest, AChangedTimeOfModificationIsNoticed) {

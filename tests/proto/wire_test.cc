@@ -47,6 +47,7 @@ RegisterWorker ARegistration() {
           .cpu_path = "avx512bf16",
           .num_cores = 64,
           .memory_bytes = int64_t{64} << 30,
+          .memory_is_of_host = true,
           .model_directory = "/models/m\xc3"};
 }
 
@@ -71,6 +72,7 @@ GroupPrepared AGroupPrepared() {
                         .attention = "a",
                         .expert = std::string(kMaxRendezvousBytes, 'e')},
           .numerics_id = "numerics",
+          .config = "hidden_size=64\n",
           .piece_hashes = {{"a#0", "00"}, {"b#1", "11"}},
           .weights_bytes = 123,
           .kv_bytes = 456};
@@ -223,6 +225,11 @@ TEST(WireTest, DamagedWorkerMessagesAreRefusedByField) {
        }},
       {"numerics_id",
        [&](auto& m) { m.mutable_group_prepared()->set_numerics_id(too_long); }},
+      {"config",
+       [&](auto& m) {
+         m.mutable_group_prepared()->set_config(
+             std::string(kMaxConfigTextBytes + 1, 'x'));
+       }},
       {"piece_hashes",
        [&](auto& m) {
          (*m.mutable_group_prepared()->mutable_piece_hashes())[too_long] = "0";

@@ -270,6 +270,7 @@ std::vector<WorkerMessage> FakeWorker::Prepare(const PrepareGroup& prepare) {
   prepared.epoch = prepare.epoch;
   prepared.endpoints.world = fmt::format("world of {}", prepare.rank);
   prepared.numerics_id = options.numerics_id;
+  prepared.config = options.config;
   prepared.piece_hashes = options.piece_hashes.at(prepare.rank);
   prepared.weights_bytes = 1000;
   prepared.kv_bytes = 100 * prepare.num_blocks;

@@ -86,6 +86,7 @@ class FakeRank {
 struct FakeWorkerOptions {
   RegisterWorker registration;
   std::string numerics_id = "numerics-1";
+  std::string config;
   std::vector<std::map<std::string, std::string>> piece_hashes;  // by rank
   int64_t vocab_size = 0;
   std::optional<absl::Status> load_failure;  // instead of GroupPrepared

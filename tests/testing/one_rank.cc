@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> Alone(size_t max_send_bytes) {
                                          .max_send_bytes = max_send_bytes,
                                          .timeout_ms = kCollectiveTimeoutMs});
   const std::string endpoint = rendezvous[0]->endpoint();
-  return rendezvous[0]->Connect({&endpoint, 1});
+  return rendezvous[0]->Connect({&endpoint, 1}, kConnectTimeoutMs);
 }
 
 }  // namespace

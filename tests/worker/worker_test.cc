@@ -4,10 +4,16 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <map>
 
+#include "base/clock.h"
+#include "base/limits.h"
 #include "base/status.h"
+#include "model/config_identity.h"
 #include "tests/testing/thread_cluster.h"
 #include "tests/testing/tiny_model.h"
+#include "worker/comm/rendezvous.h"
 
 namespace witan {
 namespace {
@@ -71,6 +77,53 @@ TEST(WorkerTest, ASecondEpochGivesTheSameTokenAndTheSameIdentity) {
   EXPECT_EQ(after->tokens, before->tokens);
 }
 
+// Replaces the model's config.json, as another process would find it.
+void RewriteConfig(const TinyModel& model, const ModelConfig& config) {
+  std::ofstream(model.directory() + "/config.json") << ConfigJson(config);
+}
+
+TEST(WorkerTest, WhateverAConfigChangesInTheComputationIsPartOfTheIdentity) {
+  // None of these changes the shape of a tensor.
+  const std::pair<std::string, std::function<void(ModelConfig&)>> changes[] = {
+      {"nothing", [](ModelConfig&) {}},
+      {"epsilon", [](ModelConfig& c) { c.rms_norm_epsilon *= 2; }},
+      {"window", [](ModelConfig& c) { c.sliding_window = 64; }},
+      {"top-k", [](ModelConfig& c) { c.experts_per_token = 3; }},
+      {"theta", [](ModelConfig& c) { c.rope_theta *= 2; }},
+      {"heads",
+       [](ModelConfig& c) {
+         c.num_heads = 4;
+         c.num_kv_heads = 1;
+         c.head_dim = 32;
+       }},
+  };
+  const TinyModel model;
+  std::map<std::string, std::string> seen;
+  for (const auto& [name, change] : changes) {
+    ModelConfig config = model.config();
+    change(config);
+    RewriteConfig(model, config);
+    Worker worker({});
+    auto prepared = worker.Prepare(Request(model.directory()), nullptr);
+    ASSERT_TRUE(prepared.ok()) << name << ": " << prepared.status();
+    EXPECT_EQ(prepared->config, ConfigText(config));
+    const auto [same, is_new] = seen.emplace(prepared->numerics_id, name);
+    EXPECT_TRUE(is_new) << name << " has the numerics id of " << same->second;
+  }
+}
+
+TEST(WorkerTest, TheContextThatIsServedIsNoPartOfTheIdentity) {
+  const TinyModel model;
+  Worker worker({});
+  const auto one = worker.Prepare(Request(model.directory(), 1), nullptr);
+  ASSERT_TRUE(one.ok()) << one.status();
+  PrepareGroup longer = Request(model.directory(), 2);
+  longer.max_context_tokens *= 2;
+  const auto other = worker.Prepare(longer, nullptr);
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_EQ(one->numerics_id, other->numerics_id);
+}
+
 TEST(WorkerTest, AStaleEpochOrAStepOutOfOrderIsRefusedAndChangesNothing) {
   const TinyModel model;
   Worker worker({});
@@ -99,6 +152,82 @@ TEST(WorkerTest, AnAbortedEpochStaysDeadAndTheNextOneServes) {
       << status;
   ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory(), 2)));
   EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
+}
+
+TEST(WorkerTest, AnAbortWhileTheWeightsAreReadEndsPrepareAtOnce) {
+  const TinyModel model;
+  Worker worker({});
+  int num_reports = 0;
+  const absl::Status status = worker
+                                  .Prepare(Request(model.directory(), 1),
+                                           [&](int64_t done, int64_t total) {
+                                             EXPECT_LT(done, total);
+                                             ++num_reports;
+                                             worker.Abort("rank 3 went away");
+                                           })
+                                  .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_NE(MessageOf(status).find("rank 3 went away"), std::string_view::npos)
+      << status;
+  EXPECT_EQ(num_reports, 1) << "the rest was read all the same";
+  EXPECT_EQ(worker.Connect({.epoch = 1, .endpoints = {{}}}).code(),
+            absl::StatusCode::kFailedPrecondition);
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory(), 2)));
+  EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
+}
+
+TEST(WorkerTest, AStopThatWasRequestedBeforePrepareEndsIt) {
+  const TinyModel model;
+  Worker worker({});
+  std::stop_source stop;
+  stop.request_stop();
+  int num_reports = 0;
+  const absl::Status status =
+      worker
+          .Prepare(
+              Request(model.directory(), 1),
+              [&](int64_t, int64_t) { ++num_reports; }, stop.get_token())
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_EQ(num_reports, 0);
+}
+
+// A group's half that lets time pass before it is connected, and notes how long
+// it might have taken.
+class SlowRendezvous : public Rendezvous {
+ public:
+  SlowRendezvous(const CommunicatorOptions& options,
+                 std::vector<int64_t>& timeouts_ms)
+      : half_(std::move(MakeLocalRendezvous(options)[0])),
+        timeouts_ms_(timeouts_ms) {}
+  std::string endpoint() const override { return half_->endpoint(); }
+  absl::StatusOr<std::unique_ptr<Communicator>> Connect(
+      std::span<const std::string> endpoints, int64_t timeout_ms) override {
+    timeouts_ms_.push_back(timeout_ms);
+    const Micros begin = MonotonicClock().Now();
+    while (MonotonicClock().Now() - begin < 2 * kMicrosPerMilli) {
+    }
+    return half_->Connect(endpoints, kConnectTimeoutMs);
+  }
+  void Abort(const std::string& reason) override { half_->Abort(reason); }
+
+ private:
+  std::unique_ptr<Rendezvous> half_;
+  std::vector<int64_t>& timeouts_ms_;
+};
+
+TEST(WorkerTest, TheGroupsOfOneRankShareTheTimeThatConnectingMayTake) {
+  const TinyModel model;
+  std::vector<int64_t> timeouts_ms;
+  Worker worker({.make_rendezvous = [&](GroupKind, Transport,
+                                        const CommunicatorOptions& o) {
+    return std::make_unique<SlowRendezvous>(o, timeouts_ms);
+  }});
+  ASSERT_NO_FATAL_FAILURE(Form(worker, Request(model.directory())));
+  ASSERT_EQ(timeouts_ms.size(), 3u);
+  EXPECT_LE(timeouts_ms[0], kConnectTimeoutMs);
+  EXPECT_LE(timeouts_ms[1], kConnectTimeoutMs - 2);
+  EXPECT_LE(timeouts_ms[2], kConnectTimeoutMs - 4);
 }
 
 TEST(WorkerTest, AbsurdRequestsAreRefusedByName) {
@@ -159,6 +288,47 @@ TEST(WorkerTest, ADamagedModelIsAnErrorAndAGoodOneServesAfterwards) {
       absl::StatusCode::kNotFound);
   ASSERT_NO_FATAL_FAILURE(Form(worker, Request(good.directory(), 2)));
   EXPECT_TRUE(worker.RunStep(OneStep(2, 1)).ok());
+}
+
+// Puts `file` of `from` in the place of the one in `to`, by renaming.
+void ReplaceFile(const TinyModel& from, const TinyModel& to,
+                 const std::string& file) {
+  const std::string copy = to.directory() + "/new-" + file;
+  std::filesystem::copy_file(from.directory() + "/" + file, copy);
+  std::filesystem::rename(copy, to.directory() + "/" + file);
+}
+
+TEST(WorkerTest, FilesThatWereReplacedAreReadAgainAtTheNextEpoch) {
+  const TinyModel model;
+  Worker worker({});
+  const auto prepare = [&](Epoch epoch, int* num_reports = nullptr) {
+    auto prepared = worker.Prepare(Request(model.directory(), epoch),
+                                   [num_reports](int64_t, int64_t) {
+                                     if (num_reports != nullptr) ++*num_reports;
+                                   });
+    EXPECT_TRUE(prepared.ok()) << prepared.status();
+    return prepared.ok() ? *std::move(prepared) : GroupPrepared();
+  };
+  const GroupPrepared first = prepare(1);
+  int num_reports = 0;
+  EXPECT_EQ(prepare(2, &num_reports).piece_hashes, first.piece_hashes);
+  EXPECT_EQ(num_reports, 0) << "files that stayed were hashed again";
+
+  ReplaceFile(TinyModel({.seed = 2}), model, "model.safetensors");
+  const GroupPrepared other = prepare(3);
+  EXPECT_NE(other.piece_hashes, first.piece_hashes);
+  ASSERT_TRUE(
+      worker.Connect({.epoch = 3, .endpoints = {other.endpoints}}).ok());
+  const auto token = worker.RunStep(OneStep(3, 1));
+  ASSERT_TRUE(token.ok()) << token.status();
+  Worker fresh({});
+  ASSERT_NO_FATAL_FAILURE(Form(fresh, Request(model.directory(), 3)));
+  EXPECT_EQ(fresh.RunStep(OneStep(3, 1))->tokens, token->tokens);
+
+  ModelConfig config = model.config();
+  config.rms_norm_epsilon *= 2;
+  RewriteConfig(model, config);
+  EXPECT_EQ(prepare(4).config, ConfigText(config));
 }
 
 TEST(WorkerTest, ProgressEndsWithEverythingVerified) {

@@ -55,7 +55,7 @@ Group ConnectGroup(TestTransport transport,
   const std::vector<std::string> endpoints = EndpointsOf(group);
   Group communicators(options.size);
   OnRanks(options.size, [&](int rank) {
-    auto communicator = group[rank]->Connect(endpoints);
+    auto communicator = group[rank]->Connect(endpoints, kPatienceMs);
     EXPECT_TRUE(communicator.ok()) << communicator.status().ToString();
     if (communicator.ok()) communicators[rank] = *std::move(communicator);
   });
@@ -69,8 +69,7 @@ CommunicatorOptions PatientOptions(int size, size_t max_send_bytes) {
   return {.size = size,
           .epoch = 7,
           .max_send_bytes = max_send_bytes,
-          .timeout_ms = 120'000,
-          .connect_timeout_ms = 120'000};
+          .timeout_ms = kPatienceMs};
 }
 
 }  // namespace witan

@@ -13,6 +13,9 @@
 
 namespace witan {
 
+// Enough for every wait that is not what a test is about.
+constexpr int64_t kPatienceMs = 120'000;
+
 enum class TestTransport { kLocal, kSharedMemory, kTcp };
 
 std::ostream& operator<<(std::ostream& out, TestTransport transport);

@@ -110,7 +110,7 @@ class ProcessGroup {
       endpoints.push_back(all.substr(begin, end - begin));
       begin = end + 1;
     }
-    auto communicator = (*half)->Connect(endpoints);
+    auto communicator = (*half)->Connect(endpoints, kPatienceMs);
     to_parent_[rank].Write(communicator.ok()
                                ? body(**communicator, to_parent_[rank])
                                : communicator.status().ToString());

@@ -72,7 +72,7 @@ TEST_F(ShmFileTest, HasNoNameOnceAllAreConnected) {
                                               halves[1]->endpoint()};
   Group group(2);
   OnRanks(2, [&](int rank) {
-    group[rank] = *halves[rank]->Connect(endpoints);
+    group[rank] = *halves[rank]->Connect(endpoints, kPatienceMs);
     EXPECT_TRUE(group[rank]->Barrier().ok());
   });
   EXPECT_THAT(Files(), IsEmpty());
@@ -91,7 +91,7 @@ TEST_F(ShmFileTest, OfARankThatLeftFailsTheOthers) {
   const std::vector<std::string> endpoints = {first->endpoint(),
                                               second->endpoint()};
   first.reset();
-  const absl::Status status = second->Connect(endpoints).status();
+  const absl::Status status = second->Connect(endpoints, kPatienceMs).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(status.ToString(), HasSubstr("rank 0"));
 }
@@ -115,7 +115,7 @@ TEST_F(ShmFileTest, IsNeitherMadeNorOpenedForOneRank) {
   const auto alone = Make(0, 1);
   EXPECT_THAT(Files(), IsEmpty());
   const std::string endpoint = alone->endpoint();
-  const auto communicator = alone->Connect({&endpoint, 1});
+  const auto communicator = alone->Connect({&endpoint, 1}, kPatienceMs);
   ASSERT_TRUE(communicator.ok()) << communicator.status().ToString();
   EXPECT_TRUE((*communicator)->Barrier().ok());
 }
@@ -181,7 +181,7 @@ absl::Status OpenForged(const std::string& address, const Nonce& nonce) {
                         .address = address};
   const std::vector<std::string> endpoints = {EncodeEndpoint("shm", forged),
                                               (*half)->endpoint()};
-  return (*half)->Connect(endpoints).status();
+  return (*half)->Connect(endpoints, kPatienceMs).status();
 }
 
 TEST_F(ShmFileTest, ThatIsNoRegionIsRefusedAndNotTouched) {

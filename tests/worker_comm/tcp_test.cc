@@ -61,7 +61,7 @@ std::string HelloBytes(const std::vector<std::string>& endpoints, int from,
 void ExpectConnects(const std::vector<std::unique_ptr<Rendezvous>>& group,
                     const std::vector<std::string>& endpoints) {
   OnRanks(static_cast<int>(group.size()), [&](int rank) {
-    const auto communicator = group[rank]->Connect(endpoints);
+    const auto communicator = group[rank]->Connect(endpoints, kPatienceMs);
     ASSERT_TRUE(communicator.ok()) << communicator.status().ToString();
     EXPECT_TRUE((*communicator)->Barrier().ok());
   });
@@ -136,7 +136,8 @@ TEST(TcpRendezvousTest, ARankThatLeftIsNamed) {
   auto group = MakeRendezvous(TestTransport::kTcp, PatientOptions(2, 100));
   const std::vector<std::string> endpoints = EndpointsOf(group);
   group[0].reset();
-  const absl::Status status = group[1]->Connect(endpoints).status();
+  const absl::Status status =
+      group[1]->Connect(endpoints, kPatienceMs).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(status.ToString(), HasSubstr("rank 0"));
 }
@@ -150,13 +151,13 @@ TEST(TcpRendezvousTest, AForgedAddressIsRefused) {
                                          .size = 2,
                                          .epoch = 7,
                                          .max_send_bytes = 100,
-                                         .timeout_ms = 120'000},
+                                         .timeout_ms = kPatienceMs},
                                         "127.0.0.1");
     Endpoint forged = *ParseEndpoint("tcp", endpoints[0]);
     forged.address = address;
     const std::vector<std::string> of_group = {EncodeEndpoint("tcp", forged),
                                                (*half)->endpoint()};
-    EXPECT_EQ((*half)->Connect(of_group).status().code(),
+    EXPECT_EQ((*half)->Connect(of_group, kPatienceMs).status().code(),
               absl::StatusCode::kInvalidArgument)
         << address;
   }
@@ -177,7 +178,7 @@ class TcpWireTest : public ::testing::Test {
     communicator_ = *std::move(communicator);
     // The frame of Connect, which is read back from what rank 0 says.
     std::thread peer([this] { Answer(ReadFrame()); });
-    EXPECT_TRUE(communicator_->Connect().ok());
+    EXPECT_TRUE(communicator_->Connect(kPatienceMs).ok());
     peer.join();
   }
 

@@ -103,8 +103,6 @@ struct CommunicatorOptions {
   size_t max_send_bytes = 0;
   // Of one operation; kCollectiveTimeoutMs in production.
   int64_t timeout_ms = 0;
-  // Of Connect, below.
-  int64_t connect_timeout_ms = kRendezvousTimeoutMs;
   // Ranks, of all groups, that share this host's cores; 0: `size`. Ranks that
   // are more than the cores never spin.
   int ranks_on_host = 0;
@@ -119,12 +117,12 @@ class Rendezvous {
   virtual ~Rendezvous() = default;
   // At most kMaxRendezvousBytes; may be empty.
   virtual std::string endpoint() const = 0;
-  // Blocks until all ranks are connected (connect_timeout_ms, then
+  // Blocks until all ranks are connected (timeout_ms in all, then
   // DEADLINE_EXCEEDED names who is missing). Endpoints are untrusted:
   // INVALID_ARGUMENT when one cannot be read, FAILED_PRECONDITION when a peer
   // is of another epoch, group or size. Called once; consumes the rendezvous.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Connect(
-      std::span<const std::string> endpoints) = 0;
+      std::span<const std::string> endpoints, int64_t timeout_ms) = 0;
   // Makes a running or later Connect fail with UNAVAILABLE and `reason`; no
   // effect once Connect has returned. Thread-safe.
   virtual void Abort(const std::string& reason) = 0;

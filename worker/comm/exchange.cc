@@ -1,12 +1,12 @@
 #include "worker/comm/exchange.h"
 
-#include <sched.h>
 #include <time.h>
 
 #include <numeric>
 #include <utility>
 
 #include "base/check.h"
+#include "base/cores.h"
 #include "base/status.h"
 
 namespace witan {
@@ -62,8 +62,9 @@ ExchangeCommunicator::ExchangeCommunicator(const CommunicatorOptions& options,
   first_view_of_.resize(size());
 }
 
-absl::Status ExchangeCommunicator::Connect() {
+absl::Status ExchangeCommunicator::Connect(int64_t timeout_ms) {
   WITAN_CHECK(num_exchanges_ == 0);
+  connect_timeout_ms_ = timeout_ms;
   Begin(Operation::kConnect, 0);
   for (Exchange::Peer& peer : exchange_.peers) {
     peer.told.bytes = peer.expected.bytes = options_.max_send_bytes;
@@ -241,13 +242,7 @@ int64_t NowNanos() {
   return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
 }
 
-bool MaySpin(int num_ranks) {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  // More cores than cpu_set_t can name: surely enough.
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return true;
-  return num_ranks <= CPU_COUNT(&cores);
-}
+bool MaySpin(int num_ranks) { return num_ranks <= NumUsableCores(); }
 
 std::string CutReason(std::string_view reason) {
   constexpr std::string_view kCut = " [cut]";

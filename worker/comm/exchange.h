@@ -73,7 +73,7 @@ class ExchangeCommunicator : public Communicator {
   CommunicatorTimes times() const final;
 
   // Waits until all ranks have called it. REQUIRES: first call.
-  absl::Status Connect();
+  absl::Status Connect(int64_t timeout_ms);
 
  protected:
   // The two buffers are max_send_bytes each, 64-byte aligned, and outlive this.
@@ -99,8 +99,7 @@ class ExchangeCommunicator : public Communicator {
   // "AllGather (operation 12 of epoch 3)".
   std::string Describe(const Exchange& exchange) const;
   int64_t TimeoutMs(const Exchange& exchange) const {
-    return exchange.number == 0 ? options_.connect_timeout_ms
-                                : options_.timeout_ms;
+    return exchange.number == 0 ? connect_timeout_ms_ : options_.timeout_ms;
   }
   // DEADLINE_EXCEEDED that names the ranks with late[rank].
   absl::Status Late(const Exchange& exchange,
@@ -118,6 +117,7 @@ class ExchangeCommunicator : public Communicator {
 
   const CommunicatorOptions options_;
   std::byte* const send_buffers_[2];
+  int64_t connect_timeout_ms_ = 0;
   uint64_t num_exchanges_ = 0;
   Exchange exchange_;
   std::vector<std::span<const std::byte>> views_;

@@ -32,10 +32,10 @@ class ShmRendezvous : public Rendezvous {
   std::string endpoint() const override { return endpoint_; }
 
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(
-      std::span<const std::string> endpoints) override {
+      std::span<const std::string> endpoints, int64_t timeout_ms) override {
     ASSIGN_OR_RETURN(const std::shared_ptr<ShmRegion> region, Open(endpoints));
     auto communicator = std::make_unique<ShmCommunicator>(options_, region);
-    const absl::Status status = communicator->Connect();
+    const absl::Status status = communicator->Connect(timeout_ms);
     // All have opened it, or the group will never be.
     region->Unlink();
     {

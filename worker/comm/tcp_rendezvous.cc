@@ -90,9 +90,10 @@ class TcpRendezvous : public Rendezvous {
   }
 
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(
-      std::span<const std::string> endpoints) override {
+      std::span<const std::string> endpoints, int64_t timeout_ms) override {
+    const int64_t deadline_ns = NowNanos() + timeout_ms * 1'000'000;
     ASSIGN_OR_RETURN(group_, ParseEndpoints(kTransport, endpoints, options_));
-    RETURN_IF_ERROR(ConnectSockets());
+    RETURN_IF_ERROR(ConnectSockets(deadline_ns, timeout_ms));
     listener_.Reset();
     accepted_.clear();
     ASSIGN_OR_RETURN(auto communicator,
@@ -102,7 +103,7 @@ class TcpRendezvous : public Rendezvous {
       RETURN_IF_ERROR(abort_status_);
       communicator_ = communicator.get();
     }
-    const absl::Status status = communicator->Connect();
+    const absl::Status status = communicator->Connect(MillisUntil(deadline_ns));
     MutexLock lock(mutex_);
     communicator_ = nullptr;
     if (!status.ok()) return status;
@@ -145,10 +146,12 @@ class TcpRendezvous : public Rendezvous {
     return peer != options_.rank && !sockets_[peer].is_open();
   }
 
+  static int64_t MillisUntil(int64_t deadline_ns) {
+    return std::max<int64_t>(0, (deadline_ns - NowNanos()) / 1'000'000);
+  }
+
   // Until there is a socket for every other rank.
-  absl::Status ConnectSockets() {
-    const int64_t deadline_ns =
-        NowNanos() + options_.connect_timeout_ms * 1'000'000;
+  absl::Status ConnectSockets(int64_t deadline_ns, int64_t timeout_ms) {
     for (;;) {
       std::string missing;
       for (int peer = 0; peer < options_.size; ++peer) {
@@ -157,12 +160,11 @@ class TcpRendezvous : public Rendezvous {
         if (peer < options_.rank) RETURN_IF_ERROR(StartDial(peer));
       }
       if (missing.empty()) return absl::OkStatus();
-      const int64_t left_ms = (deadline_ns - NowNanos()) / 1'000'000;
-      if (left_ms <= 0) {
+      const int64_t left_ms = MillisUntil(deadline_ns);
+      if (left_ms == 0) {
         return DeadlineExceeded(
             "rank {} of epoch {} waited {} ms for a connection with rank {}",
-            options_.rank, options_.epoch, options_.connect_timeout_ms,
-            missing);
+            options_.rank, options_.epoch, timeout_ms, missing);
       }
       RETURN_IF_ERROR(WaitAndAdvance(left_ms));
     }

@@ -1,0 +1,80 @@
+#include "model/config_identity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "model/json_object.h"
+
+namespace witan {
+namespace {
+
+// Takes the next line off the front of `text`; empty at the end.
+std::string_view TakeLine(std::string_view& text) {
+  const size_t size = std::min(text.find('\n'), text.size());
+  const std::string_view line = text.substr(0, size);
+  text.remove_prefix(std::min(size + 1, text.size()));
+  return line;
+}
+
+// The value of a line "name=value", or what there is in its place.
+std::string ValueOf(std::string_view line, std::string_view name) {
+  if (line.empty()) return "absent";
+  if (!line.starts_with(name) || !line.substr(name.size()).starts_with('=')) {
+    return Quoted(line);
+  }
+  const std::string_view value = line.substr(name.size() + 1);
+  const std::string quoted = Quoted(value);
+  // Numbers and words read better without quotes.
+  return quoted.size() == value.size() + 2 ? std::string(value) : quoted;
+}
+
+}  // namespace
+
+std::string ConfigText(const ModelConfig& config) {
+  // A field that is added to ModelConfig does not compile until it is here.
+  const auto& [architecture, hidden_size, intermediate_size, num_layers,
+               num_heads, num_kv_heads, head_dim, num_experts,
+               experts_per_token, vocab_size, max_context_tokens,
+               sliding_window, rms_norm_epsilon, rope_theta,
+               tie_word_embeddings, weights] = config;
+  std::string text;
+  const auto add = [&text](std::string_view name, const auto& value) {
+    // Floating-point values are written with as many digits as tell them from
+    // every other.
+    text += fmt::format("{}={}\n", name, value);
+  };
+  add("architectures", architecture);
+  add("hidden_size", hidden_size);
+  add("intermediate_size", intermediate_size);
+  add("num_hidden_layers", num_layers);
+  add("num_attention_heads", num_heads);
+  add("num_key_value_heads", num_kv_heads);
+  add("head_dim", head_dim);
+  add("num_local_experts", num_experts);
+  add("num_experts_per_tok", experts_per_token);
+  add("vocab_size", vocab_size);
+  add("max_position_embeddings", max_context_tokens);
+  add("sliding_window", sliding_window);
+  add("rms_norm_eps", rms_norm_epsilon);
+  add("rope_theta", rope_theta);
+  add("tie_word_embeddings", tie_word_embeddings);
+  add("dtype", NameOf(weights));
+  return text;
+}
+
+std::string ConfigDifference(std::string_view theirs, std::string_view ours) {
+  while (!theirs.empty() || !ours.empty()) {
+    const std::string_view their_line = TakeLine(theirs);
+    const std::string_view our_line = TakeLine(ours);
+    if (their_line == our_line) continue;
+    const std::string_view named = our_line.empty() ? their_line : our_line;
+    const std::string_view name = named.substr(0, named.find('='));
+    return fmt::format("{} is {} and {}",
+                       our_line.empty() ? Quoted(name) : std::string(name),
+                       ValueOf(their_line, name), ValueOf(our_line, name));
+  }
+  return "";
+}
+
+}  // namespace witan

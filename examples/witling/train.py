@@ -4,12 +4,13 @@
 
 The text comes from corpus.py, a fresh draw for every step, seeded by phase and step: a run that is stopped and
 resumed sees the same batches. A phase continues the weights of another: a mixture of documents (stories and prose about an
-invented world) and conversations, then conversations alone for the instruct model, then documents alone for the
-base model. In documents every token is learnt, in conversations only thoughts and answers. The base model comes
-last because sums and repetitions teach what stories alone teach slowly: to look things up earlier in the text.
+invented world) and conversations, then conversations alone, of which the instruct model comes, and from the same weights
+documents alone for the base model. In documents every token is learnt, in conversations only thoughts and answers. The base
+model has seen conversations because sums and repetitions teach what stories alone teach slowly: to look things up earlier in
+the text.
 
 Where two experts nearly tie, rounding decides which of them works, and an engine that rounds elsewhere takes the other.
-The last two phases teach that this must not matter: see `Rivals`.
+All phases but the first teach that this must not matter (`Rivals`), the last one of each model in every position.
 """
 
 import argparse
@@ -46,16 +47,20 @@ class Phase(NamedTuple):
     start: str | None  # the phase whose weights it continues
     tokens: float
     documents_share: float  # of the examples; the others are conversations
-    rivals_every: int = 0  # one step in so many asks for equal answers from rival experts
+    peak_rate: float = PEAK_RATE
     constant_rate: bool = False  # else the rate falls along a cosine
+    rivals_every: int = 0  # one step in so many asks for equal answers from rival experts
+    rivals_share: float = 0.1  # of the positions that are not learnt
 
 
 PHASES = {
     "mixture": Phase(None, 7.0e6, 0.10, constant_rate=True),
-    "instruct": Phase("mixture", 7.5e6, 0.0, rivals_every=3),
-    "base": Phase("instruct", 3.0e6, 1.0, rivals_every=3),
+    "chat": Phase("mixture", 7.5e6, 0.0, rivals_every=3),
+    "instruct": Phase("chat", 0.6e6, 0.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
+    "tales": Phase("chat", 1.8e6, 1.0, rivals_every=3),
+    "base": Phase("tales", 0.4e6, 1.0, peak_rate=2e-4, rivals_every=1, rivals_share=1.0),
 }
-RIVAL_GAP, RIVAL_CHANCE, RIVAL_LOSS, RIVAL_POSITIONS = 0.25, 0.5, 0.5, 0.1
+RIVAL_GAP, RIVAL_CHANCE, RIVAL_LOSS = 0.25, 0.5, 0.5
 EXPORTED = ("instruct", "base")
 
 CHAT_TEMPLATE = """\
@@ -400,23 +405,24 @@ def exams(model, tokenizer):
 # --- Training ------------------------------------------------------------------------------------------------
 
 def rate(phase, step, num_steps):
-    if step < WARM_UP_STEPS or PHASES[phase].constant_rate:
-        return PEAK_RATE * min(1, (step + 1) / WARM_UP_STEPS)
+    peak, constant = PHASES[phase].peak_rate, PHASES[phase].constant_rate
+    if step < WARM_UP_STEPS or constant:
+        return peak * min(1, (step + 1) / WARM_UP_STEPS)
     progress = (step - WARM_UP_STEPS) / max(1, num_steps - WARM_UP_STEPS)
-    return PEAK_RATE * (FINAL_RATE_FRACTION + (1 - FINAL_RATE_FRACTION) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * (FINAL_RATE_FRACTION + (1 - FINAL_RATE_FRACTION) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def loss_of(model, ids, documents, weights, rivals):
-    """(cross-entropy, balance of the routers, how much rival experts change the logits)"""
+def loss_of(model, ids, documents, weights, rivals_share):
+    """(cross-entropy, balance of the routers, how much rival experts change the logits); the last if a share is given"""
     wanted, target, weight = targets_of(ids, documents, weights)
     positions = wanted
-    if rivals:
+    if rivals_share is not None:
         written = documents >= 0 if documents is not None else torch.ones_like(wanted)
-        positions = wanted | written & (torch.rand(wanted.shape) < RIVAL_POSITIONS)
+        positions = wanted | written & (torch.rand(wanted.shape) < rivals_share)
     logits, balance = model(ids, documents, positions)
-    learnt = logits[wanted[positions]] if rivals else logits
+    learnt = logits if rivals_share is None else logits[wanted[positions]]
     loss = (F.cross_entropy(learnt, target, reduction="none") * weight).sum() / weight.sum()
-    if not rivals:
+    if rivals_share is None:
         return loss, balance, torch.zeros(())
     others, _ = model(ids, documents, positions, rivals=True)
     return loss, balance, (logits - others).square().mean()
@@ -438,7 +444,8 @@ def train(model, tokenizer, phase, num_steps, work, save_every=200, exam_every=5
     for step in range(first, num_steps):
         torch.manual_seed(step)  # for the rivals
         every = PHASES[phase].rivals_every
-        loss, balance, change = loss_of(model, *batch(tokenizer, phase, step), bool(every) and step % every == 0)
+        rivals_share = PHASES[phase].rivals_share if every and step % every == 0 else None
+        loss, balance, change = loss_of(model, *batch(tokenizer, phase, step), rivals_share)
         optimizer.zero_grad()
         (loss + ROUTER_LOSS * balance + RIVAL_LOSS * change).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -456,7 +463,7 @@ def train(model, tokenizer, phase, num_steps, work, save_every=200, exam_every=5
         if done % save_every == 0 or done == num_steps:
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, work / "new.pt")
             (work / "new.pt").replace(checkpoint)
-        if phase in ("mixture", "instruct") and (done % exam_every == 0 or done == num_steps):
+        if phase in ("mixture", "chat", "instruct") and (done % exam_every == 0 or done == num_steps):
             print(f"  held out: {exams(model, tokenizer)}", flush=True)
 
 

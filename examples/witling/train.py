@@ -57,10 +57,11 @@ PHASES = {
     "mixture": Phase(None, 7.0e6, 0.10, constant_rate=True),
     "chat": Phase("mixture", 7.5e6, 0.0, rivals_every=3),
     "instruct": Phase("chat", 0.6e6, 0.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
-    "tales": Phase("chat", 1.8e6, 1.0, rivals_every=3),
-    "base": Phase("tales", 0.4e6, 1.0, peak_rate=2e-4, rivals_every=1, rivals_share=1.0),
+    "tales": Phase("chat", 2.2e6, 1.0, rivals_every=3),
+    "base": Phase("tales", 1.0e6, 1.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
 }
-RIVAL_GAP, RIVAL_CHANCE, RIVAL_LOSS = 0.25, 0.5, 0.5
+RIVAL_GAP, RIVAL_CHANCE, RIVAL_LOSS = 0.25, 0.5, 1.0
+WORST_SHARE = 0.2  # how much the logit that changes most counts beside the mean of all
 EXPORTED = ("instruct", "base")
 
 CHAT_TEMPLATE = """\
@@ -425,7 +426,8 @@ def loss_of(model, ids, documents, weights, rivals_share):
     if rivals_share is None:
         return loss, balance, torch.zeros(())
     others, _ = model(ids, documents, positions, rivals=True)
-    return loss, balance, (logits - others).square().mean()
+    change = (logits - others).square()
+    return loss, balance, change.mean() + WORST_SHARE * change.amax(-1).mean()
 
 
 def train(model, tokenizer, phase, num_steps, work, save_every=200, exam_every=500):

@@ -1,10 +1,12 @@
 """Writes the small tokenizers below this folder and goldens.json: what the
 reference implementation makes of ugly texts with them and with the bundled
-models. Needs: pip install tokenizers==0.23.3
+models. Also pattern_cases.json: how it cuts texts by regular expressions.
+Needs: pip install tokenizers==0.23.3
 
     python3 tests/text/data/make_tokenizers.py
 """
 
+import collections
 import json
 import pathlib
 import random
@@ -125,6 +127,12 @@ def gpt2():
     return tokenizer
 
 
+def frequent_characters(number):
+    """The trainer breaks ties at random if it chooses the alphabet itself."""
+    counts = collections.Counter("".join("▁" + line.replace(" ", "▁") for line in SENTENCES))
+    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:number])
+
+
 def sentencepiece(metaspace, scheme="always", unknown_only=False):
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True,
                                      byte_fallback=not unknown_only))
@@ -132,7 +140,7 @@ def sentencepiece(metaspace, scheme="always", unknown_only=False):
     if not unknown_only:
         special += [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    train(tokenizer, special_tokens=special, limit_alphabet=70)
+    train(tokenizer, special_tokens=special, limit_alphabet=70, initial_alphabet=frequent_characters(70))
     spec = json.loads(tokenizer.to_str())
     # Byte tokens are ordinary tokens of the model, not added ones.
     spec["added_tokens"] = spec["added_tokens"][:3]
@@ -192,6 +200,47 @@ def goldens(path, seed):
     return {"path": path, "cases": cases}
 
 
+# By what they try: matches of nothing, lines, flags, classes, repetitions, and
+# what models use.
+PATTERNS = [
+    r"(?=(\d{3})+(?!\d))", r"(?=b)", r"x*", r"\d{0,2}", r"(?<=a)|b", r"b|", r"(?!\s)",
+    r"^", r"$", r"^a", r"a$", r"\s+$", r"a\Z", r"a\z", r"\Aa", r"a.b", r"(?m)a.b", r"(?m:a.)b|\n", r"(?m-i:.)+",
+    r"(?i:a|B)c?", r"(?i)k+", r"(?i:'s|'t)|x", r"(?-i:a)", r"\N+",
+    r"\w+|[^\w\s]+", r"\w", r"\W", r"[\w]", r"\s", r"\S+", r"\h+", r"\v", r"\u00e9|\x61|\x{31}", r"[[:alpha:]]+",
+    r"[[:space:][:digit:]]", r"[]a]", r"[^]a]", r"[a\-z]", r"[a-]", r"[\d-]", r"[-a]", r"\p{Han}+", r"\p{^L}+", r"\P{L}",
+    r"a{,2}", r"a{2}?", r"\d{1,3}+", r"a{1,2}+b", r"\d{1,2}?", r"a{x", r"(?>a+)b", r"a++|\d?+", r"(?>[^a]+?|b)_",
+    LLAMA3, QWEN, r"\d{1,3}(?=(?:\d{3})*$)", r"[0-9][0-9][0-9]", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"[一-龥ࠀ-一가-퟿]+",
+    (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")]
+PATTERN_TEXTS = [
+    "a1234567b", "aabxb", "b1234ba", "a\na\n", "a\n\nb\r\na", "Kk's 'T x ſ", "aaaaab aé31", "word\u200dword ² x½",
+    "日本 語。(a-b) ]_", "it's 12345 a{x {,2}", "\x0b_ab_b \n", "é"]
+BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
+
+
+def cut(pre_tokenizer, texts):
+    spec = json.loads(pre_tokenizer.__getstate__())
+    return {"pre_tokenizer": spec,
+            "texts": [[text, [word for word, _ in pre_tokenizer.pre_tokenize_str(text)]] for text in texts]}
+
+
+def pattern_cases():
+    cuts = []
+    replacements = []
+    for index, pattern in enumerate(PATTERNS):
+        for behavior in BEHAVIORS if index < 7 else ["isolated"]:
+            for invert in [False, True] if index < 7 else [False]:
+                cuts.append(cut(pre_tokenizers.Split(Regex(pattern), behavior, invert), PATTERN_TEXTS))
+        replace = normalizers.Replace(Regex(pattern), "-")
+        replacements.append({"normalizer": json.loads(replace.__getstate__()),
+                             "texts": [[text, replace.normalize_str(text)] for text in PATTERN_TEXTS]})
+    for pre_tokenizer in [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit(),
+                          pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Digits(),
+                          *[pre_tokenizers.Punctuation(behavior) for behavior in BEHAVIORS]]:
+        cuts.append(cut(pre_tokenizer, PATTERN_TEXTS + WORDS + ["a\u200c\u200d!", "\u200d", "a\u00b2\u2150_"]))
+    return {"cuts": cuts, "replacements": replacements}
+
+
 def main():
     nfc = normalizers.NFC()
     folders = [
@@ -208,6 +257,7 @@ def main():
     (HERE / "goldens.json").write_text(
         json.dumps({"tokenizers": tokenizers.__version__, "tables": tables},
                    separators=(",", ":")) + "\n")
+    (HERE / "pattern_cases.json").write_text(json.dumps(pattern_cases(), separators=(",", ":")) + "\n")
     for table in tables:
         print(table["path"], len(table["cases"]), "texts")
 

@@ -172,7 +172,7 @@ def save(name, tokenizer, pair_merges):
     folder.mkdir(exist_ok=True)
     spec = json.loads(tokenizer.to_str())
     if not pair_merges:  # the older spelling of the same
-        spec["model"]["merges"] = [" ".join(pair) for pair in spec["model"]["merges"]]
+        spec["model"]["merges"] = ["#version: 0.2", *map(" ".join, spec["model"]["merges"])]
     (folder / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False) + "\n")
     bos = "<|bos|>" if tokenizer.token_to_id("<|bos|>") is not None else "<s>"
     config = {"bos_token": bos} if tokenizer.token_to_id(bos) is not None else {}

@@ -1,6 +1,6 @@
 """Writes the small tokenizers below this folder and goldens.json: what the
 reference implementation makes of ugly texts with them and with the bundled
-models. Also pattern_cases.json: how it cuts texts by regular expressions.
+models, and what ids at random decode to. Also pattern_cases.json: how it cuts texts by regular expressions.
 Needs: pip install tokenizers==0.23.3
 
     python3 tests/text/data/make_tokenizers.py
@@ -10,6 +10,7 @@ import collections
 import json
 import pathlib
 import random
+import re
 
 import tokenizers
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
@@ -19,6 +20,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[2]
 VOCAB_SIZE = 700
 NUM_TEXTS = 300
+NUM_DECODES = 200
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
           r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -180,6 +182,54 @@ def save(name, tokenizer, pair_merges):
     return str(folder.relative_to(ROOT))
 
 
+def random_ids(rng, tokenizer):
+    size = tokenizer.get_vocab_size()
+    added = list(tokenizer.get_added_tokens_decoder())
+    ids = []
+    for _ in range(rng.randrange(8)):
+        pick = rng.randrange(8)
+        if pick < 3:
+            ids.append(rng.randrange(size))
+        elif pick < 5:  # low ids are bytes in most of these vocabularies
+            ids.append(rng.randrange(min(size, 260)))
+        elif pick == 5:
+            ids.append(rng.choice(added))
+        else:
+            character = random_character(rng)
+            spelled = [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+            if None in spelled:
+                spelled = tokenizer.encode(character, add_special_tokens=False).ids
+            ids += spelled[:rng.choice([1, 2, 3, 4, 4, 4, 4])]
+    return ids
+
+
+def has_mixed_run(tokenizer, ids):
+    """Whether some byte tokens in a row hold both whole characters and bytes
+    that form none. The reference replaces all of them then, Witan does not."""
+    run = bytearray()
+    for token in [*map(tokenizer.id_to_token, ids), ""]:
+        if re.fullmatch("<0x[0-9A-F]{2}>", token):
+            run.append(int(token[3:5], 16))
+            continue
+        repaired = run.decode(errors="replace")
+        if "\ufffd" in repaired and repaired.strip("\ufffd"):
+            return True
+        run.clear()
+    return False
+
+
+def decodes(tokenizer, rng):
+    special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+    cases = []
+    while len(cases) < NUM_DECODES:
+        ids = random_ids(rng, tokenizer)
+        without_special = [token for token in ids if token not in special]
+        if not has_mixed_run(tokenizer, ids) and not has_mixed_run(tokenizer, without_special):
+            cases.append([ids, tokenizer.decode(ids, skip_special_tokens=False),
+                          tokenizer.decode(ids, skip_special_tokens=True)])
+    return cases
+
+
 def goldens(path, seed):
     tokenizer = Tokenizer.from_file(str(ROOT / path / "tokenizer.json"))
     rng = random.Random(seed)
@@ -197,7 +247,7 @@ def goldens(path, seed):
             case["special_as_text"] = tokenizer.encode(text, add_special_tokens=False).ids
             tokenizer.encode_special_tokens = False
         cases.append(case)
-    return {"path": path, "cases": cases}
+    return {"path": path, "cases": cases, "decodes": decodes(tokenizer, rng)}
 
 
 # By what they try: matches of nothing, lines, flags, classes, repetitions, and

@@ -175,9 +175,10 @@ absl::Status Bpe::ParseMerges(const JsonValue& merges,
                            kMaxTokenizerMerges);
   }
   merges_.Reserve(array.size());
-  uint32_t rank = 0;
+  uint32_t index = 0;
   std::string merged;
   for (simdjson::dom::element element : array) {
+    const uint32_t rank = index++;
     const auto refuse = [&](std::string_view expected) {
       return JsonValue(element, fmt::format("{}[{}]", merges.path(), rank))
           .Mismatch(expected);
@@ -192,8 +193,10 @@ absl::Status Bpe::ParseMerges(const JsonValue& merges,
       }
     } else {
       std::string_view both;
-      if (element.get(both) != simdjson::SUCCESS ||
-          std::count(both.begin(), both.end(), ' ') != 1) {
+      const bool is_string = element.get(both) == simdjson::SUCCESS;
+      // The first line of a merges.txt, which older files took over.
+      if (is_string && both.starts_with("#version")) continue;
+      if (!is_string || std::count(both.begin(), both.end(), ' ') != 1) {
         return refuse("two tokens with a space between, or an array of them");
       }
       left = both.substr(0, both.find(' '));
@@ -209,7 +212,7 @@ absl::Status Bpe::ParseMerges(const JsonValue& merges,
       return refuse("both tokens and their union in model.vocab");
     }
     merges_.Insert(left_id->second, right_id->second,
-                   {rank++, merged_id->second});
+                   {rank, merged_id->second});
   }
   return absl::OkStatus();
 }

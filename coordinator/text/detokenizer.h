@@ -22,7 +22,9 @@ struct DetokenizeOptions {
 //
 // Invalid bytes follow the reference of each vocabulary: one U+FFFD for each
 // maximal invalid part (byte-level), or for each invalid byte token
-// (SentencePiece byte fallback).
+// (SentencePiece byte fallback). The library tokenizers differs in the latter:
+// of byte tokens in a row that are not UTF-8 as a whole it replaces every one,
+// the characters among them too, which a stream may have shown by then.
 //
 // Used by one thread at a time; O(bytes of the token) per token.
 class Detokenizer {

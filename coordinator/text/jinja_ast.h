@@ -86,7 +86,7 @@ struct Statement {
     kIf,        // conditions[i] -> bodies[i]; one body more is the else
     kFor,       // target in expression [if condition]; bodies: loop, else
     kSet,       // target = expression
-    kSetBlock,  // target = bodies[0], through the filters of `expression`
+    kSetBlock,  // target = bodies[0], through the filters
     kMacro,
     kBreak,
     kContinue,
@@ -98,6 +98,7 @@ struct Statement {
   ExpressionPtr expression;
   std::vector<ExpressionPtr> conditions;
   Target target;
+  std::vector<Suffix> filters;
   std::vector<Body> bodies;
   std::unique_ptr<Macro> macro;
 };

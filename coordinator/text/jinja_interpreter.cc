@@ -192,7 +192,7 @@ absl::Status Interpreter::RunSetBlock(const Statement& statement,
   Scope body_scope(scope);
   ASSIGN_OR_RETURN(std::string text, Capture(statement.bodies[0], &body_scope));
   Value value(std::move(text));
-  for (const Suffix& filter : statement.expression->suffixes) {
+  for (const Suffix& filter : statement.filters) {
     ASSIGN_OR_RETURN(value, ApplySuffix(value, filter, scope));
   }
   return Assign(statement.target, std::move(value), scope);

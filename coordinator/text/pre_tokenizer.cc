@@ -81,7 +81,9 @@ absl::Status PreTokenizer::AddStages(const JsonValue& value) {
     return AddSplit(R"([\p{P}$+<=>^`|~])", behavior, /*invert=*/false);
   }
   if (type == "Whitespace") {
-    return AddSplit(R"(\w+|[^\w\s]+)", Behavior::kRemoved, /*invert=*/true);
+    // The reference uses Rust's \w here, which has Join_Control.
+    return AddSplit(R"([\w\p{Join_Control}]+|[^\w\s\p{Join_Control}]+)",
+                    Behavior::kRemoved, /*invert=*/true);
   }
   if (type == "WhitespaceSplit") {
     return AddSplit(R"(\s)", Behavior::kRemoved, /*invert=*/false);
@@ -170,6 +172,7 @@ absl::Status PreTokenizer::Cut(const Split& split, std::string_view text,
     }
   }
   for (const Regex::Part& part : joined) {
+    if (part.begin == part.end) continue;
     words->push_back(text.substr(part.begin, part.end - part.begin));
   }
   return absl::OkStatus();

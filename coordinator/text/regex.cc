@@ -7,12 +7,11 @@
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "coordinator/text/regex_syntax.h"
 
 namespace witan {
 
 namespace {
-
-constexpr std::string_view kWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
 
 std::string MessageOfPcre2(int error) {
   PCRE2_UCHAR buffer[256];
@@ -20,148 +19,20 @@ std::string MessageOfPcre2(int error) {
   return reinterpret_cast<const char*>(buffer);
 }
 
-pcre2_code* CompileRaw(std::string_view pattern, int* error, size_t* offset) {
-  return pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()),
-                       pattern.size(), PCRE2_UTF | PCRE2_UCP, error, offset,
-                       nullptr);
-}
-
-// PCRE2 reads \p{Han} as a script with its extensions, Oniguruma as the script
-// alone; a name that is a script therefore gets an explicit "sc:".
-std::string TranslateProperty(std::string_view escape) {
-  const size_t name_begin = escape.find_first_not_of('^', 3);
-  std::string script(escape.substr(0, name_begin));
-  script += "sc:";
-  script += escape.substr(name_begin);
-  int error = 0;
+// Without the optimizations of where a match may start: those of PCRE2 10.42
+// lose matches of some patterns, (?>[^a]+?|b)c for one, and gain little where
+// nearly every character begins a match.
+pcre2_code* CompileTranslated(std::string_view pattern, int* error) {
   size_t offset = 0;
-  pcre2_code* code = CompileRaw(script, &error, &offset);
-  if (code == nullptr) return std::string(escape);
-  pcre2_code_free(code);
-  return script;
+  pcre2_compile_context* context = pcre2_compile_context_create(nullptr);
+  pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+  pcre2_code* code = pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NO_START_OPTIMIZE, error,
+      &offset, context);
+  pcre2_compile_context_free(context);
+  return code;
 }
-
-// Rewrites the escapes whose meaning differs between Oniguruma and PCRE2 and
-// refuses the syntax that only the former has.
-class Translator {
- public:
-  explicit Translator(std::string_view pattern) : pattern_(pattern) {}
-
-  absl::StatusOr<std::string> Run() {
-    while (position_ < pattern_.size()) {
-      const char c = pattern_[position_];
-      if (c == '\\' && position_ + 1 < pattern_.size()) {
-        RETURN_IF_ERROR(Escape());
-        continue;
-      }
-      if (c == '[') {
-        const bool is_posix = pattern_.substr(position_).starts_with("[:");
-        if (in_class_ && !is_posix) {
-          return InvalidArgument("nested character classes are not supported");
-        }
-        if (in_class_) {
-          CopyPosixClass();
-          continue;
-        }
-        OpenClass();
-        continue;
-      }
-      if (in_class_ && pattern_.substr(position_).starts_with("&&")) {
-        return InvalidArgument(
-            "intersections of character classes (&&) are not supported");
-      }
-      if (c == ']') in_class_ = false;
-      output_ += c;
-      ++position_;
-    }
-    return std::move(output_);
-  }
-
- private:
-  // A ']' right after '[' or '[^' is a member of the class.
-  void OpenClass() {
-    in_class_ = true;
-    output_ += pattern_[position_++];
-    if (position_ < pattern_.size() && pattern_[position_] == '^') {
-      output_ += pattern_[position_++];
-    }
-    if (position_ < pattern_.size() && pattern_[position_] == ']') {
-      output_ += R"(\])";
-      ++position_;
-    }
-  }
-
-  void CopyPosixClass() {
-    size_t end = pattern_.find(":]", position_);
-    end = end == std::string_view::npos ? pattern_.size() : end + 2;
-    output_ += pattern_.substr(position_, end - position_);
-    position_ = end;
-  }
-
-  absl::Status Escape() {
-    const char letter = pattern_[position_ + 1];
-    size_t length = 2;
-    switch (letter) {
-      case 's':
-        output_ += R"(\p{White_Space})";
-        break;
-      case 'S':
-        output_ += R"(\P{White_Space})";
-        break;
-      case 'w':
-        if (!in_class_) output_ += '[';
-        output_ += kWordClass;
-        if (!in_class_) output_ += ']';
-        break;
-      case 'W':
-        if (in_class_) {
-          return InvalidArgument("\\W in a character class is not supported");
-        }
-        output_ += "[^";
-        output_ += kWordClass;
-        output_ += ']';
-        break;
-      case 'b':
-      case 'B':
-        if (!in_class_) {
-          return InvalidArgument("\\{} is not supported", letter);
-        }
-        output_ += pattern_.substr(position_, 2);
-        break;
-      case 'h':
-        output_ += in_class_ ? "0-9a-fA-F" : "[0-9a-fA-F]";
-        break;
-      case 'H':
-      case 'R':
-      case 'X':
-      case 'Q':
-      case 'E':
-      case 'C':
-        return InvalidArgument("\\{} is not supported", letter);
-      case 'p':
-      case 'P': {
-        const size_t end = pattern_.find('}', position_);
-        if (pattern_.substr(position_ + 2, 1) == "{" &&
-            end != std::string_view::npos) {
-          length = end + 1 - position_;
-          output_ += TranslateProperty(pattern_.substr(position_, length));
-        } else {
-          output_ += pattern_.substr(position_, length);
-        }
-        break;
-      }
-      default:
-        output_ += pattern_.substr(position_, 2);
-    }
-    position_ += length;
-    return absl::OkStatus();
-  }
-
-  std::string_view pattern_;
-  size_t position_ = 0;
-  bool in_class_ = false;
-  std::string output_;
-};
 
 // What one run of matches needs; made per call so that threads share nothing.
 class Matcher {
@@ -231,15 +102,14 @@ struct Regex::Code {
 Regex::Regex(std::shared_ptr<const Code> code) : code_(std::move(code)) {}
 
 absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
-  absl::StatusOr<std::string> translated = Translator(pattern).Run();
+  absl::StatusOr<std::string> translated = TranslatePattern(pattern);
   if (!translated.ok()) {
     return Annotate(translated.status(), fmt::format("pattern '{}'", pattern));
   }
   int error = 0;
-  size_t offset = 0;
   auto code = std::make_shared<Code>();
   code->pattern = pattern;
-  code->code = CompileRaw(*translated, &error, &offset);
+  code->code = CompileTranslated(*translated, &error);
   if (code->code == nullptr) {
     return InvalidArgument("pattern '{}' does not compile: {}", pattern,
                            MessageOfPcre2(error));
@@ -266,7 +136,8 @@ absl::Status Regex::Split(std::string_view text,
   Matcher matcher(code_->code);
   size_t covered = 0;
   size_t offset = 0;
-  while (offset <= text.size()) {
+  bool has_matched = false;
+  while (!text.empty() && offset <= text.size()) {
     size_t begin = 0;
     size_t end = 0;
     absl::StatusOr<bool> found = matcher.Find(text, offset, &begin, &end);
@@ -275,16 +146,17 @@ absl::Status Regex::Split(std::string_view text,
                       fmt::format("pattern '{}'", code_->pattern));
     }
     if (!*found) break;
-    if (end > begin) {
-      if (begin > covered) parts->push_back({covered, begin, false});
-      parts->push_back({begin, end, true});
-      covered = end;
-      offset = end;
-    } else {
-      // An empty match cuts nothing; step over one character.
-      offset = end + 1;
+    if (begin == end && has_matched && begin == covered) {
+      // Step over one character.
+      ++offset;
       while (offset < text.size() && (text[offset] & 0xC0) == 0x80) ++offset;
+      continue;
     }
+    if (begin > covered) parts->push_back({covered, begin, false});
+    parts->push_back({begin, end, true});
+    has_matched = true;
+    covered = end;
+    offset = end;
   }
   if (covered < text.size()) parts->push_back({covered, text.size(), false});
   return absl::OkStatus();

@@ -11,11 +11,14 @@
 namespace witan {
 
 // A pattern of a tokenizer.json, with the meaning that Oniguruma gives it (in
-// particular \s is White_Space and \w is Alphabetic, M, Nd, Pc), run by PCRE2
-// with bounded steps and memory. Immutable; any number of threads at once.
+// particular \s is White_Space, \w is Alphabetic, M, Nd, Pc, and ^ and $ match
+// at every line), run by PCRE2 with bounded steps and memory. Characters newer
+// than the tables of PCRE2 (Unicode 14 in 10.42) are unassigned. Immutable; any
+// number of threads at once.
 class Regex {
  public:
-  // InvalidArgument names the pattern and what is wrong with it.
+  // InvalidArgument names the pattern and what is wrong with it, or what of it
+  // is not supported (coordinator/text/regex_syntax.h).
   static absl::StatusOr<Regex> Compile(std::string_view pattern);
   // A pattern that matches exactly `text`. REQUIRES: `text` is not empty.
   static absl::StatusOr<Regex> CompileLiteral(std::string_view text);
@@ -27,9 +30,10 @@ class Regex {
     bool is_match = false;
   };
 
-  // Cuts `text` into parts, in order, without gaps; parts between matches are
-  // never empty. REQUIRES: `text` is UTF-8. ResourceExhausted when a limit on
-  // steps or memory is reached.
+  // Cuts `text` into parts, in order, without gaps. Parts between matches are
+  // never empty. A match may be, but not where the match before it ends, as
+  // Oniguruma's find_iter has it. An empty text has no parts. REQUIRES: `text`
+  // is UTF-8. ResourceExhausted when a limit on steps or memory is reached.
   absl::Status Split(std::string_view text, std::vector<Part>* parts) const;
 
   // `text` with every match replaced.

@@ -72,5 +72,26 @@ TEST(TokenizerGoldenTest, EncodesAndDecodesAsTheReferenceDoes) {
   }
 }
 
+// Ids that no text encodes to, parts of characters among them.
+TEST(TokenizerGoldenTest, DecodesIdsAtRandomAsTheReferenceDoes) {
+  for (const json& table : Goldens()["tables"]) {
+    const std::string path = table["path"];
+    SCOPED_TRACE(path);
+    const auto tokenizer = LoadTokenizer(path);
+    ASSERT_GE(table["decodes"].size(), 200u);
+    for (const json& entry : table["decodes"]) {
+      SCOPED_TRACE(entry[0].dump());
+      const auto ids = entry[0].get<std::vector<TokenId>>();
+      const auto text = tokenizer->Decode(ids, /*skip_special=*/false);
+      ASSERT_TRUE(text.ok()) << text.status();
+      EXPECT_EQ(*text, entry[1].get<std::string>());
+      const auto without_special =
+          tokenizer->Decode(ids, /*skip_special=*/true);
+      ASSERT_TRUE(without_special.ok()) << without_special.status();
+      EXPECT_EQ(*without_special, entry[2].get<std::string>());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace witan

@@ -1,13 +1,16 @@
 """Writes the small tokenizers below this folder and goldens.json: what the
 reference implementation makes of ugly texts with them and with the bundled
-models. Needs: pip install tokenizers==0.23.3
+models, and what ids at random decode to. Also pattern_cases.json: how it cuts texts by regular expressions.
+Needs: pip install tokenizers==0.23.3
 
     python3 tests/text/data/make_tokenizers.py
 """
 
+import collections
 import json
 import pathlib
 import random
+import re
 
 import tokenizers
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
@@ -17,6 +20,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[2]
 VOCAB_SIZE = 700
 NUM_TEXTS = 300
+NUM_DECODES = 200
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
           r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -125,6 +129,12 @@ def gpt2():
     return tokenizer
 
 
+def frequent_characters(number):
+    """The trainer breaks ties at random if it chooses the alphabet itself."""
+    counts = collections.Counter("".join("▁" + line.replace(" ", "▁") for line in SENTENCES))
+    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:number])
+
+
 def sentencepiece(metaspace, scheme="always", unknown_only=False):
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True,
                                      byte_fallback=not unknown_only))
@@ -132,7 +142,7 @@ def sentencepiece(metaspace, scheme="always", unknown_only=False):
     if not unknown_only:
         special += [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    train(tokenizer, special_tokens=special, limit_alphabet=70)
+    train(tokenizer, special_tokens=special, limit_alphabet=70, initial_alphabet=frequent_characters(70))
     spec = json.loads(tokenizer.to_str())
     # Byte tokens are ordinary tokens of the model, not added ones.
     spec["added_tokens"] = spec["added_tokens"][:3]
@@ -164,12 +174,60 @@ def save(name, tokenizer, pair_merges):
     folder.mkdir(exist_ok=True)
     spec = json.loads(tokenizer.to_str())
     if not pair_merges:  # the older spelling of the same
-        spec["model"]["merges"] = [" ".join(pair) for pair in spec["model"]["merges"]]
+        spec["model"]["merges"] = ["#version: 0.2", *map(" ".join, spec["model"]["merges"])]
     (folder / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False) + "\n")
     bos = "<|bos|>" if tokenizer.token_to_id("<|bos|>") is not None else "<s>"
     config = {"bos_token": bos} if tokenizer.token_to_id(bos) is not None else {}
     (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n")
     return str(folder.relative_to(ROOT))
+
+
+def random_ids(rng, tokenizer):
+    size = tokenizer.get_vocab_size()
+    added = list(tokenizer.get_added_tokens_decoder())
+    ids = []
+    for _ in range(rng.randrange(8)):
+        pick = rng.randrange(8)
+        if pick < 3:
+            ids.append(rng.randrange(size))
+        elif pick < 5:  # low ids are bytes in most of these vocabularies
+            ids.append(rng.randrange(min(size, 260)))
+        elif pick == 5:
+            ids.append(rng.choice(added))
+        else:
+            character = random_character(rng)
+            spelled = [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+            if None in spelled:
+                spelled = tokenizer.encode(character, add_special_tokens=False).ids
+            ids += spelled[:rng.choice([1, 2, 3, 4, 4, 4, 4])]
+    return ids
+
+
+def has_mixed_run(tokenizer, ids):
+    """Whether some byte tokens in a row hold both whole characters and bytes
+    that form none. The reference replaces all of them then, Witan does not."""
+    run = bytearray()
+    for token in [*map(tokenizer.id_to_token, ids), ""]:
+        if re.fullmatch("<0x[0-9A-F]{2}>", token):
+            run.append(int(token[3:5], 16))
+            continue
+        repaired = run.decode(errors="replace")
+        if "\ufffd" in repaired and repaired.strip("\ufffd"):
+            return True
+        run.clear()
+    return False
+
+
+def decodes(tokenizer, rng):
+    special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+    cases = []
+    while len(cases) < NUM_DECODES:
+        ids = random_ids(rng, tokenizer)
+        without_special = [token for token in ids if token not in special]
+        if not has_mixed_run(tokenizer, ids) and not has_mixed_run(tokenizer, without_special):
+            cases.append([ids, tokenizer.decode(ids, skip_special_tokens=False),
+                          tokenizer.decode(ids, skip_special_tokens=True)])
+    return cases
 
 
 def goldens(path, seed):
@@ -189,7 +247,48 @@ def goldens(path, seed):
             case["special_as_text"] = tokenizer.encode(text, add_special_tokens=False).ids
             tokenizer.encode_special_tokens = False
         cases.append(case)
-    return {"path": path, "cases": cases}
+    return {"path": path, "cases": cases, "decodes": decodes(tokenizer, rng)}
+
+
+# By what they try: matches of nothing, lines, flags, classes, repetitions, and
+# what models use.
+PATTERNS = [
+    r"(?=(\d{3})+(?!\d))", r"(?=b)", r"x*", r"\d{0,2}", r"(?<=a)|b", r"b|", r"(?!\s)",
+    r"^", r"$", r"^a", r"a$", r"\s+$", r"a\Z", r"a\z", r"\Aa", r"a.b", r"(?m)a.b", r"(?m:a.)b|\n", r"(?m-i:.)+",
+    r"(?i:a|B)c?", r"(?i)k+", r"(?i:'s|'t)|x", r"(?-i:a)", r"\N+",
+    r"\w+|[^\w\s]+", r"\w", r"\W", r"[\w]", r"\s", r"\S+", r"\h+", r"\v", r"\u00e9|\x61|\x{31}", r"[[:alpha:]]+",
+    r"[[:space:][:digit:]]", r"[]a]", r"[^]a]", r"[a\-z]", r"[a-]", r"[\d-]", r"[-a]", r"\p{Han}+", r"\p{^L}+", r"\P{L}",
+    r"a{,2}", r"a{2}?", r"\d{1,3}+", r"a{1,2}+b", r"\d{1,2}?", r"a{x", r"(?>a+)b", r"a++|\d?+", r"(?>[^a]+?|b)_",
+    LLAMA3, QWEN, r"\d{1,3}(?=(?:\d{3})*$)", r"[0-9][0-9][0-9]", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"[一-龥ࠀ-一가-퟿]+",
+    (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")]
+PATTERN_TEXTS = [
+    "a1234567b", "aabxb", "b1234ba", "a\na\n", "a\n\nb\r\na", "Kk's 'T x ſ", "aaaaab aé31", "word\u200dword ² x½",
+    "日本 語。(a-b) ]_", "it's 12345 a{x {,2}", "\x0b_ab_b \n", "é"]
+BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
+
+
+def cut(pre_tokenizer, texts):
+    spec = json.loads(pre_tokenizer.__getstate__())
+    return {"pre_tokenizer": spec,
+            "texts": [[text, [word for word, _ in pre_tokenizer.pre_tokenize_str(text)]] for text in texts]}
+
+
+def pattern_cases():
+    cuts = []
+    replacements = []
+    for index, pattern in enumerate(PATTERNS):
+        for behavior in BEHAVIORS if index < 7 else ["isolated"]:
+            for invert in [False, True] if index < 7 else [False]:
+                cuts.append(cut(pre_tokenizers.Split(Regex(pattern), behavior, invert), PATTERN_TEXTS))
+        replace = normalizers.Replace(Regex(pattern), "-")
+        replacements.append({"normalizer": json.loads(replace.__getstate__()),
+                             "texts": [[text, replace.normalize_str(text)] for text in PATTERN_TEXTS]})
+    for pre_tokenizer in [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit(),
+                          pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Digits(),
+                          *[pre_tokenizers.Punctuation(behavior) for behavior in BEHAVIORS]]:
+        cuts.append(cut(pre_tokenizer, PATTERN_TEXTS + WORDS + ["a\u200c\u200d!", "\u200d", "a\u00b2\u2150_"]))
+    return {"cuts": cuts, "replacements": replacements}
 
 
 def main():
@@ -208,6 +307,7 @@ def main():
     (HERE / "goldens.json").write_text(
         json.dumps({"tokenizers": tokenizers.__version__, "tables": tables},
                    separators=(",", ":")) + "\n")
+    (HERE / "pattern_cases.json").write_text(json.dumps(pattern_cases(), separators=(",", ":")) + "\n")
     for table in tables:
         print(table["path"], len(table["cases"]), "texts")
 

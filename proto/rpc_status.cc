@@ -29,6 +29,11 @@ absl::Status FieldViolation(const std::string& field,
   return status;
 }
 
+absl::Status BlameField(const absl::Status& status, const std::string& field) {
+  if (status.ok()) return status;
+  return FieldViolation(field, std::string(MessageOf(status)));
+}
+
 std::optional<int64_t> RetryPushbackMs(absl::StatusCode code) {
   if (code == absl::StatusCode::kResourceExhausted ||
       code == absl::StatusCode::kUnavailable) {

@@ -20,6 +20,11 @@ namespace witan {
 absl::Status FieldViolation(const std::string& field,
                             const std::string& message);
 
+// Any error as FieldViolation with its message: for what would fail the same
+// way each time for the same value of `field`, whatever code its finder gave
+// it. OK stays OK.
+absl::Status BlameField(const absl::Status& status, const std::string& field);
+
 template <typename... Args>
 absl::Status InvalidField(const std::string& field,
                           fmt::format_string<Args...> format, Args&&... args) {

@@ -346,14 +346,18 @@ absl::StatusOr<std::vector<TokenId>> GenerationCall::Tokenize(
     const GenerationRequest& request) const {
   if (!request.token_ids.empty()) return request.token_ids;
   const ServedModel& model = context_.model;
-  std::string text = request.text;
-  if (method_ == GenerationMethod::kChat) {
-    ASSIGN_OR_RETURN(text, model.chat_template->Render(
-                               TemplateInput(request, *model.tokenizer)));
-  }
-  return model.tokenizer->Encode(
-      text, {.add_special_tokens = request.add_special_tokens,
-             .parse_special = true});
+  const bool is_chat = method_ == GenerationMethod::kChat;
+  const char* const field = is_chat ? "messages" : "text";
+  absl::StatusOr<std::string> text =
+      is_chat ? model.chat_template->Render(
+                    TemplateInput(request, *model.tokenizer))
+              : request.text;
+  RETURN_IF_ERROR(BlameField(text.status(), field));
+  absl::StatusOr<std::vector<TokenId>> token_ids = model.tokenizer->Encode(
+      *text, {.add_special_tokens = request.add_special_tokens,
+              .parse_special = true});
+  RETURN_IF_ERROR(BlameField(token_ids.status(), field));
+  return token_ids;
 }
 
 absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,

@@ -143,13 +143,13 @@ absl::StatusOr<v1::TokenizeResponse> InferenceService::DoTokenize(
     return InvalidField("text", "has {} bytes; at most {} are allowed",
                         request.text().size(), kMaxPromptTextBytes);
   }
-  ASSIGN_OR_RETURN(
-      const std::vector<TokenId> token_ids,
+  const absl::StatusOr<std::vector<TokenId>> token_ids =
       model_.tokenizer->Encode(
           request.text(), {.add_special_tokens = request.add_special_tokens(),
-                           .parse_special = true}));
+                           .parse_special = true});
+  RETURN_IF_ERROR(BlameField(token_ids.status(), "text"));
   v1::TokenizeResponse response;
-  response.mutable_token_ids()->Add(token_ids.begin(), token_ids.end());
+  response.mutable_token_ids()->Add(token_ids->begin(), token_ids->end());
   return response;
 }
 
@@ -163,10 +163,11 @@ absl::StatusOr<v1::DetokenizeResponse> InferenceService::DoDetokenize(
   for (const TokenId id : request.token_ids()) {
     if (id < model_.tokenizer->vocab_size()) known.push_back(id);
   }
+  absl::StatusOr<std::string> text =
+      model_.tokenizer->Decode(known, request.skip_special_tokens());
+  RETURN_IF_ERROR(BlameField(text.status(), "token_ids"));
   v1::DetokenizeResponse response;
-  ASSIGN_OR_RETURN(
-      *response.mutable_text(),
-      model_.tokenizer->Decode(known, request.skip_special_tokens()));
+  response.set_text(*std::move(text));
   return response;
 }
 

@@ -1,0 +1,102 @@
+// Text at the API's edge: what it refuses, and what does not wait for it.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "tests/api/running_api.h"
+
+namespace witan {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+using Json = nlohmann::ordered_json;
+
+// Parses, changes and writes a JSON file of a model.
+template <typename Change>
+void ChangeJson(const TinyModel& model, const std::string& name,
+                const Change& change) {
+  const std::string path = model.directory() + "/" + name;
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  Json json = Json::parse(text.str());
+  change(json);
+  std::ofstream(path) << json.dump();
+}
+
+v1::ChatRequest AChat(const std::string& content) {
+  v1::ChatRequest request;
+  v1::ChatMessage& message = *request.add_messages();
+  message.set_role("user");
+  message.set_content(content);
+  request.mutable_parameters()->set_max_tokens(1);
+  return request;
+}
+
+// A retry would fail just the same, so no hint asks for one.
+void ExpectBadField(const StreamResult& result, const std::string& field,
+                    const std::string& reason) {
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(result.status.error_message(),
+              AllOf(HasSubstr(field), HasSubstr(reason)));
+  EXPECT_THAT(result.status.error_details(),
+              AllOf(HasSubstr("BadRequest"), HasSubstr(field)));
+  EXPECT_FALSE(result.trailers.contains("grpc-retry-pushback-ms"));
+}
+
+TEST(ApiTextTest, AConversationThatExhaustsTheTemplateIsABadRequest) {
+  const TinyModel model;
+  ChangeJson(model, "tokenizer_config.json", [](Json& config) {
+    config["chat_template"] =
+        "{% for i in range(100000) %}{% for j in range(100000) %}"
+        "{% endfor %}{% endfor %}";
+  });
+  RunningApi api(model.directory());
+  ExpectBadField(api.Chat(AChat("hi")), "messages", "steps");
+}
+
+TEST(ApiTextTest, AConversationThatTheTemplateRefusesIsABadRequest) {
+  const TinyModel model;
+  ChangeJson(model, "tokenizer_config.json", [](Json& config) {
+    config["chat_template"] = "{{ raise_exception('no such role') }}";
+  });
+  RunningApi api(model.directory());
+  ExpectBadField(api.Chat(AChat("hi")), "messages", "no such role");
+}
+
+TEST(ApiTextTest, TextThatExhaustsTheTokenizerIsABadRequest) {
+  const TinyModel model;
+  ChangeJson(model, "tokenizer.json", [](Json& tokenizer) {
+    const Json byte_level = tokenizer["pre_tokenizer"];
+    const Json split = {{"type", "Split"},
+                        {"pattern", {{"Regex", "(a|aa)+[bc]"}}},
+                        {"behavior", "Isolated"}};
+    tokenizer["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers", Json::array({split, byte_level})}};
+  });
+  RunningApi api(model.directory());
+  const std::string text(200, 'a');
+  v1::GenerateRequest request = APrompt(1);
+  request.set_text(text);
+  ExpectBadField(api.Generate(request), "text", "matching");
+  ExpectBadField(api.Chat(AChat(text)), "messages", "matching");
+  v1::TokenizeRequest tokenize;
+  tokenize.set_text(text);
+  v1::TokenizeResponse tokens;
+  grpc::ClientContext context;
+  const grpc::Status status =
+      api.inference().Tokenize(&context, tokenize, &tokens);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("text"));
+}
+
+}  // namespace
+}  // namespace witan

@@ -70,6 +70,7 @@ constexpr size_t kMaxRequestBytes = size_t{4} << 20;
 // What the command line receives in one message, a 2 MiB text's tokens say.
 constexpr int kMaxClientReceiveBytes = 64 << 20;
 constexpr size_t kMaxPromptTextBytes = size_t{2} << 20;
+constexpr int kMaxDetokenizeTokens = 1 << 18;
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr size_t kMaxModelNameBytes = 256;
 constexpr int kMaxMessages = 1024;

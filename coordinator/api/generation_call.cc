@@ -455,15 +455,19 @@ void GenerationCall::Advance() {
     MutexLock lock(mutex_);
     if (write_in_flight_ || finished_) return;
     if (!pending_.empty() && !client_gone_) {
-      write_in_flight_ = true;
-      SerializeMessage(pending_.front(), writing_);
+      const absl::Status status = SerializeMessage(pending_.front(), writing_);
       pending_.pop_front();
-    } else if (end_.has_value()) {
+      write_in_flight_ = status.ok();
+      if (!status.ok()) {
+        pending_.clear();
+        end_ = status;
+      }
+    }
+    if (!write_in_flight_) {
+      if (!end_.has_value()) return;
       finished_ = true;
       finish = *end_;
       if (!finish->ok()) outcome_ = OutcomeOf(*finish);
-    } else {
-      return;
     }
   }
   if (finish.has_value()) {

@@ -85,7 +85,7 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
         if (status.ok()) {
           const absl::StatusOr<Response> result = (this->*answer)(parsed);
           status = result.status();
-          if (status.ok()) SerializeMessage(*result, *response);
+          if (status.ok()) status = SerializeMessage(*result, *response);
         }
         FinishUnary(*reactor, *rpc, status);
       });
@@ -156,6 +156,10 @@ absl::StatusOr<v1::TokenizeResponse> InferenceService::DoTokenize(
 absl::StatusOr<v1::DetokenizeResponse> InferenceService::DoDetokenize(
     const v1::DetokenizeRequest& request) {
   RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
+  if (request.token_ids_size() > kMaxDetokenizeTokens) {
+    return InvalidField("token_ids", "has {} entries; at most {} are allowed",
+                        request.token_ids_size(), kMaxDetokenizeTokens);
+  }
   // Ids between the tokenizer's vocabulary and the model's name no token.
   std::vector<TokenId> known;
   RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),

@@ -9,7 +9,22 @@
 #include <sstream>
 #include <string>
 
+#include "base/limits.h"
+#include "coordinator/api/messages.h"
 #include "tests/api/running_api.h"
+
+// A message that cannot be written.
+struct Unwritable {};
+
+namespace grpc {
+template <>
+class SerializationTraits<Unwritable> {
+ public:
+  static Status Serialize(const Unwritable&, ByteBuffer*, bool*) {
+    return Status(StatusCode::INTERNAL, "too large");
+  }
+};
+}  // namespace grpc
 
 namespace witan {
 namespace {
@@ -96,6 +111,36 @@ TEST(ApiTextTest, TextThatExhaustsTheTokenizerIsABadRequest) {
       api.inference().Tokenize(&context, tokenize, &tokens);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("text"));
+}
+
+TEST(ApiTextTest, DetokenizeTakesABoundedNumberOfTokens) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  v1::DetokenizeRequest request;
+  for (int i = 0; i < kMaxDetokenizeTokens; ++i) {
+    request.add_token_ids(kTinyFirstByteToken + 'x');
+  }
+  v1::DetokenizeResponse response;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(api.inference().Detokenize(&context, request, &response).ok());
+    EXPECT_EQ(response.text(), std::string(kMaxDetokenizeTokens, 'x'));
+  }
+  request.add_token_ids(kTinyFirstByteToken);
+  grpc::ClientContext context;
+  const grpc::Status status =
+      api.inference().Detokenize(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(
+      status.error_message(),
+      AllOf(HasSubstr("token_ids"), HasSubstr("262145"), HasSubstr("262144")));
+}
+
+TEST(ApiTextTest, AnAnswerThatCannotBeWrittenIsAnError) {
+  grpc::ByteBuffer bytes;
+  const absl::Status status = SerializeMessage(Unwritable(), bytes);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("too large"));
 }
 
 }  // namespace

@@ -143,5 +143,42 @@ TEST(ApiTextTest, AnAnswerThatCannotBeWrittenIsAnError) {
   EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("too large"));
 }
 
+TEST(ApiTextTest, WhatNeedsNoTextDoesNotWaitForTheTextPool) {
+  const TinyModel model;
+  RunningApi api(model.directory(), {.num_text_threads = 1});
+  api.engine().HoldTokens();
+  v1::GenerateRequest request = APrompt(400);
+  request.set_request_id("long");
+  grpc::ClientContext running_context;
+  const auto running = api.inference().Generate(&running_context, request);
+  api.engine().WaitForLive(1);
+  // Its only thread is busy with another request from here on.
+  api.engine().HoldIds(true);
+  grpc::ClientContext held_context;
+  const auto held = api.inference().Generate(&held_context, APrompt(400));
+  api.engine().WaitForWaitingForIds(1);
+
+  v1::ListModelsResponse models;
+  grpc::ClientContext list_context;
+  EXPECT_TRUE(api.inference().ListModels(&list_context, {}, &models).ok());
+  v1::GetModelRequest get;
+  get.set_model("tiny");
+  v1::Model described;
+  grpc::ClientContext get_context;
+  EXPECT_TRUE(api.inference().GetModel(&get_context, get, &described).ok());
+  v1::CancelRequest cancel;
+  cancel.set_request_id("long");
+  v1::CancelResponse cancelled;
+  grpc::ClientContext cancel_context;
+  EXPECT_TRUE(api.inference().Cancel(&cancel_context, cancel, &cancelled).ok());
+  const StreamResult result = ReadStream(running_context, *running);
+  ASSERT_TRUE(result.status.ok()) << result.status.error_message();
+  EXPECT_EQ(result.chunks.back().finish_reason(), v1::FINISH_REASON_CANCELLED);
+
+  api.engine().HoldIds(false);
+  held_context.TryCancel();
+  ReadStream(held_context, *held);
+}
+
 }  // namespace
 }  // namespace witan

@@ -250,20 +250,20 @@ class GenerationCall::ChoiceSink final : public TokenSink {
 GenerationCall::GenerationCall(const GenerationContext& context,
                                GenerationMethod method,
                                grpc::CallbackServerContext* rpc,
-                               std::function<void()> on_done)
+                               std::function<void()> on_end)
     : context_(context),
       method_(method),
       rpc_(rpc),
-      on_done_(std::move(on_done)),
+      on_end_(std::move(on_end)),
       arrived_at_(context.clock.Now()),
       deadline_(DeadlineOf(*rpc, context.clock)) {}
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationCall::Start(
     const GenerationContext& context, GenerationMethod method,
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer& request,
-    std::function<void()> on_done) {
+    std::function<void()> on_end) {
   std::shared_ptr<GenerationCall> call(
-      new GenerationCall(context, method, rpc, std::move(on_done)));
+      new GenerationCall(context, method, rpc, std::move(on_end)));
   call->self_ = call;
   context.metrics.OnRequestStarted();
   const absl::Status status = context.text_pool.Submit(
@@ -332,14 +332,14 @@ absl::Status GenerationCall::ReadAndSubmit(const grpc::ByteBuffer& bytes) {
 
 absl::StatusOr<bool> GenerationCall::Register(const std::string& request_id) {
   RETURN_IF_ERROR(context_.registry.Insert(request_id, shared_from_this()));
-  bool done = false;
+  bool finished = false;
   {
     MutexLock lock(mutex_);
     request_id_ = request_id;
-    done = done_;
+    finished = finished_;
   }
-  if (done) context_.registry.Remove(request_id);
-  return !done;
+  if (finished) context_.registry.Remove(request_id);
+  return !finished;
 }
 
 absl::StatusOr<std::vector<TokenId>> GenerationCall::Tokenize(
@@ -471,6 +471,8 @@ void GenerationCall::Advance() {
     }
   }
   if (finish.has_value()) {
+    if (!finish->ok()) CancelSequences();
+    Release();
     AddRetryPushback(*rpc_, *finish);
     Finish(ToGrpcStatus(*finish));
   } else {
@@ -500,12 +502,11 @@ void GenerationCall::OnCancel() {
   Advance();
 }
 
-void GenerationCall::OnDone() {
+void GenerationCall::Release() {
   std::string outcome;
   std::string request_id;
   {
     MutexLock lock(mutex_);
-    done_ = true;
     outcome = outcome_;
     request_id = request_id_;
   }
@@ -513,7 +514,10 @@ void GenerationCall::OnDone() {
   context_.metrics.OnRequestEnded(
       method_ == GenerationMethod::kChat ? "chat" : "generate", outcome,
       context_.clock.Now() - arrived_at_);
-  on_done_();
+  on_end_();
+}
+
+void GenerationCall::OnDone() {
   const std::shared_ptr<GenerationCall> self = std::move(self_);
 }
 

@@ -161,13 +161,12 @@ class GenerationCall::ChoiceSink final : public TokenSink {
     if (wants_logprobs_) AddLogprobs(token, *chunk.add_logprobs());
     if (!IsStopToken(rules_, index, token.token_id)) {
       const std::string text = detokenizer_.Push(token.token_id);
-      // Stop strings count from min_tokens on.
-      if (index < rules_.min_tokens) {
-        chunk.set_text(text);
-      } else {
+      if (StopRulesApply(rules_, index)) {
         StopMatcher::Result result = matcher_.Push(text);
         chunk.set_text(std::move(result.text));
         matched_ = result.matched;
+      } else {
+        chunk.set_text(text);
       }
     }
     num_tokens_ = index + 1;

@@ -29,5 +29,22 @@ TEST(ApiStreamTest, AnIdAndAStreamAreFreeOnceTheirStreamHasEnded) {
   }
 }
 
+TEST(ApiStreamTest, StopTokensAndStopStringsWaitForTheSameNumberOfTokens) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  for (int min_tokens = 0; min_tokens <= 3; ++min_tokens) {
+    v1::GenerateRequest by_token = APrompt(60);
+    by_token.mutable_parameters()->set_min_tokens(min_tokens);
+    v1::GenerateRequest by_string = by_token;
+    by_token.mutable_parameters()->add_stop_token_ids(kTinyFirstByteToken +
+                                                      'b');
+    by_string.mutable_parameters()->add_stop("b");
+    // b is token 1, and the next one token 27.
+    const int expected = min_tokens <= 1 ? 2 : 28;
+    EXPECT_EQ(api.Generate(by_token).NumTokens(), expected) << min_tokens;
+    EXPECT_EQ(api.Generate(by_string).NumTokens(), expected) << min_tokens;
+  }
+}
+
 }  // namespace
 }  // namespace witan

@@ -5,10 +5,14 @@
 
 #include <string>
 
+#include "base/limits.h"
+#include "base/status.h"
 #include "tests/api/running_api.h"
 
 namespace witan {
 namespace {
+
+using ::testing::HasSubstr;
 
 TEST(ApiStreamTest, AnIdAndAStreamAreFreeOnceTheirStreamHasEnded) {
   const TinyModel model;
@@ -44,6 +48,26 @@ TEST(ApiStreamTest, StopTokensAndStopStringsWaitForTheSameNumberOfTokens) {
     EXPECT_EQ(api.Generate(by_token).NumTokens(), expected) << min_tokens;
     EXPECT_EQ(api.Generate(by_string).NumTokens(), expected) << min_tokens;
   }
+}
+
+TEST(ApiStreamTest, AnErrorOfAnyLengthArrivesWithItsCodeAndItsBeginning) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  api.engine().HoldTokens();
+  // Every character takes nine bytes in a header.
+  std::string reason;
+  while (reason.size() < kMaxReasonBytes) reason += "\xE2\x82\xAC";
+  grpc::ClientContext context;
+  const auto reader = api.inference().Generate(&context, APrompt(9));
+  api.engine().WaitForLive(1);
+  api.engine().FailAll(Unavailable("x{}", reason));
+  const StreamResult result = ReadStream(context, *reader);
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  const std::string message = result.status.error_message();
+  EXPECT_EQ(message, ("x" + reason).substr(0, message.size() - 3) + "...");
+  EXPECT_LE(message.size(), kMaxStatusMessageBytes);
+  EXPECT_GT(message.size(), kMaxStatusMessageBytes - 4);
+  EXPECT_THAT(result.status.error_details(), HasSubstr("RetryInfo"));
 }
 
 }  // namespace

@@ -86,6 +86,20 @@ TEST(ApiTextTest, AConversationThatTheTemplateRefusesIsABadRequest) {
   ExpectBadField(api.Chat(AChat("hi")), "messages", "no such role");
 }
 
+TEST(ApiTextTest, AnErrorThatQuotesALongTextArrivesWithItsField) {
+  const TinyModel model;
+  ChangeJson(model, "tokenizer_config.json", [](Json& config) {
+    config["chat_template"] = "{{ raise_exception(messages[0].content) }}";
+  });
+  RunningApi api(model.directory());
+  // Every character takes nine bytes in a header.
+  std::string text;
+  while (text.size() < size_t{64} << 10) text += "\xE2\x82\xAC";
+  const StreamResult result = api.Chat(AChat(text));
+  ExpectBadField(result, "messages", text.substr(0, 900));
+  EXPECT_LE(result.status.error_message().size(), kMaxStatusMessageBytes);
+}
+
 TEST(ApiTextTest, TextThatExhaustsTheTokenizerIsABadRequest) {
   const TinyModel model;
   ChangeJson(model, "tokenizer.json", [](Json& tokenizer) {

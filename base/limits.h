@@ -88,6 +88,9 @@ constexpr float kMinTopP = 1e-6f;
 constexpr double kMaxPenalty = 100.0;
 constexpr float kMinRepetitionPenalty = 1e-3f;
 constexpr double kMaxAbsoluteLogitBias = 1000.0;
+// Tokens in one message of a stream; what a slow reader has yet to take is cut
+// into messages of this size.
+constexpr int kMaxChunkTokens = 256;
 // Message of an error; a longer one is cut. It travels in a header, which
 // clients bound to 8 KiB, with each byte that is not ASCII written as three.
 constexpr size_t kMaxStatusMessageBytes = 1024;

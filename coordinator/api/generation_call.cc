@@ -401,13 +401,15 @@ void GenerationCall::AddChunk(v1::GenerateResponse chunk) {
   {
     MutexLock lock(mutex_);
     if (client_gone_ || end_.has_value()) return;
-    const auto same_choice = std::find_if(
-        pending_.begin(), pending_.end(),
+    const auto last_of_choice = std::find_if(
+        pending_.rbegin(), pending_.rend(),
         [&chunk](const auto& p) { return p.choice() == chunk.choice(); });
-    if (same_choice == pending_.end()) {
-      pending_.push_back(std::move(chunk));
+    if (last_of_choice != pending_.rend() &&
+        last_of_choice->token_ids_size() + chunk.token_ids_size() <=
+            kMaxChunkTokens) {
+      Merge(*last_of_choice, std::move(chunk));
     } else {
-      Merge(*same_choice, std::move(chunk));
+      pending_.push_back(std::move(chunk));
     }
   }
   Advance();

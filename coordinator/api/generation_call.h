@@ -57,11 +57,11 @@ enum class GenerationMethod { kGenerate, kChat };
 //
 // gRPC reacts on its threads, text work runs in the text pool, tokens arrive
 // through the choices' sinks on the replica's thread; none of them waits. At
-// most one write is in flight; what arrives meanwhile is merged into one chunk
-// per choice, so a slow reader costs memory for its own tokens and nothing
-// else. The stream ends when all choices have, or with the first error, or when
-// the client goes away; then the sequences still running are cancelled. Sinks
-// share ownership and may outlive the stream.
+// most one write is in flight; what arrives meanwhile is merged into chunks of
+// up to kMaxChunkTokens of a choice, so a slow reader costs memory for its own
+// tokens and nothing else. The stream ends when all choices have, or with the
+// first error, or when the client goes away; then the sequences still running
+// are cancelled. Sinks share ownership and may outlive the stream.
 class GenerationCall final
     : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       public std::enable_shared_from_this<GenerationCall> {
@@ -132,7 +132,7 @@ class GenerationCall final
   std::vector<SequenceId> sequences_ WITAN_GUARDED_BY(mutex_);
   bool cancel_sequences_ WITAN_GUARDED_BY(mutex_) = false;
   int open_choices_ WITAN_GUARDED_BY(mutex_) = 0;
-  // Chunks to write, at most one of each choice.
+  // Chunks to write; only the last one of each choice has room for more.
   std::deque<v1::GenerateResponse> pending_ WITAN_GUARDED_BY(mutex_);
   std::optional<absl::Status> end_ WITAN_GUARDED_BY(mutex_);
   std::string outcome_ WITAN_GUARDED_BY(mutex_);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "base/limits.h"
@@ -68,6 +69,40 @@ TEST(ApiStreamTest, AnErrorOfAnyLengthArrivesWithItsCodeAndItsBeginning) {
   EXPECT_LE(message.size(), kMaxStatusMessageBytes);
   EXPECT_GT(message.size(), kMaxStatusMessageBytes - 4);
   EXPECT_THAT(result.status.error_details(), HasSubstr("RetryInfo"));
+}
+
+TEST(ApiStreamTest, AReaderThatPausesGetsItsTokensInChunksOfBoundedSize) {
+  const TinyModel model;
+  // A few tokens of this size fill what the stream takes without a reader, so
+  // that all later ones wait in the server.
+  const auto large_token = [](int choice, int64_t index) {
+    SampledToken token = NextLetter(choice, index);
+    token.top_logprobs.resize(4000, {.token_id = 1, .logprob = -1.5f});
+    return token;
+  };
+  RunningApi api(model.directory(), {.next_token = large_token});
+  v1::GenerateRequest request = APrompt(500);
+  request.mutable_parameters()->set_top_logprobs(1);
+  request.mutable_parameters()->set_num_choices(2);
+  grpc::ClientContext context;
+  api.engine().HoldTokens();
+  const auto reader = api.inference().Generate(&context, request);
+  api.engine().WaitForLive(2);
+  for (int i = 0; i < 500; ++i) api.engine().Step();
+  api.engine().WaitForLive(0);
+  const StreamResult result = ReadStream(context, *reader);
+  ASSERT_TRUE(result.status.ok()) << result.status.error_message();
+  int largest = 0;
+  int64_t next_index[2] = {0, 0};
+  for (const v1::GenerateResponse& chunk : result.chunks) {
+    largest = std::max(largest, chunk.token_ids_size());
+    EXPECT_EQ(chunk.token_index(), next_index[chunk.choice()]);
+    EXPECT_EQ(chunk.logprobs_size(), chunk.token_ids_size());
+    next_index[chunk.choice()] += chunk.token_ids_size();
+  }
+  EXPECT_EQ(largest, kMaxChunkTokens);
+  EXPECT_EQ(next_index[0], 500);
+  EXPECT_EQ(next_index[1], 500);
 }
 
 }  // namespace

@@ -70,6 +70,7 @@ constexpr size_t kMaxRequestBytes = size_t{4} << 20;
 // What the command line receives in one message, a 2 MiB text's tokens say.
 constexpr int kMaxClientReceiveBytes = 64 << 20;
 constexpr size_t kMaxPromptTextBytes = size_t{2} << 20;
+constexpr int kMaxDetokenizeTokens = 1 << 18;
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr size_t kMaxModelNameBytes = 256;
 constexpr int kMaxMessages = 1024;
@@ -87,6 +88,12 @@ constexpr float kMinTopP = 1e-6f;
 constexpr double kMaxPenalty = 100.0;
 constexpr float kMinRepetitionPenalty = 1e-3f;
 constexpr double kMaxAbsoluteLogitBias = 1000.0;
+// Tokens in one message of a stream; what a slow reader has yet to take is cut
+// into messages of this size.
+constexpr int kMaxChunkTokens = 256;
+// Message of an error; a longer one is cut. It travels in a header, which
+// clients bound to 8 KiB, with each byte that is not ASCII written as three.
+constexpr size_t kMaxStatusMessageBytes = 1024;
 
 // --- Queues and waits ------------------------------------------------------
 constexpr int kMaxWaitingSequences = 4096;

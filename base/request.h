@@ -47,7 +47,7 @@ struct SamplingParams {
 // When one choice ends.
 struct StopRules {
   int64_t max_tokens = 0;  // >= 1, and prompt + max_tokens <= context
-  int64_t min_tokens = 0;  // stop rules below apply only from here on
+  int64_t min_tokens = 0;  // the rules below do not apply to so many tokens
   std::vector<std::string> stop_strings;  // removed from the text
   std::vector<TokenId> stop_token_ids;    // end-of-sequence ids included
   bool operator==(const StopRules&) const = default;

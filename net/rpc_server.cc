@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <mutex>
+#include <utility>
 
 #include "base/limits.h"
 #include "base/status.h"
@@ -48,21 +49,25 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
   builder.AddListeningPort(HostPort(options.address.host, options.address.port),
                            grpc::InsecureServerCredentials(), &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
-  auto server = std::unique_ptr<RpcServer>(new RpcServer());
-  server->server_ = builder.BuildAndStart();
-  if (server->server_ == nullptr || port == 0) {
+  std::unique_ptr<grpc::Server> started = builder.BuildAndStart();
+  // The port may have been taken since it was checked.
+  if (started == nullptr || port == 0) {
     return ResourceExhausted(
         "cannot listen on {}; choose another port, or 0 for any free one",
         HostPort(options.address.host, options.address.port));
   }
-  server->host_ = options.address.host;
-  server->port_ = port;
+  std::unique_ptr<RpcServer> server(
+      new RpcServer(options.address.host, port, std::move(started)));
   server->SetServing("", false);
   for (const std::string& name : options.health_names) {
     server->SetServing(name, false);
   }
   return server;
 }
+
+RpcServer::RpcServer(std::string host, int port,
+                     std::unique_ptr<grpc::Server> server)
+    : host_(std::move(host)), port_(port), server_(std::move(server)) {}
 
 RpcServer::~RpcServer() { Shutdown(0); }
 

@@ -42,11 +42,11 @@ class RpcServer {
   void Shutdown(int64_t grace_ms);
 
  private:
-  RpcServer() = default;
+  RpcServer(std::string host, int port, std::unique_ptr<grpc::Server> server);
 
-  std::string host_;
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
+  const std::string host_;
+  const int port_;
+  const std::unique_ptr<grpc::Server> server_;
 };
 
 }  // namespace witan

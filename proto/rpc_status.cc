@@ -2,6 +2,8 @@
 
 #include <absl/strings/cord.h>
 
+#include <string_view>
+
 #include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
@@ -20,6 +22,19 @@ void AddDetail(const char* type_name, const Detail& detail,
   any.set_value(detail.SerializeAsString());
 }
 
+// Repaired and cut to what fits in a header.
+std::string HeaderText(const absl::Status& status) {
+  static constexpr std::string_view kCut = "...";
+  const std::string_view message = MessageOf(status);
+  std::string text =
+      ReplaceInvalidUtf8(message.substr(0, kMaxStatusMessageBytes + 1));
+  if (text.size() <= kMaxStatusMessageBytes) return text;
+  text.resize(kMaxStatusMessageBytes - kCut.size());
+  // Less than one character can be missing at the end.
+  text.resize(ValidUtf8Prefix(text));
+  return text.append(kCut);
+}
+
 }  // namespace
 
 absl::Status FieldViolation(const std::string& field,
@@ -27,6 +42,11 @@ absl::Status FieldViolation(const std::string& field,
   absl::Status status = InvalidArgument("{}: {}", field, message);
   status.SetPayload(kFieldPayload, absl::Cord(field));
   return status;
+}
+
+absl::Status BlameField(const absl::Status& status, const std::string& field) {
+  if (status.ok()) return status;
+  return FieldViolation(field, std::string(MessageOf(status)));
 }
 
 std::optional<int64_t> RetryPushbackMs(absl::StatusCode code) {
@@ -39,9 +59,10 @@ std::optional<int64_t> RetryPushbackMs(absl::StatusCode code) {
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  const std::string message = ReplaceInvalidUtf8(MessageOf(status));
+  const std::string message = HeaderText(status);
   rpc::Status details;
   details.set_code(static_cast<int32_t>(status.code()));
+  // Clients compare it with the call's own message.
   details.set_message(message);
   rpc::ErrorInfo info;
   info.set_reason(absl::StatusCodeToString(status.code()));
@@ -50,8 +71,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (const auto field = status.GetPayload(kFieldPayload)) {
     rpc::BadRequest bad_request;
     auto& violation = *bad_request.add_field_violations();
+    // The message describes it, once: details travel in a header as well.
     violation.set_field(std::string(*field));
-    violation.set_description(message);
     AddDetail("BadRequest", bad_request, details);
   }
   if (const auto pushback_ms = RetryPushbackMs(status.code())) {

@@ -20,6 +20,11 @@ namespace witan {
 absl::Status FieldViolation(const std::string& field,
                             const std::string& message);
 
+// Any error as FieldViolation with its message: for what would fail the same
+// way each time for the same value of `field`, whatever code its finder gave
+// it. OK stays OK.
+absl::Status BlameField(const absl::Status& status, const std::string& field);
+
 template <typename... Args>
 absl::Status InvalidField(const std::string& field,
                           fmt::format_string<Args...> format, Args&&... args) {
@@ -32,7 +37,9 @@ absl::Status InvalidField(const std::string& field,
 std::optional<int64_t> RetryPushbackMs(absl::StatusCode code);
 
 // With ErrorInfo, and BadRequest or RetryInfo where they apply. A message that
-// is not UTF-8 is repaired.
+// is not UTF-8 is repaired, one of more than kMaxStatusMessageBytes cut at a
+// character and ended with "...": all of it travels in headers, and a client
+// that gets more than it takes of those sees neither code nor message.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 // The code and the message of a call's outcome.

@@ -161,13 +161,12 @@ class GenerationCall::ChoiceSink final : public TokenSink {
     if (wants_logprobs_) AddLogprobs(token, *chunk.add_logprobs());
     if (!IsStopToken(rules_, index, token.token_id)) {
       const std::string text = detokenizer_.Push(token.token_id);
-      // Stop strings count from min_tokens on.
-      if (index < rules_.min_tokens) {
-        chunk.set_text(text);
-      } else {
+      if (StopRulesApply(rules_, index)) {
         StopMatcher::Result result = matcher_.Push(text);
         chunk.set_text(std::move(result.text));
         matched_ = result.matched;
+      } else {
+        chunk.set_text(text);
       }
     }
     num_tokens_ = index + 1;
@@ -250,20 +249,20 @@ class GenerationCall::ChoiceSink final : public TokenSink {
 GenerationCall::GenerationCall(const GenerationContext& context,
                                GenerationMethod method,
                                grpc::CallbackServerContext* rpc,
-                               std::function<void()> on_done)
+                               std::function<void()> on_end)
     : context_(context),
       method_(method),
       rpc_(rpc),
-      on_done_(std::move(on_done)),
+      on_end_(std::move(on_end)),
       arrived_at_(context.clock.Now()),
       deadline_(DeadlineOf(*rpc, context.clock)) {}
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationCall::Start(
     const GenerationContext& context, GenerationMethod method,
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer& request,
-    std::function<void()> on_done) {
+    std::function<void()> on_end) {
   std::shared_ptr<GenerationCall> call(
-      new GenerationCall(context, method, rpc, std::move(on_done)));
+      new GenerationCall(context, method, rpc, std::move(on_end)));
   call->self_ = call;
   context.metrics.OnRequestStarted();
   const absl::Status status = context.text_pool.Submit(
@@ -332,28 +331,32 @@ absl::Status GenerationCall::ReadAndSubmit(const grpc::ByteBuffer& bytes) {
 
 absl::StatusOr<bool> GenerationCall::Register(const std::string& request_id) {
   RETURN_IF_ERROR(context_.registry.Insert(request_id, shared_from_this()));
-  bool done = false;
+  bool finished = false;
   {
     MutexLock lock(mutex_);
     request_id_ = request_id;
-    done = done_;
+    finished = finished_;
   }
-  if (done) context_.registry.Remove(request_id);
-  return !done;
+  if (finished) context_.registry.Remove(request_id);
+  return !finished;
 }
 
 absl::StatusOr<std::vector<TokenId>> GenerationCall::Tokenize(
     const GenerationRequest& request) const {
   if (!request.token_ids.empty()) return request.token_ids;
   const ServedModel& model = context_.model;
-  std::string text = request.text;
-  if (method_ == GenerationMethod::kChat) {
-    ASSIGN_OR_RETURN(text, model.chat_template->Render(
-                               TemplateInput(request, *model.tokenizer)));
-  }
-  return model.tokenizer->Encode(
-      text, {.add_special_tokens = request.add_special_tokens,
-             .parse_special = true});
+  const bool is_chat = method_ == GenerationMethod::kChat;
+  const char* const field = is_chat ? "messages" : "text";
+  absl::StatusOr<std::string> text =
+      is_chat ? model.chat_template->Render(
+                    TemplateInput(request, *model.tokenizer))
+              : request.text;
+  RETURN_IF_ERROR(BlameField(text.status(), field));
+  absl::StatusOr<std::vector<TokenId>> token_ids = model.tokenizer->Encode(
+      *text, {.add_special_tokens = request.add_special_tokens,
+              .parse_special = true});
+  RETURN_IF_ERROR(BlameField(token_ids.status(), field));
+  return token_ids;
 }
 
 absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
@@ -398,13 +401,15 @@ void GenerationCall::AddChunk(v1::GenerateResponse chunk) {
   {
     MutexLock lock(mutex_);
     if (client_gone_ || end_.has_value()) return;
-    const auto same_choice = std::find_if(
-        pending_.begin(), pending_.end(),
+    const auto last_of_choice = std::find_if(
+        pending_.rbegin(), pending_.rend(),
         [&chunk](const auto& p) { return p.choice() == chunk.choice(); });
-    if (same_choice == pending_.end()) {
-      pending_.push_back(std::move(chunk));
+    if (last_of_choice != pending_.rend() &&
+        last_of_choice->token_ids_size() + chunk.token_ids_size() <=
+            kMaxChunkTokens) {
+      Merge(*last_of_choice, std::move(chunk));
     } else {
-      Merge(*same_choice, std::move(chunk));
+      pending_.push_back(std::move(chunk));
     }
   }
   Advance();
@@ -451,18 +456,24 @@ void GenerationCall::Advance() {
     MutexLock lock(mutex_);
     if (write_in_flight_ || finished_) return;
     if (!pending_.empty() && !client_gone_) {
-      write_in_flight_ = true;
-      SerializeMessage(pending_.front(), writing_);
+      const absl::Status status = SerializeMessage(pending_.front(), writing_);
       pending_.pop_front();
-    } else if (end_.has_value()) {
+      write_in_flight_ = status.ok();
+      if (!status.ok()) {
+        pending_.clear();
+        end_ = status;
+      }
+    }
+    if (!write_in_flight_) {
+      if (!end_.has_value()) return;
       finished_ = true;
       finish = *end_;
       if (!finish->ok()) outcome_ = OutcomeOf(*finish);
-    } else {
-      return;
     }
   }
   if (finish.has_value()) {
+    if (!finish->ok()) CancelSequences();
+    Release();
     AddRetryPushback(*rpc_, *finish);
     Finish(ToGrpcStatus(*finish));
   } else {
@@ -492,12 +503,11 @@ void GenerationCall::OnCancel() {
   Advance();
 }
 
-void GenerationCall::OnDone() {
+void GenerationCall::Release() {
   std::string outcome;
   std::string request_id;
   {
     MutexLock lock(mutex_);
-    done_ = true;
     outcome = outcome_;
     request_id = request_id_;
   }
@@ -505,7 +515,10 @@ void GenerationCall::OnDone() {
   context_.metrics.OnRequestEnded(
       method_ == GenerationMethod::kChat ? "chat" : "generate", outcome,
       context_.clock.Now() - arrived_at_);
-  on_done_();
+  on_end_();
+}
+
+void GenerationCall::OnDone() {
   const std::shared_ptr<GenerationCall> self = std::move(self_);
 }
 

@@ -57,21 +57,21 @@ enum class GenerationMethod { kGenerate, kChat };
 //
 // gRPC reacts on its threads, text work runs in the text pool, tokens arrive
 // through the choices' sinks on the replica's thread; none of them waits. At
-// most one write is in flight; what arrives meanwhile is merged into one chunk
-// per choice, so a slow reader costs memory for its own tokens and nothing
-// else. The stream ends when all choices have, or with the first error, or when
-// the client goes away; then the sequences still running are cancelled. Sinks
-// share ownership and may outlive the stream.
+// most one write is in flight; what arrives meanwhile is merged into chunks of
+// up to kMaxChunkTokens of a choice, so a slow reader costs memory for its own
+// tokens and nothing else. The stream ends when all choices have, or with the
+// first error, or when the client goes away; then the sequences still running
+// are cancelled. Sinks share ownership and may outlive the stream.
 class GenerationCall final
     : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       public std::enable_shared_from_this<GenerationCall> {
  public:
-  // Starts a call and returns the reactor that gRPC wants. `on_done` runs once,
-  // last.
+  // Starts a call and returns the reactor that gRPC wants. `on_end` runs once,
+  // when the stream has ended and before the client learns that.
   static grpc::ServerWriteReactor<grpc::ByteBuffer>* Start(
       const GenerationContext& context, GenerationMethod method,
       grpc::CallbackServerContext* rpc, const grpc::ByteBuffer& request,
-      std::function<void()> on_done);
+      std::function<void()> on_end);
 
   // Ends the call at once with an error; nothing was started for it.
   static grpc::ServerWriteReactor<grpc::ByteBuffer>* Refuse(
@@ -90,7 +90,7 @@ class GenerationCall final
 
   GenerationCall(const GenerationContext& context, GenerationMethod method,
                  grpc::CallbackServerContext* rpc,
-                 std::function<void()> on_done);
+                 std::function<void()> on_end);
 
   // --- In the text pool
   // --------------------------------------------------------
@@ -114,11 +114,14 @@ class GenerationCall final
   void CancelSequences();
   // Starts the next write, or finishes the stream.
   void Advance();
+  // Gives back what the stream holds of the server: its id, its place among the
+  // streams. Before the client hears of the end, who may use both again then.
+  void Release();
 
   const GenerationContext context_;
   const GenerationMethod method_;
   grpc::CallbackServerContext* const rpc_;  // used before Finish only
-  const std::function<void()> on_done_;
+  const std::function<void()> on_end_;
   const Micros arrived_at_;
   const std::optional<Micros> deadline_;
   std::shared_ptr<GenerationCall> self_;  // until OnDone
@@ -126,11 +129,10 @@ class GenerationCall final
   Mutex mutex_;
   // Registered under this id; empty before.
   std::string request_id_ WITAN_GUARDED_BY(mutex_);
-  bool done_ WITAN_GUARDED_BY(mutex_) = false;  // gRPC has let go of the call
   std::vector<SequenceId> sequences_ WITAN_GUARDED_BY(mutex_);
   bool cancel_sequences_ WITAN_GUARDED_BY(mutex_) = false;
   int open_choices_ WITAN_GUARDED_BY(mutex_) = 0;
-  // Chunks to write, at most one of each choice.
+  // Chunks to write; only the last one of each choice has room for more.
   std::deque<v1::GenerateResponse> pending_ WITAN_GUARDED_BY(mutex_);
   std::optional<absl::Status> end_ WITAN_GUARDED_BY(mutex_);
   std::string outcome_ WITAN_GUARDED_BY(mutex_);

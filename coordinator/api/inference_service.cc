@@ -65,7 +65,33 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Chat(
 }
 
 template <typename Request, typename Response>
-grpc::ServerUnaryReactor* InferenceService::Answer(
+absl::Status InferenceService::Answer(
+    const grpc::ByteBuffer& request, grpc::ByteBuffer& response,
+    absl::StatusOr<Response> (InferenceService::*answer)(const Request&)) {
+  Request parsed;
+  RETURN_IF_ERROR(ParseMessage(request, parsed));
+  ASSIGN_OR_RETURN(const Response result, (this->*answer)(parsed));
+  return SerializeMessage(result, response);
+}
+
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* InferenceService::AnswerNow(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response,
+    absl::StatusOr<Response> (InferenceService::*answer)(const Request&)) {
+  grpc::ServerUnaryReactor* const reactor = rpc->DefaultReactor();
+  absl::Status status = CheckRequestSize(request->Length());
+  if (!status.ok()) {
+    metrics_.OnRejected("request_bytes");
+  } else {
+    status = Answer(*request, *response, answer);
+  }
+  FinishUnary(*reactor, *rpc, status);
+  return reactor;
+}
+
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* InferenceService::AnswerInTextPool(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response,
     absl::StatusOr<Response> (InferenceService::*answer)(const Request&)) {
@@ -80,14 +106,7 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
   const absl::Status accepted =
       text_pool_.Submit([this, rpc, reactor, bytes = grpc::ByteBuffer(*request),
                          response, answer] {
-        Request parsed;
-        absl::Status status = ParseMessage(bytes, parsed);
-        if (status.ok()) {
-          const absl::StatusOr<Response> result = (this->*answer)(parsed);
-          status = result.status();
-          if (status.ok()) SerializeMessage(*result, *response);
-        }
-        FinishUnary(*reactor, *rpc, status);
+        FinishUnary(*reactor, *rpc, Answer(bytes, *response, answer));
       });
   if (!accepted.ok()) FinishUnary(*reactor, *rpc, accepted);
   return reactor;
@@ -96,31 +115,33 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
 grpc::ServerUnaryReactor* InferenceService::Cancel(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer(rpc, request, response, &InferenceService::DoCancel);
+  return AnswerNow(rpc, request, response, &InferenceService::DoCancel);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer(rpc, request, response, &InferenceService::DoTokenize);
+  return AnswerInTextPool(rpc, request, response,
+                          &InferenceService::DoTokenize);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer(rpc, request, response, &InferenceService::DoDetokenize);
+  return AnswerInTextPool(rpc, request, response,
+                          &InferenceService::DoDetokenize);
 }
 
 grpc::ServerUnaryReactor* InferenceService::ListModels(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer(rpc, request, response, &InferenceService::DoListModels);
+  return AnswerNow(rpc, request, response, &InferenceService::DoListModels);
 }
 
 grpc::ServerUnaryReactor* InferenceService::GetModel(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer(rpc, request, response, &InferenceService::DoGetModel);
+  return AnswerNow(rpc, request, response, &InferenceService::DoGetModel);
 }
 
 absl::StatusOr<v1::CancelResponse> InferenceService::DoCancel(
@@ -143,19 +164,23 @@ absl::StatusOr<v1::TokenizeResponse> InferenceService::DoTokenize(
     return InvalidField("text", "has {} bytes; at most {} are allowed",
                         request.text().size(), kMaxPromptTextBytes);
   }
-  ASSIGN_OR_RETURN(
-      const std::vector<TokenId> token_ids,
+  const absl::StatusOr<std::vector<TokenId>> token_ids =
       model_.tokenizer->Encode(
           request.text(), {.add_special_tokens = request.add_special_tokens(),
-                           .parse_special = true}));
+                           .parse_special = true});
+  RETURN_IF_ERROR(BlameField(token_ids.status(), "text"));
   v1::TokenizeResponse response;
-  response.mutable_token_ids()->Add(token_ids.begin(), token_ids.end());
+  response.mutable_token_ids()->Add(token_ids->begin(), token_ids->end());
   return response;
 }
 
 absl::StatusOr<v1::DetokenizeResponse> InferenceService::DoDetokenize(
     const v1::DetokenizeRequest& request) {
   RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
+  if (request.token_ids_size() > kMaxDetokenizeTokens) {
+    return InvalidField("token_ids", "has {} entries; at most {} are allowed",
+                        request.token_ids_size(), kMaxDetokenizeTokens);
+  }
   // Ids between the tokenizer's vocabulary and the model's name no token.
   std::vector<TokenId> known;
   RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),
@@ -163,10 +188,11 @@ absl::StatusOr<v1::DetokenizeResponse> InferenceService::DoDetokenize(
   for (const TokenId id : request.token_ids()) {
     if (id < model_.tokenizer->vocab_size()) known.push_back(id);
   }
+  absl::StatusOr<std::string> text =
+      model_.tokenizer->Decode(known, request.skip_special_tokens());
+  RETURN_IF_ERROR(BlameField(text.status(), "token_ids"));
   v1::DetokenizeResponse response;
-  ASSIGN_OR_RETURN(
-      *response.mutable_text(),
-      model_.tokenizer->Decode(known, request.skip_special_tokens()));
+  response.set_text(*std::move(text));
   return response;
 }
 

@@ -67,9 +67,20 @@ class InferenceService final : public RawInferenceService {
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGeneration(
       GenerationMethod method, grpc::CallbackServerContext* rpc,
       const grpc::ByteBuffer& request);
-  // Runs `answer` in the text pool on the parsed request.
+  // Runs `answer` on the parsed request.
   template <typename Request, typename Response>
-  grpc::ServerUnaryReactor* Answer(
+  absl::Status Answer(
+      const grpc::ByteBuffer& request, grpc::ByteBuffer& response,
+      absl::StatusOr<Response> (InferenceService::*answer)(const Request&));
+  // Answers on gRPC's thread, for what takes no time and must not wait for
+  // other requests' texts.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* AnswerNow(
+      grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
+      grpc::ByteBuffer* response,
+      absl::StatusOr<Response> (InferenceService::*answer)(const Request&));
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* AnswerInTextPool(
       grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response,
       absl::StatusOr<Response> (InferenceService::*answer)(const Request&));

@@ -25,11 +25,15 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, Message& message) {
       message.GetTypeName());
 }
 
+// INTERNAL for a message that protobuf cannot write (2 GiB or more).
 template <typename Message>
-void SerializeMessage(const Message& message, grpc::ByteBuffer& bytes) {
+absl::Status SerializeMessage(const Message& message, grpc::ByteBuffer& bytes) {
   bytes.Clear();
   bool own_buffer = false;
-  grpc::SerializationTraits<Message>::Serialize(message, &bytes, &own_buffer);
+  const grpc::Status status = grpc::SerializationTraits<Message>::Serialize(
+      message, &bytes, &own_buffer);
+  if (status.ok()) return absl::OkStatus();
+  return Internal("the answer cannot be written: {}", status.error_message());
 }
 
 // INVALID_ARGUMENT for a request of more than kMaxRequestBytes. To be asked

@@ -5,7 +5,7 @@
 namespace witan {
 
 bool IsStopToken(const StopRules& rules, int64_t index, TokenId token_id) {
-  if (index + 1 < rules.min_tokens) return false;
+  if (!StopRulesApply(rules, index)) return false;
   return std::find(rules.stop_token_ids.begin(), rules.stop_token_ids.end(),
                    token_id) != rules.stop_token_ids.end();
 }

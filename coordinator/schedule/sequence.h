@@ -39,7 +39,13 @@ struct SequenceUsage {
   bool operator==(const SequenceUsage&) const = default;
 };
 
-// Whether the output token `token_id` at `index` (from 0) ends the sequence.
+// Whether stop tokens and stop strings end the sequence at the output token
+// `index` (from 0): not at the first min_tokens.
+inline bool StopRulesApply(const StopRules& rules, int64_t index) {
+  return index >= rules.min_tokens;
+}
+
+// Whether the output token `token_id` at `index` ends the sequence.
 // The stop token is delivered like any other token; its text is not shown.
 bool IsStopToken(const StopRules& rules, int64_t index, TokenId token_id);
 

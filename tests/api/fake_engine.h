@@ -44,8 +44,13 @@ class FakeEngine final : public Engine {
 
   // --- Engine
   // ------------------------------------------------------------------
+  // Called in the text pool.
   SequenceId NewSequenceId() override {
     MutexLock lock(mutex_);
+    ++num_waiting_for_ids_;
+    changed_.NotifyAll();
+    while (holds_ids_) changed_.Wait(mutex_);
+    --num_waiting_for_ids_;
     return ++last_id_;
   }
 
@@ -100,6 +105,16 @@ class FakeEngine final : public Engine {
   void WaitForLive(int64_t count) {
     MutexLock lock(mutex_);
     while (num_live_ != count) changed_.Wait(mutex_);
+  }
+  // While `hold`, threads that want an id for a sequence have to wait.
+  void HoldIds(bool hold) {
+    MutexLock lock(mutex_);
+    holds_ids_ = hold;
+    changed_.NotifyAll();
+  }
+  void WaitForWaitingForIds(int count) {
+    MutexLock lock(mutex_);
+    while (num_waiting_for_ids_ != count) changed_.Wait(mutex_);
   }
   // Of the sequence that came last.
   SequenceSpec last_spec() {
@@ -181,6 +196,8 @@ class FakeEngine final : public Engine {
   std::deque<std::function<void()>> tasks_ WITAN_GUARDED_BY(mutex_);
   std::shared_ptr<const ReplicaSnapshot> snapshot_ WITAN_GUARDED_BY(mutex_);
   SequenceId last_id_ WITAN_GUARDED_BY(mutex_) = 0;
+  bool holds_ids_ WITAN_GUARDED_BY(mutex_) = false;
+  int num_waiting_for_ids_ WITAN_GUARDED_BY(mutex_) = 0;
   int64_t num_live_ WITAN_GUARDED_BY(mutex_) = 0;
   SequenceSpec last_spec_ WITAN_GUARDED_BY(mutex_);
 

@@ -241,7 +241,7 @@ class RandomRun {
               static_cast<int64_t>(e.spec.prompt.size()));
     const StopRules& stop = e.spec.stop;
     const bool at_stop_token =
-        e.num_output > 0 && e.num_output >= stop.min_tokens &&
+        e.num_output > stop.min_tokens &&
         std::count(stop.stop_token_ids.begin(), stop.stop_token_ids.end(),
                    e.history.back()) > 0;
     if (!event.reason.ok()) {

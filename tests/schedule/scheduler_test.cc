@@ -323,14 +323,14 @@ TEST_F(SchedulerTest, RefusesAnIdThatIsLiveAndForgetsOneThatIsNot) {
   EXPECT_TRUE(scheduler_->Add(Spec(1, 1, 1), now_).ok());
 }
 
-TEST_F(SchedulerTest, StopTokensCountOnlyFromMinTokensOn) {
+TEST_F(SchedulerTest, StopTokensCountOnlyAfterMinTokens) {
   Start(Roomy());
   SequenceSpec spec = Spec(1, 3, 9);
   spec.stop.stop_token_ids = {49, 50};
   spec.stop.min_tokens = 3;
   Add(std::move(spec));
-  for (int i = 0; i < 3; ++i) Apply(Plan(), 50);
-  EXPECT_EQ(Events(*scheduler_), "1[0]=50 1[1]=50 1[2]=50 1:stop");
+  for (int i = 0; i < 4; ++i) Apply(Plan(), 50);
+  EXPECT_EQ(Events(*scheduler_), "1[0]=50 1[1]=50 1[2]=50 1[3]=50 1:stop");
 }
 
 TEST_F(SchedulerTest, AStopTokenInTheLastPlaceIsAStopNotALength) {

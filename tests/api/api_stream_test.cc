@@ -1,0 +1,109 @@
+// Streams of the API at their limits: their ends, their chunks, their errors.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "tests/api/running_api.h"
+
+namespace witan {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(ApiStreamTest, AnIdAndAStreamAreFreeOnceTheirStreamHasEnded) {
+  const TinyModel model;
+  RunningApi api(model.directory(), {.max_streams = 1});
+  v1::GenerateRequest request = APrompt(1);
+  request.set_request_id("again");
+  for (int i = 0; i < 300; ++i) {
+    const StreamResult result = api.Generate(request);
+    ASSERT_TRUE(result.status.ok())
+        << "use " << i << ": " << result.status.error_message();
+  }
+  // Also after an end that the client did not ask for.
+  request.mutable_parameters()->set_max_tokens(100000);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(api.Generate(request).status.error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT)
+        << "use " << i;
+  }
+}
+
+TEST(ApiStreamTest, StopTokensAndStopStringsWaitForTheSameNumberOfTokens) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  for (int min_tokens = 0; min_tokens <= 3; ++min_tokens) {
+    v1::GenerateRequest by_token = APrompt(60);
+    by_token.mutable_parameters()->set_min_tokens(min_tokens);
+    v1::GenerateRequest by_string = by_token;
+    by_token.mutable_parameters()->add_stop_token_ids(kTinyFirstByteToken +
+                                                      'b');
+    by_string.mutable_parameters()->add_stop("b");
+    // b is token 1, and the next one token 27.
+    const int expected = min_tokens <= 1 ? 2 : 28;
+    EXPECT_EQ(api.Generate(by_token).NumTokens(), expected) << min_tokens;
+    EXPECT_EQ(api.Generate(by_string).NumTokens(), expected) << min_tokens;
+  }
+}
+
+TEST(ApiStreamTest, AnErrorOfAnyLengthArrivesWithItsCodeAndItsBeginning) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  api.engine().HoldTokens();
+  // Every character takes nine bytes in a header.
+  std::string reason;
+  while (reason.size() < kMaxReasonBytes) reason += "\xE2\x82\xAC";
+  grpc::ClientContext context;
+  const auto reader = api.inference().Generate(&context, APrompt(9));
+  api.engine().WaitForLive(1);
+  api.engine().FailAll(Unavailable("x{}", reason));
+  const StreamResult result = ReadStream(context, *reader);
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  const std::string message = result.status.error_message();
+  EXPECT_EQ(message, ("x" + reason).substr(0, message.size() - 3) + "...");
+  EXPECT_LE(message.size(), kMaxStatusMessageBytes);
+  EXPECT_GT(message.size(), kMaxStatusMessageBytes - 4);
+  EXPECT_THAT(result.status.error_details(), HasSubstr("RetryInfo"));
+}
+
+TEST(ApiStreamTest, AReaderThatPausesGetsItsTokensInChunksOfBoundedSize) {
+  const TinyModel model;
+  // A few tokens of this size fill what the stream takes without a reader, so
+  // that all later ones wait in the server.
+  const auto large_token = [](int choice, int64_t index) {
+    SampledToken token = NextLetter(choice, index);
+    token.top_logprobs.resize(4000, {.token_id = 1, .logprob = -1.5f});
+    return token;
+  };
+  RunningApi api(model.directory(), {.next_token = large_token});
+  v1::GenerateRequest request = APrompt(500);
+  request.mutable_parameters()->set_top_logprobs(1);
+  request.mutable_parameters()->set_num_choices(2);
+  grpc::ClientContext context;
+  api.engine().HoldTokens();
+  const auto reader = api.inference().Generate(&context, request);
+  api.engine().WaitForLive(2);
+  for (int i = 0; i < 500; ++i) api.engine().Step();
+  api.engine().WaitForLive(0);
+  const StreamResult result = ReadStream(context, *reader);
+  ASSERT_TRUE(result.status.ok()) << result.status.error_message();
+  int largest = 0;
+  int64_t next_index[2] = {0, 0};
+  for (const v1::GenerateResponse& chunk : result.chunks) {
+    largest = std::max(largest, chunk.token_ids_size());
+    EXPECT_EQ(chunk.token_index(), next_index[chunk.choice()]);
+    EXPECT_EQ(chunk.logprobs_size(), chunk.token_ids_size());
+    next_index[chunk.choice()] += chunk.token_ids_size();
+  }
+  EXPECT_EQ(largest, kMaxChunkTokens);
+  EXPECT_EQ(next_index[0], 500);
+  EXPECT_EQ(next_index[1], 500);
+}
+
+}  // namespace
+}  // namespace witan

@@ -54,6 +54,7 @@ struct RegisterWorker {
   int64_t memory_bytes = 0;  // what the worker may use for one shard
   // Nonempty: the worker was told its model directory and refuses another.
   std::string model_directory;
+  std::string metrics_address;  // HOST:PORT, for people; empty: none
   bool operator==(const RegisterWorker&) const = default;
 };
 

@@ -78,6 +78,7 @@ void Fill(wv::RegisterWorker& out, const RegisterWorker& in) {
   out.set_num_cores(in.num_cores);
   out.set_memory_bytes(in.memory_bytes);
   out.set_model_directory(in.model_directory);
+  out.set_metrics_address(in.metrics_address);
 }
 
 absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
@@ -88,6 +89,8 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
   RETURN_IF_ERROR(CheckSize("cpu_path", in.cpu_path().size(), kMaxNameBytes));
   RETURN_IF_ERROR(
       CheckSize("model_directory", in.model_directory().size(), kMaxPathBytes));
+  RETURN_IF_ERROR(
+      CheckSize("metrics_address", in.metrics_address().size(), kMaxNameBytes));
   RETURN_IF_ERROR(CheckRange("process_id", in.process_id(), 0, INT32_MAX));
   RETURN_IF_ERROR(CheckRange("num_cores", in.num_cores(), 0, kMaxCores));
   RETURN_IF_ERROR(
@@ -101,7 +104,8 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
                         .cpu_path = in.cpu_path(),
                         .num_cores = in.num_cores(),
                         .memory_bytes = in.memory_bytes(),
-                        .model_directory = in.model_directory()};
+                        .model_directory = in.model_directory(),
+                        .metrics_address = in.metrics_address()};
 }
 
 void Fill(wv::LoadProgress& out, const LoadProgress& in) {

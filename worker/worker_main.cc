@@ -123,8 +123,8 @@ std::string HostId() {
   return id;
 }
 
-RegisterWorker Registration(const Options& options,
-                            const std::string& cpu_path) {
+RegisterWorker Registration(const Options& options, const std::string& cpu_path,
+                            const std::string& metrics_address) {
   RegisterWorker registration;
   registration.build_id = BuildId();
   registration.host_id = HostId();
@@ -138,6 +138,7 @@ RegisterWorker Registration(const Options& options,
           ? static_cast<int64_t>(options.memory_gib * (int64_t{1} << 30))
           : FreeMemoryBytes() / 2;
   registration.model_directory = options.model_directory;
+  registration.metrics_address = metrics_address;
   return registration;
 }
 
@@ -192,10 +193,13 @@ int Main(int argc, char** argv) {
                  .communication_host = options.comm_host,
                  .model_directory = options.model_directory,
                  .make_rendezvous = nullptr});
-  WorkerService service(EngineOf(worker),
-                        {.coordinator = options.join,
-                         .registration = Registration(options, *resolved_path)},
-                        metrics);
+  WorkerService service(
+      EngineOf(worker),
+      {.coordinator = options.join,
+       .registration = Registration(
+           options, *resolved_path,
+           metrics_server == nullptr ? "" : metrics_server->address())},
+      metrics);
   absl::Status status;
   std::thread serving([&] {
     status = service.Run();

@@ -148,7 +148,19 @@ TEST(ServePlanTest, EveryOptionReachesItsProgram) {
   EXPECT_THAT(plan->coordinator_arguments, Contains("--chunk=3"));
   EXPECT_THAT(plan->coordinator_arguments, Not(Contains("--memory=3")));
   EXPECT_THAT(plan->worker_arguments,
-              ElementsAre("--cpu-path=3", "--memory=3"));
+              ElementsAre("--metrics-port=0", "--metrics-host=3",
+                          "--cpu-path=3", "--memory=3"));
+}
+
+TEST(ServePlanTest, WorkersHaveMetricsWhereTheCoordinatorHasThem) {
+  ServeOptions options;
+  options.model = "m";
+  EXPECT_THAT(PlanProcesses(options)->worker_arguments,
+              ElementsAre("--metrics-port=0"));
+  for (PassedOption& passed : options.passed) {
+    if (passed.name == "--metrics-port") passed.value = "-1";
+  }
+  EXPECT_THAT(PlanProcesses(options)->worker_arguments, ElementsAre());
 }
 
 TEST(ServePlanTest, TooFewWorkersSayHowManyWouldDo) {
@@ -297,10 +309,13 @@ TEST(StatusTest, PeopleSeeSparesAndReasons) {
   auto* worker = status.add_workers();
   worker->set_state(v1::WORKER_STATE_SPARE);
   worker->set_host_name("host");
+  worker->set_metrics_address("127.0.0.1:9091");
   const std::string text = ToText(status);
   EXPECT_THAT(text, HasSubstr("m: waiting for workers, 1 of 2 workers\n"));
   EXPECT_THAT(text, HasSubstr("-     spare     host"));
+  EXPECT_THAT(text, HasSubstr("  127.0.0.1:9091\n"));
   EXPECT_TRUE(ToJson(status)["workers"][0]["rank"].is_null());
+  EXPECT_EQ(ToJson(status)["workers"][0]["metrics_address"], "127.0.0.1:9091");
 }
 
 // --- Tokenize ---------------------------------------------------------------

@@ -5,12 +5,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <numeric>
 #include <set>
 #include <sstream>
+#include <type_traits>
 #include <utility>
 
 #include "base/limits.h"
@@ -277,6 +280,74 @@ absl::Status ApplyFile(CLI::App& app, const std::string& path) {
   return ApplyTable(table, path, SelectedApps(app), AllApps(app));
 }
 
+// "" when all of `text` is one number of type T in plain decimal, else what is
+// wrong. CLI11 itself wraps what is negative, cuts what is too large and reads
+// 010 as 8.
+template <typename T>
+std::string CheckWholeNumber(const std::string& text) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value);
+  const bool is_whole = parsed.ec == std::errc() && parsed.ptr == end;
+  if (is_whole && text == fmt::format("{}", value)) return "";
+  std::string message = fmt::format("\"{}\" is not a whole number", text);
+  // A narrower type than T has another range.
+  if (std::is_unsigned_v<T> || parsed.ec == std::errc::result_out_of_range) {
+    message += fmt::format(" from {} to {}", std::numeric_limits<T>::min(),
+                           std::numeric_limits<T>::max());
+  }
+  return message;
+}
+
+std::string CheckNotEmpty(const std::string& text) {
+  return text.empty() ? "\"\" is not a number" : "";
+}
+
+// Numbers that do not fit a narrower type are refused by CLI11.
+void CheckNumbers(CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  const std::string name = type.substr(0, type.find(':'));
+  if (name == "INT") option.check(CheckWholeNumber<int64_t>);
+  if (name == "UINT") option.check(CheckWholeNumber<uint64_t>);
+  if (name == "FLOAT") option.check(CheckNotEmpty);
+}
+
+CLI::Option* FindOption(CLI::App& app, const std::string& name) {
+  for (CLI::App* each : AllApps(app)) {
+    CLI::Option* const option = each->get_option_no_throw(name);
+    if (option != nullptr) return option;
+  }
+  return nullptr;
+}
+
+// CLI11 takes the argument after "--name=" for its value. Here that value is
+// empty.
+absl::StatusOr<std::vector<std::string>> SplitEmptyValues(
+    CLI::App& app, const std::vector<std::string>& arguments) {
+  std::vector<std::string> split;
+  bool options_end = false;
+  for (const std::string& argument : arguments) {
+    options_end = options_end || argument == "--";
+    const size_t equals = argument.find('=');
+    const CLI::Option* option = nullptr;
+    if (!options_end && argument.rfind("--", 0) == 0 &&
+        equals + 1 == argument.size()) {
+      option = FindOption(app, argument.substr(0, equals));
+    }
+    if (option == nullptr) {
+      split.push_back(argument);
+      continue;
+    }
+    if (option->get_items_expected_max() == 0) {
+      return InvalidArgument("{} takes true or false, or no value without =",
+                             argument);
+    }
+    split.push_back(argument.substr(0, equals));
+    split.emplace_back();
+  }
+  return split;
+}
+
 // Required options are checked here, after every source was read.
 absl::Status CheckRequired(CLI::App& app,
                            const std::set<const CLI::Option*>& required) {
@@ -332,12 +403,14 @@ absl::StatusOr<std::string> ParseOptions(CLI::App& app,
     for (CLI::Option* option : SettingsOf(*each)) {
       if (option->get_required()) required.insert(option);
       option->required(false);
+      CheckNumbers(*option);
       if (!option->get_lnames().empty()) {
         option->description(fmt::format("{} [{}]", option->get_description(),
                                         EnvironmentName(NameOf(*option))));
       }
     }
   }
+  ASSIGN_OR_RETURN(arguments, SplitEmptyValues(app, arguments));
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(std::move(arguments));

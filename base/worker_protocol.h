@@ -57,6 +57,7 @@ struct RegisterWorker {
   bool memory_is_of_host = false;
   // Nonempty: the worker was told its model directory and refuses another.
   std::string model_directory;
+  std::string metrics_address;  // HOST:PORT, for people; empty: none
   bool operator==(const RegisterWorker&) const = default;
 };
 

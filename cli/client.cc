@@ -34,6 +34,8 @@ const char* NameOf(grpc::StatusCode code) {
       return "UNIMPLEMENTED";
     case grpc::StatusCode::UNAVAILABLE:
       return "UNAVAILABLE";
+    case grpc::StatusCode::DATA_LOSS:
+      return "DATA_LOSS";
     case grpc::StatusCode::INTERNAL:
       return "INTERNAL";
     default:

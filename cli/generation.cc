@@ -35,6 +35,21 @@ nlohmann::ordered_json ToJson(const ChoiceResult& choice) {
   return json;
 }
 
+// A stream may end without an error and yet too soon, e.g. behind a proxy.
+grpc::Status CheckFinished(int num_choices, const GenerationResult& result) {
+  for (int i = 0; i < num_choices; ++i) {
+    const size_t index = static_cast<size_t>(i);
+    if (index >= result.choices.size() ||
+        result.choices[index].finish_reason == v1::FINISH_REASON_UNSPECIFIED) {
+      return grpc::Status(
+          grpc::StatusCode::DATA_LOSS,
+          fmt::format("the stream ended before choice {} of {} was finished", i,
+                      num_choices));
+    }
+  }
+  return grpc::Status::OK;
+}
+
 }  // namespace
 
 grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
@@ -89,7 +104,8 @@ grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
     }
   }
   const grpc::Status status = stream.Finish();
-  return failure.ok() ? status : failure;
+  if (!failure.ok()) return failure;
+  return status.ok() ? CheckFinished(num_choices, *result) : status;
 }
 
 std::string_view NameOf(v1::FinishReason reason) {

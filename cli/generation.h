@@ -40,7 +40,8 @@ grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
 // Receives text of the first choice as it arrives.
 using TextSink = std::function<void(std::string_view text)>;
 
-// Reads the stream to its end.
+// Reads the stream to its end. OK: every choice has its finish reason;
+// DATA_LOSS: what arrived is not the whole result.
 grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
                      int num_choices, const TextSink& sink,
                      GenerationResult* result);

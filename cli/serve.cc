@@ -41,6 +41,19 @@ absl::Status CheckModel(const std::string& directory) {
   return CheckCheckpoint(*config, *checkpoint);
 }
 
+// Workers have a /metrics where the coordinator has one: at the same address,
+// each on a free port that `witan status` tells.
+std::vector<std::string> MetricsArguments(const ServeOptions& options) {
+  std::vector<std::string> arguments = {"--metrics-port=0"};
+  for (const PassedOption& passed : options.passed) {
+    if (passed.name == "--metrics-port" && passed.value == "-1") return {};
+    if (passed.name == "--host" && passed.value.has_value()) {
+      arguments.push_back("--metrics-host=" + *passed.value);
+    }
+  }
+  return arguments;
+}
+
 int Run(const ServeOptions& options) {
   auto plan = PlanProcesses(options);
   if (!plan.ok()) return ReportUsage(plan.status());
@@ -60,7 +73,9 @@ std::vector<PassedOption> PassedOptions() {
       {.name = "--host", .description = "Address to listen on [127.0.0.1]"},
       {.name = "--port", .description = "gRPC port, 0: any free one [50051]"},
       {.name = "--metrics-port",
-       .description = "Port of /metrics, 0: any free one, -1: none [9090]"},
+       .description =
+           "Port of /metrics, 0: any free one, -1: none [9090]; workers take "
+           "free ones"},
       {.name = "--served-model-name",
        .description = "Name for clients [the directory's]"},
       {.name = "--transport",
@@ -113,8 +128,10 @@ absl::StatusOr<LocalClusterOptions> PlanProcesses(const ServeOptions& options) {
   plan.coordinator_arguments = {options.model,
                                 fmt::format("--tp={}", options.tp),
                                 fmt::format("--ep={}", options.ep)};
+  plan.worker_arguments = MetricsArguments(options);
   if (options.insecure_listen) {
     plan.coordinator_arguments.push_back("--insecure-listen");
+    plan.worker_arguments.push_back("--insecure-listen");
   }
   for (const PassedOption& passed : options.passed) {
     if (!passed.value.has_value()) continue;

@@ -43,6 +43,7 @@ nlohmann::ordered_json WorkerJson(const v1::WorkerStatus& worker) {
       {"communication_us", worker.last_step().communication_us()},
       {"wait_us", worker.last_step().wait_us()}};
   json["last_heard_ms"] = worker.last_heard_ms();
+  json["metrics_address"] = worker.metrics_address();
   return json;
 }
 
@@ -159,15 +160,17 @@ std::string ToText(const v1::StatusResponse& status) {
       status.metrics_address().empty() ? "off" : status.metrics_address());
   if (status.workers().empty()) return text;
   text +=
-      "rank  state     host             pid      path          weights     "
-      "last step\n";
+      "rank  state     host             pid      path             weights     "
+      "last step    metrics\n";
   for (const v1::WorkerStatus& worker : status.workers()) {
     text += fmt::format(
-        "{:<5} {:<9} {:<16} {:<8} {:<13} {:>7.1f} MB  {:.2f} ms\n",
+        "{:<5} {:<9} {:<16} {:<8} {:<14} {:>9.1f} MB  {:<12} {}\n",
         worker.has_rank() ? fmt::format("{}", worker.rank()) : "-",
         NameOf(worker.state()), worker.host_name(), worker.process_id(),
         worker.cpu_path(), static_cast<double>(worker.weights_bytes()) / 1e6,
-        static_cast<double>(worker.last_step().total_us()) / 1000);
+        fmt::format("{:.2f} ms",
+                    static_cast<double>(worker.last_step().total_us()) / 1000),
+        worker.metrics_address().empty() ? "off" : worker.metrics_address());
   }
   return text;
 }

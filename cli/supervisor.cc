@@ -199,7 +199,6 @@ void LocalCluster::HandleWorkerEnd(Child& worker, int wait_status) {
     return;
   }
   worker.restart_at = now + pause;
-  last_state_ = v1::GROUP_STATE_UNSPECIFIED;  // look again soon
   next_status_at_ = now;
   WriteLine(fmt::format("{}; starting it again in {:.1f} s", what,
                         static_cast<double>(pause) / kMicrosPerSecond));
@@ -285,7 +284,7 @@ void LocalCluster::ShowState(const v1::StatusResponse& status) {
     return;
   }
   if (was_ready_) {
-    if (changed) {
+    if (changed) {  // it did not serve, or not with these workers
       WriteLine(fmt::format("serving again, epoch {}", status.epoch()));
     }
     return;

@@ -79,6 +79,7 @@ void Fill(wv::RegisterWorker& out, const RegisterWorker& in) {
   out.set_memory_bytes(in.memory_bytes);
   out.set_memory_is_of_host(in.memory_is_of_host);
   out.set_model_directory(in.model_directory);
+  out.set_metrics_address(in.metrics_address);
 }
 
 absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
@@ -89,6 +90,8 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
   RETURN_IF_ERROR(CheckSize("cpu_path", in.cpu_path().size(), kMaxNameBytes));
   RETURN_IF_ERROR(
       CheckSize("model_directory", in.model_directory().size(), kMaxPathBytes));
+  RETURN_IF_ERROR(
+      CheckSize("metrics_address", in.metrics_address().size(), kMaxNameBytes));
   RETURN_IF_ERROR(CheckRange("process_id", in.process_id(), 0, INT32_MAX));
   RETURN_IF_ERROR(CheckRange("num_cores", in.num_cores(), 0, kMaxCores));
   RETURN_IF_ERROR(
@@ -103,7 +106,8 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
                         .num_cores = in.num_cores(),
                         .memory_bytes = in.memory_bytes(),
                         .memory_is_of_host = in.memory_is_of_host(),
-                        .model_directory = in.model_directory()};
+                        .model_directory = in.model_directory(),
+                        .metrics_address = in.metrics_address()};
 }
 
 void Fill(wv::LoadProgress& out, const LoadProgress& in) {

@@ -18,17 +18,22 @@ case ${2:-} in
 esac
 
 # Ports are taken as they are free, so that nothing that runs is in the way.
-coproc serve {
-  exec "$bin/witan" serve "$model" --workers 2 --tp 2 --ep 2 --port 0 \
-    --metrics-port 0
-}
-# shellcheck disable=SC2154  # set by coproc
-readonly server_pid=$serve_PID
+# Its stdout is a FIFO, whose name can go once both ends are open.
+mkdir -p build
+scratch=$(mktemp -d build/demo.XXXXXX)
+readonly scratch
+trap 'rm -r "$scratch"' EXIT
+mkfifo "$scratch/out"
+"$bin/witan" serve "$model" --workers 2 --tp 2 --ep 2 --port 0 \
+  --metrics-port 0 >"$scratch/out" &
+readonly server_pid=$!
+exec 3<"$scratch/out"
+rm -r "$scratch"
 stop() { kill "$server_pid" 2>/dev/null || true; }
 trap stop EXIT
 
 ready=""
-while IFS= read -r line <&"${serve[0]}"; do
+while IFS= read -r line <&3; do
   [[ $line == ready* ]] || continue
   ready=$line
   break
@@ -52,13 +57,16 @@ ask "What is 478 + 264?" --template-arg enable_thinking=true
 ask "Tell me a story about Kip the robin." --max-tokens 200
 
 printf '\ngRPC     %s\nmetrics  %s\n' "$server" "$metrics"
+code=0
 if [[ $keep == yes ]]; then
-  printf '\nStays up until Ctrl-C. Try:\n'
-  printf '  %s/witan chat --server %s\n' "$bin" "$server"
-  trap : INT TERM
-  wait "$server_pid" || true
-  stop
+  printf '\nStays up until Ctrl-C. In another terminal:\n'
+  printf '  %q chat --server %s\n' "$(realpath "$bin")/witan" "$server"
+  printf '  %q status --server %s\n' "$(realpath "$bin")/witan" "$server"
+  # A signal ends the wait with its own status; the cluster's follows.
+  trap 'keep=no' INT TERM
+  wait "$server_pid" || code=$?
+  [[ $keep == no ]] || exit "$code"
 fi
 stop
-trap - EXIT
+trap - EXIT INT TERM
 wait "$server_pid"

@@ -115,8 +115,8 @@ std::string HostId() {
   return id;
 }
 
-RegisterWorker Registration(const Options& options,
-                            const std::string& cpu_path) {
+RegisterWorker Registration(const Options& options, const std::string& cpu_path,
+                            const std::string& metrics_address) {
   RegisterWorker registration;
   registration.build_id = BuildId();
   registration.host_id = HostId();
@@ -132,6 +132,7 @@ RegisterWorker Registration(const Options& options,
           ? FreeMemoryBytes() / 2
           : static_cast<int64_t>(options.memory_gib * (int64_t{1} << 30));
   registration.model_directory = options.model_directory;
+  registration.metrics_address = metrics_address;
   return registration;
 }
 
@@ -186,10 +187,13 @@ int Main(int argc, char** argv) {
                  .communication_host = options.comm_host,
                  .model_directory = options.model_directory,
                  .make_rendezvous = nullptr});
-  WorkerService service(EngineOf(worker),
-                        {.coordinator = options.join,
-                         .registration = Registration(options, *resolved_path)},
-                        metrics);
+  WorkerService service(
+      EngineOf(worker),
+      {.coordinator = options.join,
+       .registration = Registration(
+           options, *resolved_path,
+           metrics_server == nullptr ? "" : metrics_server->address())},
+      metrics);
   absl::Status status;
   std::thread serving([&] {
     status = service.Run();

@@ -32,6 +32,8 @@ void FillWorker(const WorkerInfo& worker, Micros now, v1::WorkerStatus& out) {
   out.set_cpu_path(ReplaceInvalidUtf8(worker.registration.cpu_path));
   out.set_num_cores(worker.registration.num_cores);
   out.set_memory_bytes(worker.registration.memory_bytes);
+  out.set_metrics_address(
+      ReplaceInvalidUtf8(worker.registration.metrics_address));
   out.set_last_heard_ms((now - worker.last_heard_at) / kMicrosPerMilli);
 }
 

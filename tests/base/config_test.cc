@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -30,6 +31,10 @@ class ConfigTest : public testing::Test {
     app.add_option("MODEL", model_)->required();
     app.add_option("--metrics-port", port_)->check(CLI::Range(0, 65535));
     app.add_option("--names", names_);
+    app.add_option("--text", text_);
+    app.add_option("--seed", seed_);
+    app.add_option("--count", count_);
+    app.add_option("--scale", scale_);
     app.add_flag("--verbose,!--no-verbose", verbose_);
     return ParseOptions(
         app, std::move(arguments), [this](const std::string& name) {
@@ -54,6 +59,10 @@ class ConfigTest : public testing::Test {
   std::string model_;
   int port_ = 1;
   std::vector<std::string> names_;
+  std::optional<std::string> text_;
+  std::optional<uint64_t> seed_;
+  int64_t count_ = 0;
+  std::optional<float> scale_;
   bool verbose_ = false;
 };
 
@@ -116,6 +125,49 @@ TEST_F(ConfigTest, BadValuesNameTheirOrigin) {
   EXPECT_THAT(ErrorOf({"m", "--config", date}), HasSubstr("must be a string"));
   environment_["WITAN_METRICS_PORT"] = "-1";
   EXPECT_THAT(ErrorOf({"m"}), HasSubstr("WITAN_METRICS_PORT=-1"));
+}
+
+TEST_F(ConfigTest, AnEmptyValueIsAValueAndLeavesTheNextArgumentAlone) {
+  ASSERT_TRUE(Parse({"--text=", "m", "--metrics-port", "4"}).ok());
+  EXPECT_EQ(text_, "");
+  EXPECT_EQ(model_, "m");
+  EXPECT_EQ(port_, 4);
+  ASSERT_TRUE(Parse({"m", "--text="}).ok());
+  ASSERT_TRUE(Parse({"m", "--text", ""}).ok());
+  EXPECT_EQ(text_, "");
+  ASSERT_TRUE(Parse({"--", "--text="}).ok());
+  EXPECT_EQ(model_, "--text=");
+  EXPECT_THAT(ErrorOf({"m", "--verbose="}), HasSubstr("--verbose="));
+  EXPECT_THAT(ErrorOf({"m", "--test="}), HasSubstr("did you mean --text?"));
+  for (const char* number : {"--seed=", "--count=", "--scale="}) {
+    EXPECT_THAT(ErrorOf({"m", number}), HasSubstr("\"\" is not a"));
+    EXPECT_THAT(ErrorOf({number, "7"}), HasSubstr("\"\" is not a"));
+  }
+}
+
+TEST_F(ConfigTest, WholeNumbersAreTakenWholeOrRefused) {
+  const std::string max_seed = "18446744073709551615";
+  ASSERT_TRUE(Parse({"m", "--seed", max_seed}).ok());
+  EXPECT_EQ(seed_, std::numeric_limits<uint64_t>::max());
+  ASSERT_TRUE(Parse({"m", "--count", "-9223372036854775808"}).ok());
+  EXPECT_EQ(count_, std::numeric_limits<int64_t>::min());
+  for (const char* text : {"x", "1x", " 1", "1 ", "+1", "1.5", "1e3", "0x10",
+                           "010", "-0", "--1", "99999999999999999999999"}) {
+    for (const char* option : {"--seed", "--count", "--metrics-port"}) {
+      EXPECT_THAT(ErrorOf({"m", option, text}), HasSubstr(option + 2)) << text;
+    }
+  }
+  EXPECT_THAT(
+      ErrorOf({"m", "--seed", "-1"}),
+      HasSubstr("--seed: \"-1\" is not a whole number from 0 to " + max_seed));
+  EXPECT_THAT(ErrorOf({"m", "--seed", "18446744073709551616"}),
+              HasSubstr("\"18446744073709551616\" is not a whole number"));
+  EXPECT_THAT(ErrorOf({"m", "--count", "9223372036854775808"}),
+              HasSubstr("from -9223372036854775808 to 9223372036854775807"));
+  const std::string file = WriteToml("seed = -1\n");
+  EXPECT_THAT(ErrorOf({"m", "--config", file}), HasSubstr("witan.toml:1"));
+  environment_["WITAN_SEED"] = "1x";
+  EXPECT_THAT(ErrorOf({"m"}), HasSubstr("WITAN_SEED=1x"));
 }
 
 TEST_F(ConfigTest, FilesThatCannotBeReadAreErrors) {

@@ -148,7 +148,19 @@ TEST(ServePlanTest, EveryOptionReachesItsProgram) {
   EXPECT_THAT(plan->coordinator_arguments, Contains("--chunk=3"));
   EXPECT_THAT(plan->coordinator_arguments, Not(Contains("--memory=3")));
   EXPECT_THAT(plan->worker_arguments,
-              ElementsAre("--cpu-path=3", "--memory=3"));
+              ElementsAre("--metrics-port=0", "--metrics-host=3",
+                          "--cpu-path=3", "--memory=3"));
+}
+
+TEST(ServePlanTest, WorkersHaveMetricsWhereTheCoordinatorHasThem) {
+  ServeOptions options;
+  options.model = "m";
+  EXPECT_THAT(PlanProcesses(options)->worker_arguments,
+              ElementsAre("--metrics-port=0"));
+  for (PassedOption& passed : options.passed) {
+    if (passed.name == "--metrics-port") passed.value = "-1";
+  }
+  EXPECT_THAT(PlanProcesses(options)->worker_arguments, ElementsAre());
 }
 
 TEST(ServePlanTest, TooFewWorkersSayHowManyWouldDo) {
@@ -241,6 +253,54 @@ TEST(GenerationTest, MissingRepeatedAndForeignTokensAreNotAccepted) {
   EXPECT_FALSE(Append(lopsided, 1, &result).ok());
 }
 
+// A call whose chunks and status are given.
+class FakeStream : public grpc::ClientReaderInterface<v1::GenerateResponse> {
+ public:
+  FakeStream(std::vector<v1::GenerateResponse> chunks, grpc::Status status)
+      : chunks_(std::move(chunks)), status_(std::move(status)) {}
+
+  bool Read(v1::GenerateResponse* chunk) override {
+    if (next_ == chunks_.size()) return false;
+    *chunk = chunks_[next_++];
+    return true;
+  }
+  bool NextMessageSize(uint32_t*) override { return false; }
+  void WaitForInitialMetadata() override {}
+  grpc::Status Finish() override { return status_; }
+
+ private:
+  const std::vector<v1::GenerateResponse> chunks_;
+  const grpc::Status status_;
+  size_t next_ = 0;
+};
+
+grpc::Status ReceiveAll(const std::vector<v1::GenerateResponse>& chunks,
+                        int num_choices,
+                        const grpc::Status& status = grpc::Status::OK) {
+  FakeStream stream(chunks, status);
+  GenerationResult result;
+  return Receive(
+      stream, num_choices, [](std::string_view) {}, &result);
+}
+
+TEST(GenerationTest, AStreamThatEndsBeforeEveryChoiceDidIsNotComplete) {
+  const auto part = Chunk(0, 0, "a", {1});
+  auto last = Chunk(0, 1, "b", {2});
+  last.set_finish_reason(v1::FINISH_REASON_LENGTH);
+  EXPECT_TRUE(ReceiveAll({part, last}, 1).ok());
+  const std::pair<std::vector<v1::GenerateResponse>, int> incomplete[] = {
+      {{}, 1}, {{part}, 1}, {{part, last}, 2}};
+  for (const auto& [chunks, num_choices] : incomplete) {
+    const grpc::Status status = ReceiveAll(chunks, num_choices);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::DATA_LOSS);
+    EXPECT_THAT(DescribeError(status, "h:1"), HasSubstr("DATA_LOSS from h:1"));
+  }
+  // The server's own error says more.
+  EXPECT_EQ(ReceiveAll({part}, 1, {grpc::StatusCode::UNAVAILABLE, "worker 1"})
+                .error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+}
+
 TEST(GenerationTest, LogprobsKeepTheirBitsThroughJson) {
   GenerationResult result;
   auto chunk = Chunk(0, 0, "a", {1, 2, 3});
@@ -297,10 +357,13 @@ TEST(StatusTest, PeopleSeeSparesAndReasons) {
   auto* worker = status.add_workers();
   worker->set_state(v1::WORKER_STATE_SPARE);
   worker->set_host_name("host");
+  worker->set_metrics_address("127.0.0.1:9091");
   const std::string text = ToText(status);
   EXPECT_THAT(text, HasSubstr("m: waiting for workers, 1 of 2 workers\n"));
   EXPECT_THAT(text, HasSubstr("-     spare     host"));
+  EXPECT_THAT(text, HasSubstr("  127.0.0.1:9091\n"));
   EXPECT_TRUE(ToJson(status)["workers"][0]["rank"].is_null());
+  EXPECT_EQ(ToJson(status)["workers"][0]["metrics_address"], "127.0.0.1:9091");
 }
 
 // --- Tokenize ---------------------------------------------------------------

@@ -1,6 +1,7 @@
 // A worker dies: its streams say so, the coordinator stays, and the worker that
 // is started in its place serves the same bits.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -17,6 +18,7 @@ namespace witan {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 v1::GenerateRequest LongRequest() {
   v1::GenerateRequest request;
@@ -26,6 +28,11 @@ v1::GenerateRequest LongRequest() {
   request.mutable_parameters()->set_seed(5);
   request.mutable_parameters()->set_top_logprobs(0);
   return request;
+}
+
+// What serve prints once a group that was not there before serves.
+std::string ServingAgain(const v1::StatusResponse& status) {
+  return fmt::format("serving again, epoch {}\n", status.epoch());
 }
 
 bool IsServing(const v1::StatusResponse& status) {
@@ -69,10 +76,11 @@ TEST(FailureTest, AKilledWorkerEndsItsStreamsAndComesBackWithTheSameTokens) {
   EXPECT_EQ(after.numerics_id(), before.numerics_id());
   EXPECT_GT(after.epoch(), before.epoch());
   RunningProgram& program = serve.program();
-  EXPECT_TRUE(program.ReadUntil([&program] {
-    return program.err().find("serving again") != std::string::npos;
+  EXPECT_TRUE(program.ReadUntil([&] {
+    return program.err().find(ServingAgain(after)) != std::string::npos;
   }));
   EXPECT_THAT(program.err(), HasSubstr("ended with signal 9"));
+  EXPECT_THAT(program.err(), Not(HasSubstr(ServingAgain(before))));
   EXPECT_EQ(serve.Stop(), kExitOk);
 }
 
@@ -88,6 +96,26 @@ TEST(FailureTest, ASpareTakesTheDeadWorkersPlace) {
     return IsServing(now) && now.epoch() > before.epoch();
   });
   EXPECT_NE(after.workers(0).process_id(), before.workers(0).process_id());
+}
+
+TEST(FailureTest, TheEndOfASpareIsNoNewsOfTheGroup) {
+  const TinyModel model;
+  LocalServe serve(model.directory(), {"--workers=2"});
+  ASSERT_NE(serve.ready_line(), "") << serve.program().err();
+  const auto has_spare = [](const v1::StatusResponse& status) {
+    return status.workers_size() == 2;
+  };
+  const auto before = serve.WaitForStatus(has_spare);
+  ASSERT_FALSE(before.workers(1).has_rank());
+  kill(static_cast<pid_t>(before.workers(1).process_id()), SIGKILL);
+  const auto after = serve.WaitForStatus([&](const v1::StatusResponse& now) {
+    return has_spare(now) &&
+           now.workers(1).process_id() != before.workers(1).process_id();
+  });
+  EXPECT_EQ(after.epoch(), before.epoch());
+  EXPECT_EQ(serve.Stop(), kExitOk);
+  EXPECT_THAT(serve.program().err(), HasSubstr("ended with signal 9"));
+  EXPECT_THAT(serve.program().err(), Not(HasSubstr("serving again")));
 }
 
 TEST(FailureTest, AWorkerOfAnotherBuildIsRefusedWithBothBuilds) {

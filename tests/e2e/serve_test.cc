@@ -1,5 +1,6 @@
 // The command line against a cluster of real processes, as the README shows it.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/config.h"
+#include "base/metric_names.h"
 #include "tests/e2e/local_cluster.h"
 #include "tests/testing/temp_directory.h"
 #include "tests/testing/test_paths.h"
@@ -135,6 +137,18 @@ TEST_F(ServeTest, MetricsAreServedOverHttp) {
   const std::string page = HttpGet(serve_->ReadyValue("metrics"));
   EXPECT_THAT(page, HasSubstr("200 OK"));
   EXPECT_THAT(page, HasSubstr("\nwitan_"));
+}
+
+TEST_F(ServeTest, EveryWorkerServesMetricsAtTheAddressThatStatusTells) {
+  const auto json = nlohmann::json::parse(Witan({"status", "--json"}).out);
+  for (const auto& worker : json["workers"]) {
+    const std::string address = worker["metrics_address"];
+    const std::string page = HttpGet("http://" + address + "/metrics");
+    EXPECT_THAT(page, HasSubstr("200 OK"));
+    EXPECT_THAT(page,
+                HasSubstr(fmt::format("\n{} 1", metric::kWorkerConnected)));
+    EXPECT_THAT(Witan({"status"}).out, HasSubstr("  " + address + "\n"));
+  }
 }
 
 TEST_F(ServeTest, RefusedRequestsSayWhyAndHurtNobody) {

@@ -48,7 +48,8 @@ RegisterWorker ARegistration() {
           .num_cores = 64,
           .memory_bytes = int64_t{64} << 30,
           .memory_is_of_host = true,
-          .model_directory = "/models/m\xc3"};
+          .model_directory = "/models/m\xc3",
+          .metrics_address = "127.0.0.1:9091"};
 }
 
 PrepareGroup APrepareGroup() {
@@ -196,6 +197,10 @@ TEST(WireTest, DamagedWorkerMessagesAreRefusedByField) {
       {"model_directory",
        [&](auto& m) {
          m.mutable_register_worker()->set_model_directory(too_long);
+       }},
+      {"metrics_address",
+       [&](auto& m) {
+         m.mutable_register_worker()->set_metrics_address(too_long);
        }},
       {"process_id",
        [&](auto& m) { m.mutable_register_worker()->set_process_id(-1); }},

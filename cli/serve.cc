@@ -100,6 +100,10 @@ std::vector<PassedOption> PassedOptions() {
        .description = "Generate and Chat streams open at once [1024]"},
       {.name = "--text-threads",
        .description = "Threads for templates and the tokenizer [2]"},
+      {.name = "--cache-dir",
+       .description = "Where workers keep hashes of the weights, so that a "
+                      "restart does not read them all again [nowhere]",
+       .for_workers = worker},
       {.name = "--cpu-path",
        .description = "auto, avx512bf16, avx2 or portable [auto]",
        .for_workers = worker},

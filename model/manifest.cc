@@ -14,7 +14,6 @@
 #include "base/status.h"
 #include "model/families.h"
 #include "model/json_object.h"
-#include "model/piece_cache.h"
 
 namespace witan {
 namespace {
@@ -228,12 +227,10 @@ bool IsHash(const std::string& text) {
 
 }  // namespace
 
-absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
-                                       const Checkpoint& checkpoint,
-                                       const RankShard& shard, int num_threads,
-                                       const HashProgress& progress,
-                                       const std::stop_token& stop) {
-  const PieceCache cache = PieceCache::FromEnvironment();
+absl::StatusOr<PieceHashes> HashPieces(
+    const ModelConfig& config, const Checkpoint& checkpoint,
+    const RankShard& shard, int num_threads, const HashProgress& progress,
+    const PieceCache& cache, const std::stop_token& stop) {
   std::vector<CachedHashes> known;  // by file index
   for (const FileIdentity& file : checkpoint.file_identities()) {
     known.push_back(cache.Load(file));

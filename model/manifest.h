@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/piece_cache.h"
 #include "model/safetensors.h"
 #include "model/shard_plan.h"
 
@@ -36,16 +37,14 @@ using PieceHashes = std::map<std::string, std::string>;
 using HashProgress = std::function<void(int64_t done, int64_t total)>;
 
 // Hashes of all pieces that the rank's slices hold, on up to num_threads
-// threads. `progress` may be empty. With $WITAN_CACHE_DIR set, hashes of files
-// that did not change are taken from there (model/piece_cache.h), and new ones
-// are kept there. The only error is CANCELLED, soon after `stop` was requested;
-// what was hashed by then is in the cache.
+// threads. `progress` may be empty. Hashes of files that did not change are
+// taken from `cache`, and new ones are kept there. The only error is CANCELLED,
+// soon after `stop` was requested; what was hashed by then is in the cache.
 // REQUIRES: CheckCheckpoint was OK.
-absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
-                                       const Checkpoint& checkpoint,
-                                       const RankShard& shard, int num_threads,
-                                       const HashProgress& progress,
-                                       const std::stop_token& stop = {});
+absl::StatusOr<PieceHashes> HashPieces(
+    const ModelConfig& config, const Checkpoint& checkpoint,
+    const RankShard& shard, int num_threads, const HashProgress& progress,
+    const PieceCache& cache = PieceCache(), const std::stop_token& stop = {});
 
 // Collects what ranks report. One thread at a time.
 class Manifest {

@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <string_view>
 #include <utility>
@@ -89,11 +88,6 @@ PieceCache::PieceCache(std::string directory)
     : directory_(std::move(directory)) {
   std::error_code ignored;  // shows when nothing can be stored there
   if (enabled()) std::filesystem::create_directories(directory_, ignored);
-}
-
-PieceCache PieceCache::FromEnvironment() {
-  const char* directory = std::getenv("WITAN_CACHE_DIR");
-  return PieceCache(directory == nullptr ? "" : directory);
 }
 
 std::string PieceCache::PathOf(const FileIdentity& file) const {

@@ -2,8 +2,8 @@
 #define WITAN_MODEL_PIECE_CACHE_H_
 
 // Hashes of pieces (model/manifest.h) kept on disk between starts, so that a
-// restarted rank need not read its weights twice. Used only when the
-// environment names a directory: WITAN_CACHE_DIR.
+// restarted rank need not read its weights twice. Used only when a worker is
+// given a directory for it (--cache-dir).
 //
 // There is one small file per checkpoint file, named by the identity (device,
 // inode, time of modification, size) of what was hashed; a changed checkpoint
@@ -25,10 +25,10 @@ using CachedHashes = std::map<std::string, std::string>;
 
 class PieceCache {
  public:
+  // Off: knows nothing and keeps nothing.
+  PieceCache() = default;
   // `directory` is created when it does not exist; empty turns the cache off.
   explicit PieceCache(std::string directory);
-  // The directory of $WITAN_CACHE_DIR.
-  static PieceCache FromEnvironment();
 
   bool enabled() const { return !directory_.empty(); }
 

@@ -44,6 +44,8 @@ struct WorkerOptions {
   std::string communication_host = "127.0.0.1";
   // Nonempty: serve this directory and refuse another.
   std::string model_directory;
+  // Where hashes of weights are kept (model/piece_cache.h); empty: nowhere.
+  std::string cache_directory;
   int64_t collective_timeout_ms = kCollectiveTimeoutMs;
   int64_t connect_timeout_ms = kConnectTimeoutMs;
   // Unset: shared memory or TCP as the coordinator chooses. Tests that run

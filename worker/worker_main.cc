@@ -37,6 +37,7 @@ namespace {
 struct Options {
   std::string join;
   std::string model_directory;
+  std::string cache_directory;
   std::string cpu_path = "auto";
   int threads = 0;
   double memory_gib = 0;
@@ -53,6 +54,9 @@ void AddOptions(CLI::App& app, Options& options) {
   app.add_option("--model", options.model_directory,
                  "Model directory; the coordinator must serve the same one. "
                  "Default: whatever it says");
+  app.add_option("--cache-dir", options.cache_directory,
+                 "Keep hashes of the weights there, so that a restart does not "
+                 "read them all again. Default: none are kept");
   app.add_option("--threads", options.threads,
                  "Compute threads, 0: as the coordinator says")
       ->check(CLI::Range(0, kMaxThreadsPerRank));
@@ -186,6 +190,7 @@ int Main(int argc, char** argv) {
                  .num_threads = options.threads,
                  .communication_host = options.comm_host,
                  .model_directory = options.model_directory,
+                 .cache_directory = options.cache_directory,
                  .make_rendezvous = nullptr});
   WorkerService service(
       EngineOf(worker),

@@ -149,7 +149,7 @@ TEST(ServePlanTest, EveryOptionReachesItsProgram) {
   EXPECT_THAT(plan->coordinator_arguments, Not(Contains("--memory=3")));
   EXPECT_THAT(plan->worker_arguments,
               ElementsAre("--metrics-port=0", "--metrics-host=3",
-                          "--cpu-path=3", "--memory=3"));
+                          "--cache-dir=3", "--cpu-path=3", "--memory=3"));
 }
 
 TEST(ServePlanTest, WorkersHaveMetricsWhereTheCoordinatorHasThem) {

@@ -188,6 +188,19 @@ TEST_F(ServeTest, APortInUseIsNamedWithTheRemedy) {
   EXPECT_THAT(result.err, HasSubstr("in use"));
 }
 
+TEST(ServeCacheTest, WorkersKeepHashesOfTheWeightsWhereTheyAreTold) {
+  const TempDirectory directory;
+  const std::string cache = directory.path() + "/cache";
+  LocalServe serve(SourcePath("examples/witling/witling-base"),
+                   {"--cache-dir=" + cache});
+  ASSERT_NE(serve.ready_line(), "") << serve.program().err();
+  int num_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(cache)) {
+    num_files += entry.path().filename().string().starts_with("pieces-");
+  }
+  EXPECT_EQ(num_files, 1);
+}
+
 TEST(ServeEndTest, SigtermEndsEveryProcessAndExitsWithZero) {
   const TinyModel model;
   LocalServe serve(model.directory(), {});

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cstring>
 #include <filesystem>
@@ -27,9 +26,10 @@ struct LoadedModel {
       : config(*ReadModelConfig(directory)),
         checkpoint(*Checkpoint::Open(directory)) {}
 
-  PieceHashes Hashes(Layout layout, int rank, int num_threads = 2) const {
+  PieceHashes Hashes(Layout layout, int rank, int num_threads = 2,
+                     const PieceCache& cache = PieceCache()) const {
     return HashPieces(config, *checkpoint, MakeRankShard(config, layout, rank),
-                      num_threads, nullptr)
+                      num_threads, nullptr, cache)
         .value();
   }
 
@@ -51,12 +51,7 @@ TinyModelOptions SmallOptions() {
   return options;
 }
 
-class ManifestTest : public ::testing::Test {
- protected:
-  ManifestTest() { unsetenv("WITAN_CACHE_DIR"); }
-};
-
-TEST_F(ManifestTest, EveryLayoutAndNumberOfThreadsYieldsTheSameWeightsId) {
+TEST(ManifestTest, EveryLayoutAndNumberOfThreadsYieldsTheSameWeightsId) {
   for (const bool tied : {false, true}) {
     TinyModelOptions options = SmallOptions();
     options.config.tie_word_embeddings = tied;
@@ -82,7 +77,7 @@ TEST_F(ManifestTest, EveryLayoutAndNumberOfThreadsYieldsTheSameWeightsId) {
   }
 }
 
-TEST_F(ManifestTest, ShardedAndSingleFilesOfOneModelHaveOneId) {
+TEST(ManifestTest, ShardedAndSingleFilesOfOneModelHaveOneId) {
   TinyModelOptions options = SmallOptions();
   const TinyModel single(options);
   options.num_shards = 4;
@@ -160,7 +155,7 @@ PieceHashes NaiveHashes(const LoadedModel& loaded) {
   return hashes;
 }
 
-TEST_F(ManifestTest, PiecesAreWhatTheirDefinitionSays) {
+TEST(ManifestTest, PiecesAreWhatTheirDefinitionSays) {
   // Output projections whose leaves have few bytes a row, enough rows of one
   // kilobyte to be read in more than one go, and rows of eight kilobytes.
   TinyModelOptions many_rows = SmallOptions();
@@ -180,7 +175,7 @@ TEST_F(ManifestTest, PiecesAreWhatTheirDefinitionSays) {
   }
 }
 
-TEST_F(ManifestTest, ARankHashesItsOwnPiecesOnly) {
+TEST(ManifestTest, ARankHashesItsOwnPiecesOnly) {
   const TinyModel model(SmallOptions());
   const LoadedModel loaded(model.directory());
   const PieceHashes all = loaded.Hashes({1, 1}, 0);
@@ -198,7 +193,7 @@ TEST_F(ManifestTest, ARankHashesItsOwnPiecesOnly) {
   for (const auto& [piece, hash] : mine) EXPECT_EQ(hash, all.at(piece));
 }
 
-TEST_F(ManifestTest, OneFlippedBitChangesThePieceThatHoldsItAndNoOther) {
+TEST(ManifestTest, OneFlippedBitChangesThePieceThatHoldsItAndNoOther) {
   const TinyModel model(SmallOptions());
   const LoadedModel loaded(model.directory());
   const PieceHashes before = loaded.Hashes({1, 1}, 0);
@@ -233,7 +228,7 @@ TEST_F(ManifestTest, OneFlippedBitChangesThePieceThatHoldsItAndNoOther) {
   }
 }
 
-TEST_F(ManifestTest, ASecondRankWithAnotherHashIsRefusedNamingThePiece) {
+TEST(ManifestTest, ASecondRankWithAnotherHashIsRefusedNamingThePiece) {
   const TinyModel model(SmallOptions());
   const LoadedModel loaded(model.directory());
   const PieceHashes good = loaded.Hashes({1, 1}, 0);
@@ -250,7 +245,7 @@ TEST_F(ManifestTest, ASecondRankWithAnotherHashIsRefusedNamingThePiece) {
   EXPECT_TRUE(manifest.Add(6, good).ok());
 }
 
-TEST_F(ManifestTest, WhatIsNoPieceOrNoHashIsRefused) {
+TEST(ManifestTest, WhatIsNoPieceOrNoHashIsRefused) {
   const TinyModel model(SmallOptions());
   const LoadedModel loaded(model.directory());
   PieceHashes hashes = loaded.Hashes({1, 1}, 0);
@@ -281,7 +276,7 @@ TEST_F(ManifestTest, WhatIsNoPieceOrNoHashIsRefused) {
   EXPECT_TRUE(manifest.WeightsId().ok());
 }
 
-TEST_F(ManifestTest, ThereIsNoIdBeforeEveryPieceWasReported) {
+TEST(ManifestTest, ThereIsNoIdBeforeEveryPieceWasReported) {
   const TinyModel model(SmallOptions());
   const LoadedModel loaded(model.directory());
   PieceHashes hashes = loaded.Hashes({1, 1}, 0);
@@ -298,7 +293,7 @@ TEST_F(ManifestTest, ThereIsNoIdBeforeEveryPieceWasReported) {
   EXPECT_TRUE(manifest.WeightsId().ok());
 }
 
-TEST_F(ManifestTest, ProgressRisesToTheTotal) {
+TEST(ManifestTest, ProgressRisesToTheTotal) {
   const TinyModel model(SmallOptions());
   const LoadedModel loaded(model.directory());
   int64_t last = -1;
@@ -350,17 +345,21 @@ class CacheTest : public ::testing::Test {
   CacheTest() : model_(SmallOptions()) {
     weights_ = model_.directory() + "/model.safetensors";
     SetAge(std::chrono::hours(2));
-    setenv("WITAN_CACHE_DIR", (cache_.path() + "/made/here").c_str(), 1);
   }
-  ~CacheTest() override { unsetenv("WITAN_CACHE_DIR"); }
 
   void SetAge(std::chrono::seconds age) {
     std::filesystem::last_write_time(
         weights_, std::filesystem::file_time_type::clock::now() - age);
   }
-  PieceHashes Hashes() {
-    return LoadedModel(model_.directory()).Hashes({1, 1}, 0);
+  std::string CacheDirectory() const {
+    return directory_.path() + "/made/here";
   }
+  PieceHashes Hashes(const std::string& cache_directory) const {
+    return LoadedModel(model_.directory())
+        .Hashes({1, 1}, 0, 2, PieceCache(cache_directory));
+  }
+  PieceHashes Hashes() const { return Hashes(CacheDirectory()); }
+  PieceHashes TrueHashes() const { return Hashes(""); }
   // Flips the last byte and sets the old time.
   void ChangeBehindItsBack() {
     const auto time = std::filesystem::last_write_time(weights_);
@@ -375,7 +374,7 @@ class CacheTest : public ::testing::Test {
   }
   std::string CacheFile() const {
     for (const auto& entry :
-         std::filesystem::directory_iterator(cache_.path() + "/made/here")) {
+         std::filesystem::directory_iterator(CacheDirectory())) {
       if (entry.path().filename().string().starts_with("pieces-")) {
         return entry.path().string();
       }
@@ -383,7 +382,7 @@ class CacheTest : public ::testing::Test {
     return "";
   }
 
-  TempDirectory cache_;
+  TempDirectory directory_;
   TinyModel model_;
   std::string weights_;
 };
@@ -393,8 +392,7 @@ TEST_F(CacheTest, HashesOfAnUnchangedFileComeFromTheCache) {
   ASSERT_NE(CacheFile(), "");
   ChangeBehindItsBack();
   EXPECT_EQ(Hashes(), first);
-  unsetenv("WITAN_CACHE_DIR");
-  EXPECT_NE(Hashes(), first);
+  EXPECT_NE(TrueHashes(), first);
 }
 
 TEST_F(CacheTest, AStopLeavesOnlyWholeHashesThere) {
@@ -403,12 +401,11 @@ TEST_F(CacheTest, AStopLeavesOnlyWholeHashesThere) {
   const auto stopped = HashPieces(
       loaded.config, *loaded.checkpoint,
       MakeRankShard(loaded.config, Layout{1, 1}, 0), 1,
-      [&](int64_t, int64_t) { stop.request_stop(); }, stop.get_token());
+      [&](int64_t, int64_t) { stop.request_stop(); },
+      PieceCache(CacheDirectory()), stop.get_token());
   EXPECT_FALSE(stopped.ok());
   ASSERT_NE(CacheFile(), "");
-  const PieceHashes with_cache = Hashes();
-  unsetenv("WITAN_CACHE_DIR");
-  EXPECT_EQ(with_cache, Hashes());
+  EXPECT_EQ(Hashes(), TrueHashes());
 }
 
 TEST_F(CacheTest, AChangedTimeOfModificationIsNoticed) {
@@ -420,18 +417,13 @@ TEST_F(CacheTest, AChangedTimeOfModificationIsNoticed) {
 
 TEST_F(CacheTest, RanksAddToWhatIsKnown) {
   const LoadedModel loaded(model_.directory());
-  loaded.Hashes({2, 2}, 0);
-  loaded.Hashes({2, 2}, 1);
-  const PieceHashes cached = [&] {
-    PieceHashes all;
-    ChangeBehindItsBack();
-    for (const auto& [piece, hash] : loaded.Hashes({1, 1}, 0))
-      all[piece] = hash;
-    return all;
-  }();
+  for (const int rank : {0, 1}) {
+    loaded.Hashes({2, 2}, rank, 2, PieceCache(CacheDirectory()));
+  }
+  ChangeBehindItsBack();
+  const PieceHashes cached = Hashes();
   ChangeBehindItsBack();  // back
-  unsetenv("WITAN_CACHE_DIR");
-  EXPECT_EQ(cached, loaded.Hashes({1, 1}, 0));
+  EXPECT_EQ(cached, TrueHashes());
 }
 
 TEST_F(CacheTest, ADamagedCacheIsIgnoredAndReplaced) {
@@ -464,16 +456,11 @@ TEST_F(CacheTest, ADamagedCacheIsIgnoredAndReplaced) {
 TEST_F(CacheTest, AFileThatJustChangedIsNotCached) {
   SetAge(std::chrono::seconds(0));
   Hashes();
-  EXPECT_EQ(
-      std::filesystem::exists(cache_.path() + "/made/here") ? CacheFile() : "",
-      "");
+  EXPECT_EQ(std::filesystem::exists(CacheDirectory()) ? CacheFile() : "", "");
 }
 
 TEST_F(CacheTest, ADirectoryThatCannotBeMadeChangesNothing) {
-  setenv("WITAN_CACHE_DIR", (weights_ + "/x").c_str(), 1);
-  const PieceHashes hashes = Hashes();
-  unsetenv("WITAN_CACHE_DIR");
-  EXPECT_EQ(hashes, Hashes());
+  EXPECT_EQ(Hashes(weights_ + "/x"), TrueHashes());
 }
 
 TEST(PieceCacheTest, NoPrefixAndNoChangedByteOfACacheFileIsBelieved) {

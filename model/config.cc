@@ -151,9 +151,11 @@ void ReadShape(FieldReader& reader, ModelConfig& config) {
       reader.Integer("num_attention_heads", 1, kMaxAttentionHeads);
   config.num_kv_heads =
       reader.Integer("num_key_value_heads", 1, kMaxAttentionHeads);
-  config.num_experts = reader.Integer("num_local_experts", 1, kMaxExperts);
-  config.experts_per_token =
-      reader.Integer("num_experts_per_tok", 1, kMaxExpertsPerToken);
+  if (HasExperts(config)) {
+    config.num_experts = reader.Integer("num_local_experts", 1, kMaxExperts);
+    config.experts_per_token =
+        reader.Integer("num_experts_per_tok", 1, kMaxExpertsPerToken);
+  }
   config.vocab_size = reader.Integer("vocab_size", 1, kMaxVocabSize);
   config.max_context_tokens =
       reader.Integer("max_position_embeddings", 1, kMaxContextTokens);
@@ -339,6 +341,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json) {
   FieldReader reader(kConfigFile, object);
   ModelConfig config;
   ReadArchitecture(reader, config);
+  RETURN_IF_ERROR(reader.status());  // the rest depends on the family
   RefuseUnserved(reader);
   ReadShape(reader, config);
   ReadRope(reader, config);

@@ -25,7 +25,7 @@ struct ModelConfig {
   int64_t num_heads = 0;           // N
   int64_t num_kv_heads = 0;        // K, divides N
   int64_t head_dim = 0;            // D, even
-  int64_t num_experts = 0;         // E
+  int64_t num_experts = 0;         // E, 0 in a family without experts
   int64_t experts_per_token = 0;   // top-k, <= E
   int64_t vocab_size = 0;          // V
   int64_t max_context_tokens = 0;  // max_position_embeddings

@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
+#include <iterator>
 #include <set>
 #include <span>
 #include <string_view>
@@ -20,13 +21,19 @@ struct NamePattern {
   const char* pattern;
 };
 
+// The tensors of a checkpoint, in the order of the forward pass.
 struct Family {
   std::string_view architecture;
-  std::span<const NamePattern> names;  // one for every role
+  std::span<const NamePattern> first;       // before the layers
+  std::span<const NamePattern> per_layer;   // of each layer
+  std::span<const NamePattern> per_expert;  // of each expert of each layer
+  std::span<const NamePattern> last;        // after the layers
 };
 
-constexpr NamePattern kMixtralNames[] = {
+constexpr NamePattern kMixtralFirst[] = {
     {TensorRole::kEmbedding, "model.embed_tokens.weight"},
+};
+constexpr NamePattern kMixtralPerLayer[] = {
     {TensorRole::kAttentionNorm, "model.layers.{layer}.input_layernorm.weight"},
     {TensorRole::kQuery, "model.layers.{layer}.self_attn.q_proj.weight"},
     {TensorRole::kKey, "model.layers.{layer}.self_attn.k_proj.weight"},
@@ -35,18 +42,23 @@ constexpr NamePattern kMixtralNames[] = {
     {TensorRole::kExpertNorm,
      "model.layers.{layer}.post_attention_layernorm.weight"},
     {TensorRole::kRouter, "model.layers.{layer}.block_sparse_moe.gate.weight"},
+};
+constexpr NamePattern kMixtralPerExpert[] = {
     {TensorRole::kExpertGate,
      "model.layers.{layer}.block_sparse_moe.experts.{expert}.w1.weight"},
     {TensorRole::kExpertUp,
      "model.layers.{layer}.block_sparse_moe.experts.{expert}.w3.weight"},
     {TensorRole::kExpertDown,
      "model.layers.{layer}.block_sparse_moe.experts.{expert}.w2.weight"},
+};
+constexpr NamePattern kMixtralLast[] = {
     {TensorRole::kFinalNorm, "model.norm.weight"},
-    {TensorRole::kLmHead, "lm_head.weight"},
+    {TensorRole::kLmHead, "lm_head.weight"},  // absent when tied
 };
 
 constexpr Family kFamilies[] = {
-    {"MixtralForCausalLM", kMixtralNames},
+    {"MixtralForCausalLM", kMixtralFirst, kMixtralPerLayer, kMixtralPerExpert,
+     kMixtralLast},
 };
 
 constexpr size_t kMaxListedNames = 10;
@@ -89,46 +101,54 @@ std::string TensorName(const ModelConfig& config, TensorRole role,
   if (role == TensorRole::kLmHead && config.tie_word_embeddings) {
     role = TensorRole::kEmbedding;
   }
-  for (const NamePattern& name : FamilyOf(config).names) {
-    if (name.role == role) {
-      return fmt::format(fmt::runtime(name.pattern), fmt::arg("layer", layer),
-                         fmt::arg("expert", expert));
+  const Family& family = FamilyOf(config);
+  for (const auto& names :
+       {family.first, family.per_layer, family.per_expert, family.last}) {
+    for (const NamePattern& name : names) {
+      if (name.role == role) {
+        return fmt::format(fmt::runtime(name.pattern), fmt::arg("layer", layer),
+                           fmt::arg("expert", expert));
+      }
     }
   }
   WITAN_CHECK(false, "{} has no name for role {}", config.architecture,
               static_cast<int>(role));
 }
 
+bool HasExperts(const ModelConfig& config) {
+  return !FamilyOf(config).per_expert.empty();
+}
+
 int64_t NumTensors(const ModelConfig& config) {
-  constexpr int64_t kPerLayer = 7;  // two norms, q, k, v, o, router
-  constexpr int64_t kPerExpert = 3;
-  return config.num_layers * (kPerLayer + kPerExpert * config.num_experts) +
-         (config.tie_word_embeddings ? 2 : 3);
+  const Family& family = FamilyOf(config);
+  return std::ssize(family.first) + std::ssize(family.last) -
+         (config.tie_word_embeddings ? 1 : 0) +
+         config.num_layers *
+             (std::ssize(family.per_layer) +
+              config.num_experts * std::ssize(family.per_expert));
 }
 
 std::vector<TensorSlice> ExpectedTensors(const ModelConfig& config) {
   std::vector<TensorSlice> tensors;
   tensors.reserve(static_cast<size_t>(NumTensors(config)));
-  const auto add = [&](TensorRole role, int64_t layer = -1,
-                       int64_t expert = -1) {
-    tensors.push_back(WholeTensor(config, role, layer, expert));
-  };
-  add(TensorRole::kEmbedding);
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    for (const TensorRole role :
-         {TensorRole::kAttentionNorm, TensorRole::kQuery, TensorRole::kKey,
-          TensorRole::kValue, TensorRole::kOutput, TensorRole::kExpertNorm,
-          TensorRole::kRouter}) {
-      add(role, layer);
+  const auto add_all = [&](std::span<const NamePattern> names,
+                           int64_t layer = -1, int64_t expert = -1) {
+    for (const NamePattern& name : names) {
+      if (name.role == TensorRole::kLmHead && config.tie_word_embeddings) {
+        continue;
+      }
+      tensors.push_back(WholeTensor(config, name.role, layer, expert));
     }
+  };
+  const Family& family = FamilyOf(config);
+  add_all(family.first);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    add_all(family.per_layer, layer);
     for (int64_t expert = 0; expert < config.num_experts; ++expert) {
-      add(TensorRole::kExpertGate, layer, expert);
-      add(TensorRole::kExpertUp, layer, expert);
-      add(TensorRole::kExpertDown, layer, expert);
+      add_all(family.per_expert, layer, expert);
     }
   }
-  add(TensorRole::kFinalNorm);
-  if (!config.tie_word_embeddings) add(TensorRole::kLmHead);
+  add_all(family.last);
   return tensors;
 }
 

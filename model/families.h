@@ -1,8 +1,10 @@
 #ifndef WITAN_MODEL_FAMILIES_H_
 #define WITAN_MODEL_FAMILIES_H_
 
-// What differs between architectures, as data: tensor names. A family is one
-// entry of the table in families.cc; the forward pass is written once.
+// What differs between architectures, as data: which tensors a checkpoint has,
+// and their names. A family is one entry of the table in families.cc. Roles,
+// their shapes and who owns them are in shard_plan.h; the forward pass is
+// written once, for layers that have experts.
 
 #include <absl/status/statusor.h>
 
@@ -24,6 +26,9 @@ std::vector<std::string> KnownArchitectures();
 // REQUIRES: config.architecture is known.
 std::string TensorName(const ModelConfig& config, TensorRole role,
                        int64_t layer, int64_t expert);
+
+// Whether layers have experts, whose number config.json must then tell.
+bool HasExperts(const ModelConfig& config);
 
 // Number of tensors of a checkpoint of this config, and each of them.
 int64_t NumTensors(const ModelConfig& config);

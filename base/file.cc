@@ -54,4 +54,13 @@ absl::StatusOr<std::string> ReadFile(const std::string& path,
   return content;
 }
 
+absl::StatusOr<std::string> ReadFileOrEmpty(const std::string& path,
+                                            int64_t max_bytes) {
+  absl::StatusOr<std::string> content = ReadFile(path, max_bytes);
+  if (content.status().code() == absl::StatusCode::kNotFound) {
+    return std::string();
+  }
+  return content;
+}
+
 }  // namespace witan

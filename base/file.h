@@ -13,6 +13,10 @@ namespace witan {
 absl::StatusOr<std::string> ReadFile(const std::string& path,
                                      int64_t max_bytes);
 
+// The same, empty where there is no such file.
+absl::StatusOr<std::string> ReadFileOrEmpty(const std::string& path,
+                                            int64_t max_bytes);
+
 }  // namespace witan
 
 #endif  // WITAN_BASE_FILE_H_

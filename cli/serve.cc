@@ -7,7 +7,6 @@
 #include <memory>
 
 #include "base/config.h"
-#include "base/file.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "cli/command.h"
@@ -31,14 +30,9 @@ std::string ModelName(const std::string& directory) {
 // The headers of the files alone: what no worker could load is said here, once
 // and at once.
 absl::Status CheckModel(const std::string& directory) {
-  ASSIGN_OR_RETURN(const std::string json,
-                   ReadFile(directory + "/config.json", kMaxConfigFileBytes));
-  const auto config = ParseModelConfig(json);
-  if (!config.ok()) {
-    return Annotate(config.status(), directory + "/config.json");
-  }
+  ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(directory));
   ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(directory));
-  return CheckCheckpoint(*config, *checkpoint);
+  return CheckCheckpoint(config, *checkpoint);
 }
 
 // Workers have a /metrics where the coordinator has one: at the same address,

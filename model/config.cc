@@ -293,37 +293,26 @@ void RefuseUnserved(FieldReader& reader) {
   }
 }
 
-absl::StatusOr<std::vector<TokenId>> TokenIdsOf(std::string_view file,
-                                                std::string_view name,
-                                                const Json& object) {
+absl::StatusOr<std::vector<TokenId>> EndTokensOf(std::string_view file,
+                                                 const Json& object) {
+  constexpr std::string_view kName = "eos_token_id";
   FieldReader reader(file, object);
-  const Json* value = reader.Find(name);
+  const Json* value = reader.Find(kName);
   std::vector<TokenId> ids;
   if (value == nullptr) return ids;
   const Json list = value->is_array() ? *value : Json::array({*value});
   if (static_cast<int64_t>(list.size()) > kMaxStopTokenIds) {
     return InvalidArgument("{}: {} lists {} ids, at most {} are allowed", file,
-                           name, list.size(), kMaxStopTokenIds);
+                           kName, list.size(), kMaxStopTokenIds);
   }
   for (const Json& element : list) {
-    const Json field = {{std::string(name), element}};
+    const Json field = {{std::string(kName), element}};
     FieldReader id_reader(file, field);
-    const int64_t id = id_reader.Integer(name, -1, kMaxTokenId);
+    const int64_t id = id_reader.Integer(kName, -1, kMaxTokenId);
     RETURN_IF_ERROR(id_reader.status());
     if (id >= 0) ids.push_back(static_cast<TokenId>(id));
   }
   return ids;
-}
-
-absl::StatusOr<std::optional<TokenId>> TokenIdOf(std::string_view file,
-                                                 std::string_view name,
-                                                 const Json& object) {
-  ASSIGN_OR_RETURN(std::vector<TokenId> ids, TokenIdsOf(file, name, object));
-  if (ids.size() > 1) {
-    return InvalidArgument("{}: {} lists {} ids, allowed is one", file, name,
-                           ids.size());
-  }
-  return ids.empty() ? std::nullopt : std::optional<TokenId>(ids[0]);
 }
 
 absl::StatusOr<Json> ParseFile(std::string_view name, const std::string& text) {
@@ -383,24 +372,12 @@ absl::StatusOr<GenerationConfig> ParseGenerationConfig(
                      ParseFile(kGenerationConfigFile, generation_json));
   }
   GenerationConfig result;
-  // A token that generation_config.json does not name is config.json's.
-  const auto source = [&](std::string_view name) {
-    const bool named =
-        FieldReader(kGenerationConfigFile, generation).Find(name) != nullptr;
-    return named ? std::pair(kGenerationConfigFile, &generation)
-                 : std::pair(kConfigFile, &model);
-  };
-  const auto [eos_file, eos_object] = source("eos_token_id");
-  ASSIGN_OR_RETURN(result.eos_token_ids,
-                   TokenIdsOf(eos_file, "eos_token_id", *eos_object));
-  const auto [bos_file, bos_object] = source("bos_token_id");
-  ASSIGN_OR_RETURN(result.bos_token_id,
-                   TokenIdOf(bos_file, "bos_token_id", *bos_object));
-  const auto [pad_file, pad_object] = source("pad_token_id");
-  ASSIGN_OR_RETURN(result.pad_token_id,
-                   TokenIdOf(pad_file, "pad_token_id", *pad_object));
-
   FieldReader reader(kGenerationConfigFile, generation);
+  // What generation_config.json does not name is config.json's.
+  const bool names_end = reader.Find("eos_token_id") != nullptr;
+  ASSIGN_OR_RETURN(result.eos_token_ids,
+                   names_end ? EndTokensOf(kGenerationConfigFile, generation)
+                             : EndTokensOf(kConfigFile, model));
   result.temperature =
       reader.OptionalNumber("temperature", 0, kMaxTemperature, false);
   if (!reader.Boolean("do_sample", true)) result.temperature = 0;
@@ -419,13 +396,11 @@ absl::StatusOr<GenerationConfig> ReadGenerationConfig(
     const std::string& directory) {
   ASSIGN_OR_RETURN(const std::string config_text,
                    ReadFile(directory + "/config.json", kMaxConfigFileBytes));
-  absl::StatusOr<std::string> text =
-      ReadFile(directory + "/generation_config.json", kMaxConfigFileBytes);
-  if (!text.ok() && text.status().code() != absl::StatusCode::kNotFound) {
-    return text.status();
-  }
+  ASSIGN_OR_RETURN(const std::string text,
+                   ReadFileOrEmpty(directory + "/generation_config.json",
+                                   kMaxConfigFileBytes));
   absl::StatusOr<GenerationConfig> config =
-      ParseGenerationConfig(text.ok() ? *text : "", config_text);
+      ParseGenerationConfig(text, config_text);
   if (!config.ok()) return Annotate(config.status(), directory);
   return config;
 }

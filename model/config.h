@@ -50,8 +50,6 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory);
 // Defaults that the model's author recommends. Everything is optional.
 struct GenerationConfig {
   std::vector<TokenId> eos_token_ids;
-  std::optional<TokenId> bos_token_id;
-  std::optional<TokenId> pad_token_id;
   std::optional<float> temperature;  // 0 when do_sample is false
   std::optional<int32_t> top_k;
   std::optional<float> top_p;
@@ -60,9 +58,9 @@ struct GenerationConfig {
   bool operator==(const GenerationConfig&) const = default;
 };
 
-// `generation_json` may be empty (the file is optional). Token ids that it does
-// not name come from `config_json`; null and -1 mean that there is none. Errors
-// name file, field, value and what is allowed.
+// `generation_json` may be empty (the file is optional). End tokens that it
+// does not name come from `config_json`; null and -1 mean that there is none.
+// Errors name file, field, value and what is allowed.
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(
     const std::string& generation_json, const std::string& config_json);
 

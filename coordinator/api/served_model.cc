@@ -4,7 +4,6 @@
 #include <system_error>
 #include <utility>
 
-#include "base/file.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
@@ -25,33 +24,16 @@ absl::StatusOr<std::string> AbsoluteDirectory(const std::string& directory) {
   return path.string();
 }
 
-absl::StatusOr<std::string> ReadOptional(const std::string& path) {
-  absl::StatusOr<std::string> text = ReadFile(path, kMaxConfigFileBytes);
-  if (text.status().code() == absl::StatusCode::kNotFound) return std::string();
-  return text;
-}
-
 absl::StatusOr<ModelFacts> ReadFacts(const std::string& directory,
                                      int64_t max_context_tokens) {
   ModelFacts facts;
-  const std::string config_path = directory + "/config.json";
-  ASSIGN_OR_RETURN(const std::string config_json,
-                   ReadFile(config_path, kMaxConfigFileBytes));
-  absl::StatusOr<ModelConfig> config = ParseModelConfig(config_json);
-  if (!config.ok()) return Annotate(config.status(), config_path);
-  facts.config = *std::move(config);
-  const std::string generation_path = directory + "/generation_config.json";
-  ASSIGN_OR_RETURN(const std::string generation_json,
-                   ReadOptional(generation_path));
-  absl::StatusOr<GenerationConfig> generation =
-      ParseGenerationConfig(generation_json, config_json);
-  if (!generation.ok()) return Annotate(generation.status(), generation_path);
-  facts.generation = *std::move(generation);
+  ASSIGN_OR_RETURN(facts.config, ReadModelConfig(directory));
+  ASSIGN_OR_RETURN(facts.generation, ReadGenerationConfig(directory));
   if (max_context_tokens > facts.config.max_context_tokens) {
     return InvalidArgument(
         "--max-context is {}; the model's own context is {} "
-        "(max_position_embeddings in {})",
-        max_context_tokens, facts.config.max_context_tokens, config_path);
+        "(max_position_embeddings in {}/config.json)",
+        max_context_tokens, facts.config.max_context_tokens, directory);
   }
   facts.max_context_tokens = max_context_tokens > 0
                                  ? max_context_tokens

@@ -1,42 +1,48 @@
 #include "base/file.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdio>
-#include <fstream>
-
 #include "base/status.h"
+#include "tests/testing/temp_directory.h"
 
 namespace witan {
 namespace {
 
-std::string TempFile(const std::string& content) {
-  const std::string path = ::testing::TempDir() + "file_test.bin";
-  std::ofstream(path, std::ios::binary) << content;
-  return path;
-}
+using ::testing::HasSubstr;
 
 TEST(FileTest, ReadsTheWholeFileWithItsZeroBytes) {
+  const TempDirectory directory;
   const std::string content("a\0b\n", 4);
-  EXPECT_EQ(ReadFile(TempFile(content), 4).value(), content);
-  EXPECT_EQ(ReadFile(TempFile(""), 0).value(), "");
+  EXPECT_EQ(ReadFile(directory.Write("file", content), 4).value(), content);
+  EXPECT_EQ(ReadFile(directory.Write("empty", ""), 0).value(), "");
 }
 
 TEST(FileTest, RefusesAFileAboveTheLimitAndNamesBoth) {
-  const absl::Status status = ReadFile(TempFile("12345"), 4).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_NE(MessageOf(status).find("has 5 bytes; at most 4"),
-            std::string_view::npos)
-      << status;
+  const TempDirectory directory;
+  const std::string path = directory.Write("file", "12345");
+  for (const auto read : {ReadFile, ReadFileOrEmpty}) {
+    const absl::Status status = read(path, 4).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(MessageOf(status)),
+                HasSubstr("has 5 bytes; at most 4"));
+  }
 }
 
 TEST(FileTest, NamesAMissingFileAndRefusesADirectory) {
   const absl::Status missing = ReadFile("/nonexistent/file", 10).status();
   EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
-  EXPECT_NE(MessageOf(missing).find("/nonexistent/file"),
-            std::string_view::npos);
-  EXPECT_EQ(ReadFile(::testing::TempDir(), 10).status().code(),
+  EXPECT_THAT(std::string(MessageOf(missing)), HasSubstr("/nonexistent/file"));
+  const TempDirectory directory;
+  EXPECT_EQ(ReadFile(directory.path(), 10).status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST(FileTest, AMissingFileMayCountAsEmpty) {
+  const TempDirectory directory;
+  EXPECT_EQ(ReadFileOrEmpty(directory.path() + "/none", 10).value(), "");
+  EXPECT_EQ(ReadFileOrEmpty(directory.Write("file", "ab"), 10).value(), "ab");
+  EXPECT_FALSE(ReadFileOrEmpty(directory.path(), 10).ok());
 }
 
 }  // namespace

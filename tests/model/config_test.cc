@@ -18,6 +18,7 @@ using Json = nlohmann::json;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // The values that Mistral AI published with Mixtral-8x7B-v0.1.
 constexpr const char* kMixtral8x7B = R"({
@@ -342,20 +343,17 @@ TEST(GenerationConfigTest, TokensComeFromTheModelWhenItNamesNone) {
   ASSERT_TRUE(config.ok()) << config.status();
   GenerationConfig expected;
   expected.eos_token_ids = {2};
-  expected.bos_token_id = 1;
   EXPECT_EQ(*config, expected);
 }
 
 TEST(GenerationConfigTest, ReadsEveryField) {
   const auto config = ParseGenerationConfig(
-      R"({"eos_token_id": [7, 9], "bos_token_id": 3, "pad_token_id": 4,
+      R"({"eos_token_id": [7, 9], "bos_token_id": 3,
           "do_sample": true, "temperature": 0.7, "top_k": 50, "top_p": 0.9,
           "min_p": 0.05, "repetition_penalty": 1.1, "max_length": 4096})",
       kMixtral8x7B);
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_THAT(config->eos_token_ids, ElementsAre(7, 9));
-  EXPECT_EQ(config->bos_token_id, 3);
-  EXPECT_EQ(config->pad_token_id, 4);
   EXPECT_EQ(config->temperature, 0.7f);
   EXPECT_EQ(config->top_k, 50);
   EXPECT_EQ(config->top_p, 0.9f);
@@ -365,12 +363,12 @@ TEST(GenerationConfigTest, ReadsEveryField) {
 
 TEST(GenerationConfigTest, WithoutSamplingTheTemperatureIsZero) {
   const auto config = ParseGenerationConfig(
-      R"({"do_sample": false, "temperature": 0.7, "pad_token_id": -1,
+      R"({"do_sample": false, "temperature": 0.7, "eos_token_id": -1,
           "top_p": null})",
       kMixtral8x7B);
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->temperature, 0.0f);
-  EXPECT_EQ(config->pad_token_id, std::nullopt);
+  EXPECT_THAT(config->eos_token_ids, IsEmpty());
   EXPECT_EQ(config->top_p, std::nullopt);
 }
 
@@ -391,8 +389,7 @@ TEST(GenerationConfigTest, AbsurdFieldsAreRefusedByNameAndValue) {
       {"eos_token_id", "-2"},
       {"eos_token_id", "9223372036854775808"},
       {"eos_token_id", "\"2\""},
-      {"bos_token_id", "4294967296"},
-      {"pad_token_id", "1.5"},
+      {"eos_token_id", "1.5"},
   };
   for (const auto& [field, value] : fields) {
     const auto config = ParseGenerationConfig(
@@ -403,11 +400,6 @@ TEST(GenerationConfigTest, AbsurdFieldsAreRefusedByNameAndValue) {
                       HasSubstr(fmt::format("{} is {}", field, value)),
                       HasSubstr("allowed is")));
   }
-  EXPECT_THAT(
-      std::string(MessageOf(
-          ParseGenerationConfig(R"({"bos_token_id": [1, 2]})", kMixtral8x7B)
-              .status())),
-      HasSubstr("bos_token_id lists 2 ids"));
   EXPECT_THAT(
       std::string(MessageOf(
           ParseGenerationConfig("", R"({"eos_token_id": "x"})").status())),

@@ -222,9 +222,10 @@ absl::StatusOr<CpuPath> ParseCpuPath(const std::string& name);
 std::vector<float> MakeRopeTable(int64_t num_positions, int64_t head_dim,
                                  double theta);
 
-// SHA-256 (hex) over the outputs of every op of `backend` on fixed inputs:
-// two backends with the same answer produce the same bits.
-std::string KnownAnswerHash(Backend& backend);
+// SHA-256 (hex) over the outputs of every op of `backend` on fixed inputs, and
+// nothing else: two backends with the same answer produce the same bits. The
+// error is the backend's, when it has no memory.
+absl::StatusOr<std::string> KnownAnswerHash(Backend& backend);
 
 }  // namespace witan
 

@@ -171,12 +171,14 @@ constexpr int64_t kRopePositionsOfId = 4096;
 
 // Names what decides the bits of a token besides the weights: two ranks with
 // the same id compute the same.
-std::string NumericsId(Backend& backend, const ModelConfig& config) {
+absl::StatusOr<std::string> NumericsId(Backend& backend,
+                                       const ModelConfig& config) {
+  ASSIGN_OR_RETURN(const std::string known_answer, KnownAnswerHash(backend));
   const std::vector<float> rope =
       MakeRopeTable(kRopePositionsOfId, config.head_dim, config.rope_theta);
   Sha256 hash;
   hash.Update(backend.kernel_set());
-  hash.Update(KnownAnswerHash(backend));
+  hash.Update(known_answer);
   hash.Update(ConfigText(config));
   hash.Update(fmt::format("leaves={}\n", kNumLeaves));
   hash.Update(rope.data(), rope.size() * sizeof(float));
@@ -291,7 +293,7 @@ absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
   GroupPrepared prepared;
   prepared.epoch = request.epoch;
   ASSIGN_OR_RETURN(prepared.endpoints, MakeRendezvousHalves(group));
-  prepared.numerics_id = NumericsId(*group.backend, config);
+  ASSIGN_OR_RETURN(prepared.numerics_id, NumericsId(*group.backend, config));
   prepared.config = ConfigText(config);
   prepared.piece_hashes = model_->piece_hashes;
   const MemoryPlan plan =

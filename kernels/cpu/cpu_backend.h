@@ -20,7 +20,7 @@
 
 namespace witan {
 
-class CpuBackend final : public Backend {
+class CpuBackend : public Backend {
  public:
   // order_one: bf16 times bf16 by vdpbf16ps. REQUIRES: the kernels have it.
   CpuBackend(const CpuKernels& kernels, bool order_one, int num_threads);

@@ -1,0 +1,63 @@
+// The known answers that ranks compare before they serve together.
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+#include "base/status.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "tests/kernels/every_path.h"
+
+namespace witan {
+namespace {
+
+// By kernel set. Another value means that this build computes other bits than
+// all before it: sequences cannot move between them, and what is measured or
+// recorded of models changes. Change it knowingly.
+const std::map<std::string, std::string>& KnownAnswers() {
+  static const auto* answers = new std::map<std::string, std::string>{
+      {"cpu-avx512bf16",
+       "c88776463f4f6ece8b0c8c07299182a0d56220e1d9ad5097203eb98551449260"},
+      {"cpu-fma16",
+       "c2f0dde449958502fd35b81449b72fbd1765f1a43a51220e5680bd1754132dbf"},
+  };
+  return *answers;
+}
+
+TEST(KnownAnswerTest, IsTheSameOnEveryPathAndInEveryBuildOfAKernelSet) {
+  for (const PathAndWeights& p : EveryPathAndWeights()) {
+    for (const int num_threads : {1, 3}) {
+      const auto backend = MakeBackend(p.path, p.weights, num_threads);
+      const auto answer = KnownAnswerHash(*backend);
+      ASSERT_TRUE(answer.ok()) << answer.status();
+      EXPECT_EQ(*answer, KnownAnswers().at(backend->kernel_set()))
+          << backend->kernel_set() << " on " << NameOfPath(p.path) << " for "
+          << NameOf(p.weights) << ", " << num_threads << " threads";
+    }
+  }
+}
+
+// Not by a name that is hashed too: the bits of the ops differ.
+TEST(KnownAnswerTest, TellsTheOrdersApart) {
+  EXPECT_NE(KnownAnswers().at("cpu-avx512bf16"),
+            KnownAnswers().at("cpu-fma16"));
+}
+
+class BackendWithoutMemory : public CpuBackend {
+ public:
+  using CpuBackend::CpuBackend;
+  absl::StatusOr<Buffer> Allocate(size_t bytes) override {
+    return ResourceExhausted("no {} bytes", bytes);
+  }
+};
+
+TEST(KnownAnswerTest, ReportsThatThereIsNoMemory) {
+  BackendWithoutMemory backend(PortableKernels(), false, 1);
+  EXPECT_EQ(KnownAnswerHash(backend).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace witan

@@ -67,11 +67,13 @@ struct MatMulPiece {
   IndexRange columns;
 };
 
-// Pending sums of a piece: 3 levels of the tree, for every tile of a chunk of
-// columns; a tile's sums are padded to whole vectors of 16, at most tripled (2
-// x 3 sums in one vector).
+// Pending sums of a piece: some levels of the tree below its root, for every
+// tile of a chunk of columns; a tile's sums are padded to whole vectors of 16,
+// at most quadrupled (1 x 4 sums in one vector).
+constexpr int64_t kPendingLevels = 3;
+static_assert(int64_t{1} << kPendingLevels == kNumLeaves);
 constexpr int64_t kMatMulScratchFloats =
-    3 * 3 * kMaxPieceRows * kMaxChunkColumns;
+    kPendingLevels * 4 * kMaxPieceRows * kMaxChunkColumns;
 
 // Up to kMaxQueriesPerTile query vectors of one sequence that share a KV head.
 struct QueryTile {

@@ -208,7 +208,12 @@ struct PanelKernel {
 template <class Order, int kRows, int kColumns>
 constexpr PanelKernel MakePanelKernel() {
   static_assert(kColumns <= kMaxPanelColumns);
-  return {kColumns, (kRows * kColumns + 15) / 16 * 16, kRows * kColumns * 16,
+  constexpr int64_t kTileFloats = (kRows * kColumns + 15) / 16 * 16;
+  // Pending sums of the largest chunk of the largest piece.
+  static_assert(kPendingLevels * (kMaxChunkColumns / kColumns) *
+                    (kMaxPieceRows / kRows) * kTileFloats <=
+                kMatMulScratchFloats);
+  return {kColumns, kTileFloats, kRows * kColumns * 16,
           RunPanel<Order, kRows, kColumns>};
 }
 

@@ -164,6 +164,35 @@ TEST_P(MatMulTest, SumsLeavesToTheSameBitsOnAnyNumberOfRanks) {
   }
 }
 
+// The largest pieces of rows and chunks of columns, and one more of each: what
+// the sums that wait for their neighbours in the tree need most memory for.
+TEST_P(MatMulTest, KeepsThePendingSumsOfTheLargestPiecesApart) {
+  const int64_t k = 96;
+  const std::vector<IndexRange> leaves = LeavesOf(k, 3);
+  const std::vector<Subtree> all = {{0, kNumLeaves}};
+  for (const int64_t m : {128, 150}) {
+    for (const int64_t n : {192, 200}) {
+      const TestTensor x = TestTensor::Random(random_, activations(), m, k);
+      const TestTensor w = TestTensor::Random(random_, weights(), n, k);
+      const TestTensor alone(DType::kF32, m, n);
+      const auto one_thread = MakeBackendOfParam();
+      for (int64_t r = 0; r < m; ++r) {
+        one_thread->MatMulLeaves(x.view().Rows(r, r + 1), w.view(), leaves, all,
+                                 alone.view().Rows(r, r + 1));
+      }
+      for (const int num_threads : {1, 3}) {
+        const TestTensor y(DType::kF32, m, n);
+        MakeBackendOfParam(num_threads)
+            ->MatMulLeaves(x.view(), w.view(), leaves, all, y.view());
+        for (int64_t r = 0; r < m; ++r) {
+          ASSERT_EQ(y.RowBits(r), alone.RowBits(r))
+              << m << " x " << n << ", row " << r;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(MatMulTest, AddsEmptyLeavesAsPositiveZero) {
   // One leaf sums to -0.0; +0.0 of the empty ones makes it +0.0.
   const auto backend = MakeBackendOfParam();

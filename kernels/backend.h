@@ -209,7 +209,8 @@ struct CpuOptions {
   DType weights = DType::kBF16;
 };
 
-// FAILED_PRECONDITION when the CPU lacks what `path` needs.
+// FAILED_PRECONDITION when the CPU lacks what `path` needs, RESOURCE_EXHAUSTED
+// when the system does not give that many threads.
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
     const CpuOptions& options);
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/thread_pool.h"
 
 namespace witan {
 namespace {
@@ -74,6 +75,7 @@ std::vector<float> MakeRopeTable(int64_t num_positions, int64_t head_dim,
                                  double theta) {
   WITAN_CHECK(head_dim % 2 == 0 && theta > 0, "head dim {}, theta {}", head_dim,
               theta);
+  ScopedFloatingPointMode mode;
   const int64_t half = head_dim / 2;
   std::vector<float> table(static_cast<size_t>(num_positions * head_dim));
   const double log_theta = Log(theta);

@@ -122,7 +122,8 @@ void CpuBackend::PagedAttention(ConstTensorView q, const KvLayer& cache,
   const int64_t element_bytes = static_cast<int64_t>(SizeOf(cache.dtype));
   const size_t scratch_bytes =
       static_cast<size_t>(AttentionScratchFloats(head_dim)) * sizeof(float);
-  pool_.ForEach(static_cast<int64_t>(items.size()), [&](int64_t i, int thread) {
+  pool_->ForEach(static_cast<int64_t>(items.size()), [&](int64_t i,
+                                                         int thread) {
     const AttentionItem& item = items[static_cast<size_t>(i)];
     QueryTile tile;
     tile.block_ids = BlockTable(batch, item.sequence);

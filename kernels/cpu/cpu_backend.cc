@@ -47,12 +47,12 @@ void CpuBackend::Workspace::Free::operator()(void* memory) const {
 }
 
 CpuBackend::CpuBackend(const CpuKernels& kernels, bool order_one,
-                       int num_threads)
+                       std::unique_ptr<ThreadPool> pool)
     : kernels_(kernels),
       order_one_(order_one),
-      pool_(num_threads),
-      thread_scratch_(static_cast<size_t>(num_threads)),
-      samplers_(static_cast<size_t>(num_threads), Sampler(kernels)) {}
+      pool_(std::move(pool)),
+      thread_scratch_(static_cast<size_t>(pool_->num_threads())),
+      samplers_(static_cast<size_t>(pool_->num_threads()), Sampler(kernels)) {}
 
 void* CpuBackend::ThreadScratch(int thread, size_t bytes) {
   return thread_scratch_[static_cast<size_t>(thread)].Reserve(bytes);
@@ -61,13 +61,13 @@ void* CpuBackend::ThreadScratch(int thread, size_t bytes) {
 void CpuBackend::ForRows(int64_t num_rows, int64_t columns,
                          const std::function<void(IndexRange)>& body) {
   if (num_rows == 0) return;
-  if (pool_.num_threads() == 1 || num_rows * columns < kMinParallelElements) {
+  if (pool_->num_threads() == 1 || num_rows * columns < kMinParallelElements) {
     body({0, num_rows});
     return;
   }
   const int64_t num_pieces =
-      std::min<int64_t>(num_rows, 4 * pool_.num_threads());
-  pool_.ForEach(num_pieces, [&](int64_t i, int) {
+      std::min<int64_t>(num_rows, 4 * pool_->num_threads());
+  pool_->ForEach(num_pieces, [&](int64_t i, int) {
     body({i * num_rows / num_pieces, (i + 1) * num_rows / num_pieces});
   });
 }
@@ -223,7 +223,7 @@ void CpuBackend::Sample(ConstTensorView logits, std::span<const SampleRow> rows,
               "{} rows and {} tokens for {} rows of logits", rows.size(),
               tokens.size(), logits.rows);
   ScopedFloatingPointMode mode;
-  pool_.ForEach(logits.rows, [&](int64_t i, int thread) {
+  pool_->ForEach(logits.rows, [&](int64_t i, int thread) {
     const size_t row = static_cast<size_t>(i);
     tokens[row] = samplers_[static_cast<size_t>(thread)].Sample(
         {logits.Row<float>(i), static_cast<size_t>(logits.columns)}, rows[row]);
@@ -279,9 +279,11 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
   const CpuKernels& kernels = path == CpuPath::kAvx512Bf16 ? Avx512Kernels()
                               : path == CpuPath::kAvx2     ? Avx2Kernels()
                                                            : PortableKernels();
+  ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool,
+                   ThreadPool::Create(options.num_threads));
   return std::make_unique<CpuBackend>(
       kernels, kernels.has_bf16_dot && options.weights == DType::kBF16,
-      options.num_threads);
+      std::move(pool));
 }
 
 }  // namespace witan

@@ -23,7 +23,8 @@ namespace witan {
 class CpuBackend : public Backend {
  public:
   // order_one: bf16 times bf16 by vdpbf16ps. REQUIRES: the kernels have it.
-  CpuBackend(const CpuKernels& kernels, bool order_one, int num_threads);
+  CpuBackend(const CpuKernels& kernels, bool order_one,
+             std::unique_ptr<ThreadPool> pool);
 
   absl::StatusOr<Buffer> Allocate(size_t bytes) override;
   void Synchronize() override {}
@@ -105,7 +106,7 @@ class CpuBackend : public Backend {
 
   const CpuKernels& kernels_;
   const bool order_one_;
-  ThreadPool pool_;
+  const std::unique_ptr<ThreadPool> pool_;
   Workspace packed_x_;
   std::vector<Workspace> thread_scratch_;
   std::vector<Sampler> samplers_;  // one per thread

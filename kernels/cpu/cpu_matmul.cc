@@ -136,8 +136,9 @@ void CpuBackend::PackRows(std::span<MatMulJob> jobs,
 void CpuBackend::RunJobs(std::span<MatMulJob> jobs,
                          std::span<const JobRows> rows) {
   PackRows(jobs, rows);
-  const std::vector<JobPiece> pieces = CutIntoPieces(jobs, pool_.num_threads());
-  pool_.ForEach(
+  const std::vector<JobPiece> pieces =
+      CutIntoPieces(jobs, pool_->num_threads());
+  pool_->ForEach(
       static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
         const JobPiece& p = pieces[static_cast<size_t>(i)];
         auto* scratch = static_cast<float*>(

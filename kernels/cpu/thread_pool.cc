@@ -1,21 +1,18 @@
 #include "kernels/cpu/thread_pool.h"
 
-#include <sched.h>
 #include <xmmintrin.h>
 
 #include <chrono>
+#include <system_error>
+
+#include "base/cores.h"
+#include "base/status.h"
 
 namespace witan {
 namespace {
 
 constexpr uint32_t kFloatingPointMode = 0x1f80;
 constexpr std::chrono::microseconds kMaxSpin{50};
-
-int NumUsableCores() {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
-  return CPU_COUNT(&cores);
-}
 
 // Returns once `value` is no longer `old`.
 void WaitWhileEqual(const std::atomic<uint32_t>& value, uint32_t old,
@@ -41,10 +38,21 @@ ScopedFloatingPointMode::ScopedFloatingPointMode() : saved_(_mm_getcsr()) {
 ScopedFloatingPointMode::~ScopedFloatingPointMode() { _mm_setcsr(saved_); }
 
 ThreadPool::ThreadPool(int num_threads)
-    : may_spin_(num_threads <= NumUsableCores()) {
+    : may_spin_(num_threads <= NumUsableCores()) {}
+
+absl::StatusOr<std::unique_ptr<ThreadPool>> ThreadPool::Create(
+    int num_threads) {
+  std::unique_ptr<ThreadPool> pool(new ThreadPool(num_threads));
   for (int thread = 1; thread < num_threads; ++thread) {
-    workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+    try {
+      pool->workers_.emplace_back(
+          [raw = pool.get(), thread] { raw->WorkerLoop(thread); });
+    } catch (const std::system_error& error) {
+      return ResourceExhausted("cannot start thread {} of {}: {}", thread + 1,
+                               num_threads, error.what());
+    }
   }
+  return pool;
 }
 
 ThreadPool::~ThreadPool() {

@@ -3,9 +3,12 @@
 
 // Fork-join over the threads of one rank.
 
+#include <absl/status/statusor.h>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -31,7 +34,8 @@ class ScopedFloatingPointMode {
 // sleep at once.
 class ThreadPool {
  public:
-  explicit ThreadPool(int num_threads);
+  // RESOURCE_EXHAUSTED when the system gives no more threads.
+  static absl::StatusOr<std::unique_ptr<ThreadPool>> Create(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -45,6 +49,8 @@ class ThreadPool {
   void ForEach(int64_t num_items, const Body& body);
 
  private:
+  explicit ThreadPool(int num_threads);
+
   void WorkerLoop(int thread);
   void RunItems(int thread);
 

@@ -1,9 +1,12 @@
 // The known answers that ranks compare before they serve together.
 
 #include <gtest/gtest.h>
+#include <pmmintrin.h>
 
+#include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "base/status.h"
 #include "kernels/backend.h"
@@ -39,6 +42,29 @@ TEST(KnownAnswerTest, IsTheSameOnEveryPathAndInEveryBuildOfAKernelSet) {
   }
 }
 
+// Rounding up, and subnormals taken for zero: other bits in almost every op
+// that would run under it.
+TEST(KnownAnswerTest, DependsOnNoFloatingPointModeOfTheCaller) {
+  constexpr uint32_t kFlags = 0x3f;  // what has happened, not what will
+  const uint32_t before = _mm_getcsr();
+  const uint32_t odd_mode =
+      0x1f80 | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON | _MM_ROUND_UP;
+  for (const CpuPath path : PathsOfThisCpu()) {
+    for (const int num_threads : {1, 3}) {
+      _mm_setcsr(odd_mode);
+      // Made under that mode too: threads begin with that of their maker.
+      const auto backend = MakeBackend(path, DType::kBF16, num_threads);
+      const auto answer = KnownAnswerHash(*backend);
+      const uint32_t after = _mm_getcsr();
+      _mm_setcsr(before);
+      ASSERT_TRUE(answer.ok()) << answer.status();
+      EXPECT_EQ(*answer, KnownAnswers().at(backend->kernel_set()))
+          << NameOfPath(path) << ", " << num_threads << " threads";
+      EXPECT_EQ(after & ~kFlags, odd_mode);
+    }
+  }
+}
+
 // Not by a name that is hashed too: the bits of the ops differ.
 TEST(KnownAnswerTest, TellsTheOrdersApart) {
   EXPECT_NE(KnownAnswers().at("cpu-avx512bf16"),
@@ -54,7 +80,9 @@ class BackendWithoutMemory : public CpuBackend {
 };
 
 TEST(KnownAnswerTest, ReportsThatThereIsNoMemory) {
-  BackendWithoutMemory backend(PortableKernels(), false, 1);
+  auto pool = ThreadPool::Create(1);
+  ASSERT_TRUE(pool.ok());
+  BackendWithoutMemory backend(PortableKernels(), false, *std::move(pool));
   EXPECT_EQ(KnownAnswerHash(backend).status().code(),
             absl::StatusCode::kResourceExhausted);
 }

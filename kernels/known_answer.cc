@@ -65,7 +65,7 @@ class KnownAnswers {
 
   // Numbers m * 2^-e with 7-bit m and e up to 14: exact in every dtype, while
   // their products need more bits than fp32 has, so that sums in another order
-  // differ.
+  // differ. One call in one statement: arguments have no order.
   TensorView Numbers(DType dtype, int64_t rows, int64_t columns) {
     TensorView view = Zeros(dtype, rows, columns);
     for (int64_t i = 0; i < rows * columns; ++i) {
@@ -104,13 +104,15 @@ class KnownAnswers {
     backend_.Embed(token_ids, table, residual);
     Add(residual);
     const TensorView norm = Zeros(activations_, kRows, kHidden);
-    backend_.AddRmsNorm(residual, Numbers(activations_, kRows, kHidden),
-                        Numbers(weights_, 1, kHidden), 1e-5f, norm);
+    const TensorView delta = Numbers(activations_, kRows, kHidden);
+    const TensorView weight = Numbers(weights_, 1, kHidden);
+    backend_.AddRmsNorm(residual, delta, weight, 1e-5f, norm);
     Add(residual);
     Add(norm);
     const TensorView product = Zeros(activations_, kRows, kHidden);
-    backend_.SiluMul(Numbers(DType::kF32, kRows, kHidden),
-                     Numbers(DType::kF32, kRows, kHidden), product);
+    const TensorView gate = Numbers(DType::kF32, kRows, kHidden);
+    const TensorView up = Numbers(DType::kF32, kRows, kHidden);
+    backend_.SiluMul(gate, up, product);
     Add(product);
     const std::vector<int32_t> row_ids = {4, 0, 2};
     const TensorView gathered = Zeros(activations_, 3, kHidden);
@@ -195,10 +197,11 @@ class KnownAnswers {
     const AttentionBatch batch = {row_begin, first_positions, block_ids,
                                   kBlocks};
     const TensorView q = Zeros(activations_, kPositions, kHeads * kHeadDim);
-    backend_.RopeWriteKv(Numbers(DType::kF32, kPositions, kHeads * kHeadDim),
-                         Numbers(DType::kF32, kPositions, kKvHeads * kHeadDim),
-                         Numbers(DType::kF32, kPositions, kKvHeads * kHeadDim),
-                         rope, batch, cache, q);
+    const TensorView raw_q =
+        Numbers(DType::kF32, kPositions, kHeads * kHeadDim);
+    const TensorView k = Numbers(DType::kF32, kPositions, kKvHeads * kHeadDim);
+    const TensorView v = Numbers(DType::kF32, kPositions, kKvHeads * kHeadDim);
+    backend_.RopeWriteKv(raw_q, k, v, rope, batch, cache, q);
     Add(q);
     const std::vector<int32_t> kv_head_of = {0, 0, 0, 1};
     // Attention of the last rows only: they see two splits.

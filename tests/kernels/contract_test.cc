@@ -58,6 +58,20 @@ TEST_P(ContractTest, MultipliesInItsOrder) {
   }
 }
 
+// Few rows and many columns, which are computed in parts.
+TEST_P(ContractTest, MultipliesLongLeavesInItsOrder) {
+  const auto backend = MakeBackendOfParam();
+  const int64_t k = 2311, n = 40;
+  const TestTensor w = TestTensor::Random(random_, weights(), n, k);
+  for (const int64_t m : {1, 2, 8, 13, 33}) {
+    const TestTensor x = TestTensor::Random(random_, activations(), m, k);
+    const TestTensor y(DType::kF32, m, n);
+    backend->MatMul(x.view(), w.view(), y.view());
+    ASSERT_EQ(y.Bits(), ContractMatMul(order(), x, w, DType::kF32).Bits())
+        << m << " rows";
+  }
+}
+
 // Subnormal factors, products and sums: order one flushes them, order two
 // keeps them.
 TEST_P(ContractTest, MultipliesTinyNumbersInItsOrder) {

@@ -336,6 +336,8 @@ class OpsBench {
     const Buffer other = Memory(kRows * kFfn * 4);
     const Buffer out = Memory(kRows * kFfn * 4);
     const Buffer weight = Memory(kHidden * 4);
+    std::vector<int32_t> offsets = {0, kRows};
+    const ExpertRows all_rows = {.num_experts = 1, .offsets = offsets.data()};
     Record("norm 512", kRows * kHidden * 8.0, 0, 0, [&] {
       backend_->AddRmsNorm(residual.View(DType::kF32, kRows, kHidden),
                            other.View(DType::kBF16, kRows, kHidden),
@@ -344,7 +346,7 @@ class OpsBench {
     });
     Record("silu 512", kRows * kFfn * 8.0, 0, 0, [&] {
       backend_->SiluMul(residual.View(DType::kF32, kRows, kFfn),
-                        other.View(DType::kF32, kRows, kFfn),
+                        other.View(DType::kF32, kRows, kFfn), all_rows,
                         out.View(DType::kBF16, kRows, kFfn));
     });
     SamplingParams plain, nucleus;

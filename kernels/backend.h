@@ -147,9 +147,11 @@ class Backend {
                               std::span<const int32_t> kv_head_of, float scale,
                               int64_t window, TensorView out) = 0;
 
-  // out = round_A(silu(gate) * up); gate, up fp32 [M, F], out A [M, F].
+  // out = round_A(silu(gate) * up) for the rows in use, the first
+  // rows.offsets[rows.num_experts]; the others stay as they are. gate, up fp32
+  // [R, F], out A [R, F].
   virtual void SiluMul(ConstTensorView gate, ConstTensorView up,
-                       TensorView out) = 0;
+                       const ExpertRows& rows, TensorView out) = 0;
 
   // Softmax over all E router logits (fp32 [T, E]) in fp32, then the top_k
   // largest, ties to the lower id, normalised to sum 1. Per row by ascending

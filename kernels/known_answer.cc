@@ -110,9 +110,11 @@ class KnownAnswers {
     Add(residual);
     Add(norm);
     const TensorView product = Zeros(activations_, kRows, kHidden);
+    std::vector<int32_t> offsets = {0, kRows};
+    const ExpertRows one_expert = {.num_experts = 1, .offsets = offsets.data()};
     const TensorView gate = Numbers(DType::kF32, kRows, kHidden);
     const TensorView up = Numbers(DType::kF32, kRows, kHidden);
-    backend_.SiluMul(gate, up, product);
+    backend_.SiluMul(gate, up, one_expert, product);
     Add(product);
     const std::vector<int32_t> row_ids = {4, 0, 2};
     const TensorView gathered = Zeros(activations_, 3, kHidden);

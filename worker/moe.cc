@@ -90,7 +90,7 @@ absl::Status ExpertLayer::Forward(const LayerWeights& layer, ConstTensorView x,
       expert_output_.View(activation, num_choices, config_.hidden_size);
   backend_.GroupedMatMul(x, /*gather=*/true, rows, layer.expert_gate, gate);
   backend_.GroupedMatMul(x, /*gather=*/true, rows, layer.expert_up, up);
-  backend_.SiluMul(gate, up, activated);
+  backend_.SiluMul(gate, up, rows, activated);
   backend_.GroupedMatMul(activated, /*gather=*/false, rows, layer.expert_down,
                          output);
   backend_.CombineExperts(output, rows, expert_ids, expert_weights,

@@ -140,12 +140,14 @@ void CpuBackend::TreeSum(std::span<const Partial> partials, int64_t n,
 }
 
 void CpuBackend::SiluMul(ConstTensorView gate, ConstTensorView up,
-                         TensorView out) {
+                         const ExpertRows& rows, TensorView out) {
   CheckShape(gate, out.rows, out.columns, "gate");
   CheckShape(up, out.rows, out.columns, "up");
+  const int64_t num_used = rows.offsets[rows.num_experts];
+  WITAN_CHECK(num_used <= out.rows, "{} rows in use of {}", num_used, out.rows);
   ScopedFloatingPointMode mode;
-  ForRows(out.rows, out.columns,
-          [&](IndexRange rows) { kernels_.silu_mul(gate, up, out, rows); });
+  ForRows(num_used, out.columns,
+          [&](IndexRange range) { kernels_.silu_mul(gate, up, out, range); });
 }
 
 void CpuBackend::RouterTopK(ConstTensorView logits, int top_k,

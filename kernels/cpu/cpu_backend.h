@@ -52,7 +52,7 @@ class CpuBackend : public Backend {
                       const AttentionBatch& batch,
                       std::span<const int32_t> kv_head_of, float scale,
                       int64_t window, TensorView out) override;
-  void SiluMul(ConstTensorView gate, ConstTensorView up,
+  void SiluMul(ConstTensorView gate, ConstTensorView up, const ExpertRows& rows,
                TensorView out) override;
   void RouterTopK(ConstTensorView logits, int top_k, TensorView expert_ids,
                   TensorView weights) override;

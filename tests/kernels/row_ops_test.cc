@@ -82,10 +82,42 @@ TEST_P(RowOpsTest, MultipliesBySiluUpToTheEndsOfTheRange) {
     gate.Set(3, c, static_cast<double>(c - 150));
   }
   const TestTensor out(activations(), 7, 301);
-  backend->SiluMul(gate.view(), up.view(), out.view());
+  backend->SiluMul(gate.view(), up.view(), RowsInUse(7).rows(), out.view());
   const Worst worst = Compare(
       out.view(), ReferenceSiluMul(gate.values(), up.values(), activations()));
   EXPECT_LE(worst.ratio, 1) << worst.text;
+}
+
+// Room for all choices of all rows, of which this rank's experts have few.
+TEST_P(RowOpsTest, MultipliesBySiluOnlyInRowsInUse) {
+  const int64_t capacity = 60, columns = 1000;
+  const TestTensor gate =
+      TestTensor::Random(random_, DType::kF32, capacity, columns);
+  const TestTensor up =
+      TestTensor::Random(random_, DType::kF32, capacity, columns);
+  const TestTensor all(activations(), capacity, columns);
+  MakeBackendOfParam()->SiluMul(gate.view(), up.view(),
+                                RowsInUse(capacity).rows(), all.view());
+  for (const int64_t num_used : {0, 1, 37, 60}) {
+    for (const int num_threads : {1, 3}) {
+      // Offsets of three experts, the second without rows.
+      std::vector<int32_t> offsets = {0, static_cast<int32_t>(num_used / 2),
+                                      static_cast<int32_t>(num_used / 2),
+                                      static_cast<int32_t>(num_used)};
+      const ExpertRows rows = {
+          .first_expert = 4, .num_experts = 3, .offsets = offsets.data()};
+      const TestTensor out =
+          TestTensor::Random(random_, activations(), capacity, columns);
+      const std::string before = out.Bits();
+      MakeBackendOfParam(num_threads)
+          ->SiluMul(gate.view(), up.view(), rows, out.view());
+      const size_t used_bytes =
+          static_cast<size_t>(num_used * columns) * SizeOf(activations());
+      EXPECT_EQ(out.Bits(),
+                all.Bits().substr(0, used_bytes) + before.substr(used_bytes))
+          << num_used << " rows, " << num_threads << " threads";
+    }
+  }
 }
 
 TEST_P(RowOpsTest, PassesNaNOn) {
@@ -95,7 +127,7 @@ TEST_P(RowOpsTest, PassesNaNOn) {
   gate.Set(0, 3, nan);
   up.Set(0, 17, nan);
   const TestTensor out(activations(), 1, 20);
-  backend->SiluMul(gate.view(), up.view(), out.view());
+  backend->SiluMul(gate.view(), up.view(), RowsInUse(1).rows(), out.view());
   for (int64_t c = 0; c < 20; ++c) {
     EXPECT_EQ(std::isnan(out.Get(0, c)), c == 3 || c == 17) << c;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/cpu_memory.h"
 #include "base/leaves.h"
 #include "base/limits.h"
 #include "base/status.h"
@@ -108,28 +109,55 @@ int64_t CommunicationBytes(const ModelConfig& config, Layout layout,
 
 }  // namespace
 
+int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,
+                          const EngineLimits& limits, int num_threads) {
+  const int64_t rows = limits.max_step_tokens;
+  const int64_t hidden = PackedColumns(config.hidden_size);
+  // Query, key, value and router; the output projection, leaf by leaf; the
+  // logits; gate, up and down of the rank's experts, of which a row may have
+  // chosen no more than top-k.
+  int64_t attention = 0;
+  for (const IndexRange& leaf : shard.AttentionLeafColumns(config)) {
+    attention += PackedColumns(leaf.size());
+  }
+  const int64_t num_experts = shard.experts.size();
+  const int64_t expert_rows =
+      rows * std::min(config.experts_per_token, num_experts);
+  const int64_t packed_bytes = std::max(
+      {PackedBytes(rows, 1, hidden), PackedBytes(rows, 1, attention),
+       PackedBytes(limits.max_sequences, 1, hidden),
+       PackedBytes(expert_rows, num_experts,
+                   std::max(hidden, PackedColumns(config.intermediate_size)))});
+  const int64_t sampler_bytes =
+      shard.rank == 0 ? SamplerBytes(config.vocab_size) : 0;
+  return packed_bytes + num_threads * (kThreadScratchBytes + sampler_bytes);
+}
+
 MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
-                          const EngineLimits& limits) {
+                          const EngineLimits& limits, int num_threads) {
   const RankShard shard = MakeRankShard(config, layout, rank);
   MemoryPlan plan;
   plan.weights_bytes = WeightsBytes(config, shard);
   plan.kv_bytes_per_block =
-      2 * config.num_layers * shard.kv_heads.size() * config.head_dim *
-      kBlockTokens *
-      static_cast<int64_t>(SizeOf(ActivationDType(config.weights)));
+      config.num_layers * CpuKvBytes(1, shard.kv_heads.size(), config.head_dim,
+                                     ActivationDType(config.weights));
   plan.kv_bytes = limits.num_blocks * plan.kv_bytes_per_block;
-  plan.workspace_bytes = WorkspaceBytes(config, layout, shard, limits);
+  plan.workspace_bytes = WorkspaceBytes(config, layout, shard, limits) +
+                         CpuWorkspaceBytes(config, shard, limits, num_threads);
   plan.communication_bytes = CommunicationBytes(config, layout, limits);
   return plan;
 }
 
 absl::StatusOr<int64_t> PlanNumBlocks(
     const ModelConfig& config, Layout layout, const EngineLimits& limits,
-    const std::vector<int64_t>& memory_bytes_of_rank) {
-  WITAN_CHECK(
-      memory_bytes_of_rank.size() == static_cast<size_t>(layout.num_ranks()),
-      "memory of {} ranks for {}", memory_bytes_of_rank.size(),
-      layout.num_ranks());
+    const std::vector<int64_t>& memory_bytes_of_rank,
+    const std::vector<int32_t>& num_threads_of_rank) {
+  const size_t num_ranks = static_cast<size_t>(layout.num_ranks());
+  WITAN_CHECK(memory_bytes_of_rank.size() == num_ranks &&
+                  num_threads_of_rank.size() == num_ranks,
+              "memory of {} and threads of {} ranks for {}",
+              memory_bytes_of_rank.size(), num_threads_of_rank.size(),
+              num_ranks);
   constexpr int64_t kNullBlocks = 1;
   const int64_t blocks_per_sequence =
       CeilDiv(limits.max_context_tokens, kBlockTokens);
@@ -141,7 +169,8 @@ absl::StatusOr<int64_t> PlanNumBlocks(
   for (int rank = 0; rank < layout.num_ranks(); ++rank) {
     const int64_t memory = memory_bytes_of_rank[static_cast<size_t>(rank)];
     const MemoryPlan needed =
-        MakeMemoryPlan(config, layout, rank, needed_limits);
+        MakeMemoryPlan(config, layout, rank, needed_limits,
+                       num_threads_of_rank[static_cast<size_t>(rank)]);
     if (needed.total_bytes() > memory) {
       return ResourceExhausted(
           "rank {} of tp={} ep={} needs {} bytes for one sequence of {} tokens "

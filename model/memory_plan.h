@@ -26,7 +26,7 @@ struct MemoryPlan {
   int64_t weights_bytes = 0;        // mapped from the file, this rank's slices
   int64_t kv_bytes_per_block = 0;   // all layers, K and V, local KV heads
   int64_t kv_bytes = 0;             // num_blocks of them
-  int64_t workspace_bytes = 0;      // activations of one step
+  int64_t workspace_bytes = 0;      // activations of one step, and CPU's own
   int64_t communication_bytes = 0;  // send and receive buffers
   int64_t total_bytes() const {
     return weights_bytes + kv_bytes + workspace_bytes + communication_bytes;
@@ -34,19 +34,25 @@ struct MemoryPlan {
   bool operator==(const MemoryPlan&) const = default;
 };
 
-// REQUIRES: a valid layout and rank, limits within base/limits.h.
+// What a CPU backend of num_threads threads keeps for itself at most, on top of
+// the buffers that the worker asks it for.
+int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,
+                          const EngineLimits& limits, int num_threads);
+
+// REQUIRES: a valid layout and rank, limits and threads within base/limits.h.
 MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
-                          const EngineLimits& limits);
+                          const EngineLimits& limits, int num_threads);
 
 // Number of KV blocks (null block included) such that every rank's plan fits
 // in memory_bytes_of_rank; at most what max_sequences sequences of
 // max_context_tokens can use. RESOURCE_EXHAUSTED names the rank, what it needs
 // and what it has when not even one sequence of max_context_tokens fits.
 // limits.num_blocks is ignored.
-// REQUIRES: as above, one entry of memory_bytes_of_rank per rank.
+// REQUIRES: as above, one entry per rank of memory and threads.
 absl::StatusOr<int64_t> PlanNumBlocks(
     const ModelConfig& config, Layout layout, const EngineLimits& limits,
-    const std::vector<int64_t>& memory_bytes_of_rank);
+    const std::vector<int64_t>& memory_bytes_of_rank,
+    const std::vector<int32_t>& num_threads_of_rank);
 
 }  // namespace witan
 

@@ -296,8 +296,8 @@ absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
   ASSIGN_OR_RETURN(prepared.numerics_id, NumericsId(*group.backend, config));
   prepared.config = ConfigText(config);
   prepared.piece_hashes = model_->piece_hashes;
-  const MemoryPlan plan =
-      MakeMemoryPlan(config, model_->layout, request.rank, group.limits);
+  const MemoryPlan plan = MakeMemoryPlan(config, model_->layout, request.rank,
+                                         group.limits, num_threads);
   prepared.weights_bytes = plan.weights_bytes;
   prepared.kv_bytes = group.cache->size_bytes();
   return prepared;

@@ -162,9 +162,10 @@ absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
         std::clamp<int64_t>(num_threads, 1, kMaxThreadsPerRank)));
   }
   if (plan.limits.num_blocks == 0) {
-    ASSIGN_OR_RETURN(plan.limits.num_blocks,
-                     PlanNumBlocks(config, layout, plan.limits,
-                                   MemoryBytesOf(chosen, idle)));
+    ASSIGN_OR_RETURN(
+        plan.limits.num_blocks,
+        PlanNumBlocks(config, layout, plan.limits, MemoryBytesOf(chosen, idle),
+                      plan.num_threads));
   }
   return plan;
 }

@@ -28,13 +28,11 @@ void CheckShape(const ConstTensorView& view, int64_t rows, int64_t columns,
 
 }  // namespace
 
-int64_t AttentionScratchFloats(int64_t head_dim) {
-  return kMaxQueriesPerTile * (3 * PaddedHeadDim(head_dim) + 2 * kSplitTokens);
-}
-
 void* CpuBackend::Workspace::Reserve(size_t bytes) {
   if (bytes > capacity_bytes_) {
-    capacity_bytes_ = std::max(bytes, 2 * capacity_bytes_);
+    // No more than that: the plan of a rank's memory counts it. The largest
+    // step so far decides, so that it seldom grows.
+    capacity_bytes_ = bytes;
     memory_.reset();
     memory_.reset(
         ::operator new (capacity_bytes_, std::align_val_t{kAlignmentBytes}));
@@ -234,9 +232,17 @@ void CpuBackend::Sample(ConstTensorView logits, std::span<const SampleRow> rows,
 
 size_t CpuBackend::KvBytes(int64_t num_blocks, int64_t num_kv_heads,
                            int64_t head_dim, DType dtype) const {
-  return static_cast<size_t>(num_blocks * num_kv_heads *
-                             HeadBlockElements(head_dim)) *
-         SizeOf(dtype);
+  return static_cast<size_t>(
+      CpuKvBytes(num_blocks, num_kv_heads, head_dim, dtype));
+}
+
+int64_t CpuBackend::workspace_bytes() const {
+  size_t bytes = packed_x_.capacity_bytes();
+  for (const Workspace& scratch : thread_scratch_) {
+    bytes += scratch.capacity_bytes();
+  }
+  for (const Sampler& sampler : samplers_) bytes += sampler.capacity_bytes();
+  return static_cast<int64_t>(bytes);
 }
 
 absl::StatusOr<CpuPath> ParseCpuPath(const std::string& name) {

@@ -70,11 +70,15 @@ class CpuBackend : public Backend {
   size_t KvBytes(int64_t num_blocks, int64_t num_kv_heads, int64_t head_dim,
                  DType dtype) const override;
 
+  // Memory that the ops so far made the backend keep for itself.
+  int64_t workspace_bytes() const;
+
  private:
   // Memory that grows and is reused from op to op; contents are not kept.
   class Workspace {
    public:
     void* Reserve(size_t bytes);
+    size_t capacity_bytes() const { return capacity_bytes_; }
 
    private:
     struct Free {

@@ -80,6 +80,8 @@ MatMulJob CpuBackend::MakeJob(ConstTensorView x, int64_t num_rows,
   job.rows = num_rows;
   job.tile_rows = kernels_.tile_rows(std::max<int64_t>(num_rows, 1),
                                      static_cast<int64_t>(leaf_columns.size()));
+  WITAN_CHECK(RoundUp(num_rows, job.tile_rows) - num_rows <= kMaxPaddedRows,
+              "{} rows in tiles of {}", num_rows, job.tile_rows);
   job.w = w;
   job.subtrees = subtrees;
   job.y = y;

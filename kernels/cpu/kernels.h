@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/cpu_memory.h"
 #include "base/leaves.h"
 #include "base/limits.h"
 #include "kernels/backend.h"
@@ -20,8 +21,6 @@ namespace witan {
 
 // Most query heads that one attention kernel call works on together.
 constexpr int kMaxQueriesPerTile = 4;
-// Bytes that one K-step of one row takes in packed x, in either order.
-constexpr int64_t kPackedStepBytes = 64;
 // Rows of the largest piece of a matmul, and the columns whose leaves it works
 // on together.
 constexpr int64_t kMaxPieceRows = 128;
@@ -74,6 +73,8 @@ constexpr int64_t kPendingLevels = 3;
 static_assert(int64_t{1} << kPendingLevels == kNumLeaves);
 constexpr int64_t kMatMulScratchFloats =
     kPendingLevels * 4 * kMaxPieceRows * kMaxChunkColumns;
+static_assert(kMatMulScratchFloats * int64_t{sizeof(float)} <=
+              kThreadScratchBytes);
 
 // Up to kMaxQueriesPerTile query vectors of one sequence that share a KV head.
 struct QueryTile {
@@ -88,7 +89,11 @@ struct QueryTile {
   bool order_one = false;  // bf16 pairs; else fp32 lanes
 };
 // Floats of scratch one attention kernel call needs.
-int64_t AttentionScratchFloats(int64_t head_dim);
+constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
+  return kMaxQueriesPerTile * (3 * PaddedHeadDim(head_dim) + 2 * kSplitTokens);
+}
+static_assert(AttentionScratchFloats(kMaxHeadDim) * int64_t{sizeof(float)} <=
+              kThreadScratchBytes);
 
 struct CpuKernels {
   // Whether order_one may be asked for.
@@ -149,21 +154,6 @@ struct CpuKernels {
 const CpuKernels& PortableKernels();
 const CpuKernels& Avx2Kernels();
 const CpuKernels& Avx512Kernels();
-
-// Bytes that K, or V, of one block and one KV head take in the cache: V is
-// padded to a multiple of 16 in D.
-constexpr int64_t KBlockElements(int64_t head_dim) {
-  return head_dim * kBlockTokens;
-}
-constexpr int64_t PaddedHeadDim(int64_t head_dim) {
-  return (head_dim + 15) / 16 * 16;
-}
-constexpr int64_t VBlockElements(int64_t head_dim) {
-  return PaddedHeadDim(head_dim) * kBlockTokens;
-}
-constexpr int64_t HeadBlockElements(int64_t head_dim) {
-  return KBlockElements(head_dim) + VBlockElements(head_dim);
-}
 
 }  // namespace witan
 

@@ -101,6 +101,7 @@ void Sampler::Filter(const SamplingParams& params) {
   const float max = kernels_.max_of(logits_.data(), n);
   candidates_.clear();
   if (max == -kInfinity) return;
+  candidates_.reserve(logits_.size());
   noise_.resize(logits_.size());
   for (int64_t i = 0; i < n; ++i) noise_[i] = logits_[i] - max;
   kernels_.exp_of(noise_.data(), n, noise_.data());
@@ -161,6 +162,7 @@ void Sampler::FillLogprobs(const SampleRow& row, SampledToken& token) {
       static_cast<size_t>(row.params->num_top_logprobs), logits_.size());
   if (num_best == 0) return;
   candidates_.clear();
+  candidates_.reserve(logits_.size());
   for (int64_t i = 0; i < n; ++i) {
     candidates_.push_back({logits_[i], static_cast<TokenId>(i), 0});
   }

@@ -26,12 +26,19 @@ class Sampler {
   // of the word's top 23 bits.
   SampledToken Sample(std::span<const float> logits, const SampleRow& row);
 
+  // Memory kept for the next row.
+  size_t capacity_bytes() const {
+    return (logits_.capacity() + noise_.capacity()) * sizeof(float) +
+           candidates_.capacity() * sizeof(Candidate);
+  }
+
  private:
   struct Candidate {
     float logit;
     TokenId token_id;
     uint64_t weight;  // probability over the largest one, in units of 2^-40
   };
+  static_assert(sizeof(Candidate) == kCandidateBytes);
   // Canonical order: logit descending, ties to the lower id.
   static bool Before(const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token_id < b.token_id;

@@ -166,9 +166,9 @@ TEST(PlannerTest, PlansAsManyBlocksAsTheSmallestMemoryHolds) {
   workers[1].registration.memory_bytes = 16 << 20;
   const auto plan = Plan(2, workers, options);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  const auto expected =
-      PlanNumBlocks(TinyModelConfig(), layout, options.limits,
-                    {workers[0].registration.memory_bytes, 16 << 20});
+  const auto expected = PlanNumBlocks(
+      TinyModelConfig(), layout, options.limits,
+      {workers[0].registration.memory_bytes, 16 << 20}, plan->num_threads);
   ASSERT_TRUE(expected.ok());
   EXPECT_EQ(plan->limits.num_blocks, *expected);
 
@@ -181,6 +181,7 @@ TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
   PlannerOptions options = Options();
   options.limits.num_blocks = 0;
   options.limits.max_sequences = 512;  // more than fit
+  options.num_threads = 1;
   const Layout layout = MakeLayout(2, 1).value();
   constexpr int64_t kBytes = 16 << 20;
   const auto blocks_of = [&](const std::vector<WorkerInfo>& idle) {
@@ -190,7 +191,7 @@ TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
   };
   const auto blocks_in = [&](int64_t first_bytes, int64_t second_bytes) {
     return PlanNumBlocks(TinyModelConfig(), layout, options.limits,
-                         {first_bytes, second_bytes})
+                         {first_bytes, second_bytes}, {1, 1})
         .value();
   };
   std::vector<WorkerInfo> workers = {Worker(1, "a"), Worker(2, "a")};

@@ -141,7 +141,8 @@ void CheckPromises(const ModelConfig& config) {
                                .max_step_tokens = 512,
                                .max_sequences = 16,
                                .num_blocks = 100};
-  EXPECT_GT(MakeMemoryPlan(config, Layout{3, 2}, 5, limits).total_bytes(), 0);
+  EXPECT_GT(MakeMemoryPlan(config, Layout{3, 2}, 5, limits, 2).total_bytes(),
+            0);
 }
 
 void CheckGeneration(const GenerationConfig& config) {

@@ -5,8 +5,12 @@
 
 #include <numeric>
 
+#include "base/cpu_memory.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "tests/testing/one_rank.h"
 #include "tests/testing/tiny_model.h"
 
 namespace witan {
@@ -50,7 +54,7 @@ TEST(MemoryPlanTest, WeightsAreTheSumOfTheSlices) {
           const Layout layout{tp, ep};
           const int rank = layout.num_ranks() - 1;
           EXPECT_EQ(
-              MakeMemoryPlan(config, layout, rank, kLimits).weights_bytes,
+              MakeMemoryPlan(config, layout, rank, kLimits, 1).weights_bytes,
               NaiveWeightsBytes(config, MakeRankShard(config, layout, rank)));
         }
       }
@@ -61,13 +65,13 @@ TEST(MemoryPlanTest, WeightsAreTheSumOfTheSlices) {
 TEST(MemoryPlanTest, RanksOfAGroupHoldTheModelAndWhatIsReplicated) {
   const ModelConfig config = TinyModelConfig();
   const int64_t whole =
-      MakeMemoryPlan(config, Layout{1, 1}, 0, kLimits).weights_bytes;
+      MakeMemoryPlan(config, Layout{1, 1}, 0, kLimits, 1).weights_bytes;
   // 8 heads over 4 KV heads at most: with tp = ep = 2 nothing is shared but
   // embedding, norms and routers, once more.
   const int64_t replicated = 2 * (320 * 64 + (2 * 2 + 1) * 64 + 2 * 8 * 64);
   int64_t sum = 0;
   for (int rank = 0; rank < 2; ++rank) {
-    sum += MakeMemoryPlan(config, Layout{2, 2}, rank, kLimits).weights_bytes;
+    sum += MakeMemoryPlan(config, Layout{2, 2}, rank, kLimits, 1).weights_bytes;
   }
   EXPECT_EQ(sum, whole + replicated);
 }
@@ -75,21 +79,25 @@ TEST(MemoryPlanTest, RanksOfAGroupHoldTheModelAndWhatIsReplicated) {
 TEST(MemoryPlanTest, KvBlocksHoldTheLocalHeadsOfEveryLayer) {
   ModelConfig config = TinyModelConfig();
   // 2 layers, K and V, 2 heads of 16, 32 positions, bf16.
-  EXPECT_EQ(MakeMemoryPlan(config, Layout{1, 1}, 0, kLimits).kv_bytes_per_block,
-            2 * 2 * 2 * 16 * 32 * 2);
-  EXPECT_EQ(MakeMemoryPlan(config, Layout{1, 1}, 0, kLimits).kv_bytes,
+  EXPECT_EQ(
+      MakeMemoryPlan(config, Layout{1, 1}, 0, kLimits, 1).kv_bytes_per_block,
+      2 * 2 * 2 * 16 * 32 * 2);
+  EXPECT_EQ(MakeMemoryPlan(config, Layout{1, 1}, 0, kLimits, 1).kv_bytes,
             10 * 2 * 2 * 2 * 16 * 32 * 2);
-  EXPECT_EQ(MakeMemoryPlan(config, Layout{4, 1}, 3, kLimits).kv_bytes_per_block,
-            2 * 2 * 1 * 16 * 32 * 2);
+  EXPECT_EQ(
+      MakeMemoryPlan(config, Layout{4, 1}, 3, kLimits, 1).kv_bytes_per_block,
+      2 * 2 * 1 * 16 * 32 * 2);
   // Activations of float16 weights are fp32 (numerics contract), and so is
   // the cache.
   config.weights = DType::kF16;
-  EXPECT_EQ(MakeMemoryPlan(config, Layout{4, 1}, 3, kLimits).kv_bytes_per_block,
-            2 * 2 * 1 * 16 * 32 * 4);
+  EXPECT_EQ(
+      MakeMemoryPlan(config, Layout{4, 1}, 3, kLimits, 1).kv_bytes_per_block,
+      2 * 2 * 1 * 16 * 32 * 4);
   // A rank without query heads keeps no cache.
   config.num_heads = 2;
-  EXPECT_EQ(MakeMemoryPlan(config, Layout{8, 1}, 0, kLimits).kv_bytes_per_block,
-            0);
+  EXPECT_EQ(
+      MakeMemoryPlan(config, Layout{8, 1}, 0, kLimits, 1).kv_bytes_per_block,
+      0);
 }
 
 TEST(MemoryPlanTest, WorkspaceIsTheListOfTheDecodersBuffers) {
@@ -109,21 +117,83 @@ TEST(MemoryPlanTest, WorkspaceIsTheListOfTheDecodersBuffers) {
                           + 32 * 96 * 4 + 32 * 96 * 4  // gate, up
                           + 32 * 96 * 2                // activated
                           + 32 * 64 * 2;               // output
+  // One thread; x of 32 rows of 4 experts, each with up to 3 empty rows.
+  const int64_t backend = (32 + 4 * 3) * 96 * 4 + kThreadScratchBytes;
   const int64_t rope = 100 * 16 * 4;
   const int64_t block_tables = 2 * 4 * 4 * 4;
   const ModelConfig config = TinyModelConfig();
-  EXPECT_EQ(MakeMemoryPlan(config, Layout{2, 2}, 0, kLimits).workspace_bytes,
-            decoder + experts + rope + block_tables);
-  // Only world rank 0 joins logits.
-  EXPECT_EQ(MakeMemoryPlan(config, Layout{2, 2}, 1, kLimits).workspace_bytes,
-            decoder + experts + rope + block_tables - 4 * 320 * 4);
+  EXPECT_EQ(
+      MakeMemoryPlan(config, Layout{2, 2}, 0, kLimits, 1).workspace_bytes,
+      decoder + experts + backend + rope + block_tables + 320 * (4 + 4 + 16));
+  // Only world rank 0 joins logits and samples.
+  EXPECT_EQ(MakeMemoryPlan(config, Layout{2, 2}, 1, kLimits, 1).workspace_bytes,
+            decoder + experts + backend + rope + block_tables - 4 * 320 * 4);
+}
+
+TEST(MemoryPlanTest, KvBytesAreWhatTheBackendAsksFor) {
+  ModelConfig config = TinyModelConfig();
+  auto backend = MakeCpuBackend({.path = CpuPath::kPortable});
+  ASSERT_TRUE(backend.ok());
+  // Of 24 elements V takes 32.
+  for (const int64_t head_dim : {2, 16, 24, 128}) {
+    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      config.head_dim = head_dim;
+      config.weights = dtype;
+      EXPECT_EQ(MakeMemoryPlan(config, Layout{1, 1}, 0, kLimits, 1).kv_bytes,
+                2 * static_cast<int64_t>(
+                        (*backend)->KvBytes(10, 2, head_dim, dtype)));
+    }
+  }
+}
+
+// The step with the most rows, and sampling with everything that is kept for
+// it, in every thread.
+TEST(MemoryPlanTest, TheBackendKeepsNoMoreThanIsPlannedForTheLargestStep) {
+  for (const DType weights : {DType::kBF16, DType::kF32}) {
+    TinyModelOptions options;
+    options.config.weights = weights;
+    const TinyModel model(options);
+    for (const CpuPath path :
+         {CpuPath::kPortable, CpuPath::kAvx2, CpuPath::kAvx512Bf16}) {
+      for (const int num_threads : {1, 3}) {
+        auto rank = OneRank::Create(model.directory(), path, num_threads);
+        if (absl::IsFailedPrecondition(rank.status())) continue;  // lacks it
+        ASSERT_TRUE(rank.ok()) << rank.status();
+        const EngineLimits& limits = (*rank)->limits();
+        std::vector<TokenId> tokens;
+        for (int64_t i = 0; i < limits.max_step_tokens; ++i) {
+          tokens.push_back(static_cast<TokenId>(i * i % 320));
+        }
+        const auto logits = (*rank)->LogitsOfLastPosition(tokens);
+        ASSERT_TRUE(logits.ok()) << logits.status();
+        SamplingParams params = {.top_p = 0.9f, .num_top_logprobs = 5};
+        const std::vector<SampleRow> rows(20, SampleRow{.params = &params});
+        std::vector<SampledToken> sampled(rows.size());
+        std::vector<float> all_logits;
+        for (size_t i = 0; i < rows.size(); ++i) {
+          all_logits.insert(all_logits.end(), logits->begin(), logits->end());
+        }
+        auto& backend = dynamic_cast<CpuBackend&>((*rank)->backend());
+        backend.Sample(ConstTensorView(all_logits.data(), DType::kF32, 20, 320),
+                       rows, sampled);
+        const int64_t planned = CpuWorkspaceBytes(
+            model.config(), MakeRankShard(model.config(), Layout{1, 1}, 0),
+            limits, num_threads);
+        EXPECT_LE(backend.workspace_bytes(), planned);
+        // The bound is close where nothing is left to the threads' luck.
+        if (num_threads == 1 && weights == DType::kF32) {
+          EXPECT_GE(backend.workspace_bytes(), planned * 9 / 10);
+        }
+      }
+    }
+  }
 }
 
 TEST(MemoryPlanTest, CommunicationHoldsTheLargestContributionsOfEachGroup) {
   ModelConfig config = TinyModelConfig();
   config.vocab_size = 160;
   const auto bytes = [&](Layout layout, const EngineLimits& limits) {
-    return MakeMemoryPlan(config, layout, 0, limits).communication_bytes;
+    return MakeMemoryPlan(config, layout, 0, limits, 1).communication_bytes;
   };
   const int64_t vector = 16 * 64 * 4;  // one fp32 [T, H]
   const int64_t tokens = 4 * 4;        // one int32 [S]
@@ -141,6 +211,10 @@ TEST(MemoryPlanTest, CommunicationHoldsTheLargestContributionsOfEachGroup) {
   EXPECT_EQ(bytes({2, 1}, one_row), 4 * logits + 3 * (64 * 4) + 4 * tokens);
 }
 
+std::vector<int32_t> OneThreadEach(Layout layout) {
+  return std::vector<int32_t>(static_cast<size_t>(layout.num_ranks()), 1);
+}
+
 // Memory of each rank that holds exactly `num_blocks`.
 std::vector<int64_t> MemoryFor(const ModelConfig& config, Layout layout,
                                int64_t num_blocks) {
@@ -149,7 +223,7 @@ std::vector<int64_t> MemoryFor(const ModelConfig& config, Layout layout,
   std::vector<int64_t> memory;
   for (int rank = 0; rank < layout.num_ranks(); ++rank) {
     memory.push_back(
-        MakeMemoryPlan(config, layout, rank, limits).total_bytes());
+        MakeMemoryPlan(config, layout, rank, limits, 1).total_bytes());
   }
   return memory;
 }
@@ -161,13 +235,15 @@ TEST(PlanNumBlocksTest, UsesMemoryToTheLastByteAndNoFurther) {
     // 17 for four sequences.
     for (int64_t num_blocks = 5; num_blocks <= 17; ++num_blocks) {
       const std::vector<int64_t> memory = MemoryFor(config, layout, num_blocks);
-      const auto exact = PlanNumBlocks(config, layout, kLimits, memory);
+      const auto exact =
+          PlanNumBlocks(config, layout, kLimits, memory, OneThreadEach(layout));
       ASSERT_TRUE(exact.ok()) << exact.status();
       EXPECT_EQ(*exact, num_blocks);
       for (size_t rank = 0; rank < memory.size(); ++rank) {
         std::vector<int64_t> less = memory;
         --less[rank];
-        const auto fewer = PlanNumBlocks(config, layout, kLimits, less);
+        const auto fewer =
+            PlanNumBlocks(config, layout, kLimits, less, OneThreadEach(layout));
         if (num_blocks == 5) {
           ASSERT_EQ(fewer.status().code(),
                     absl::StatusCode::kResourceExhausted);
@@ -194,7 +270,7 @@ TEST(PlanNumBlocksTest, NeverPlansMoreThanAllSequencesCanUse) {
     EngineLimits limits = kLimits;
     limits.max_context_tokens = context;
     limits.max_sequences = sequences;
-    return *PlanNumBlocks(config, Layout{1, 1}, limits, plenty);
+    return *PlanNumBlocks(config, Layout{1, 1}, limits, plenty, {1});
   };
   EXPECT_EQ(blocks_for(1, 1), 2);
   EXPECT_EQ(blocks_for(32, 1), 2);
@@ -208,11 +284,16 @@ TEST(PlanNumBlocksTest, ARankWithoutHeadsSetsNoBound) {
   config.num_heads = 2;
   const Layout layout{4, 1};
   std::vector<int64_t> memory(4, int64_t{1} << 40);
-  ASSERT_EQ(MakeMemoryPlan(config, layout, 0, kLimits).kv_bytes_per_block, 0);
-  memory[0] = MakeMemoryPlan(config, layout, 0, kLimits).total_bytes();
-  EXPECT_EQ(*PlanNumBlocks(config, layout, kLimits, memory), 17);
+  ASSERT_EQ(MakeMemoryPlan(config, layout, 0, kLimits, 1).kv_bytes_per_block,
+            0);
+  memory[0] = MakeMemoryPlan(config, layout, 0, kLimits, 1).total_bytes();
+  EXPECT_EQ(
+      *PlanNumBlocks(config, layout, kLimits, memory, OneThreadEach(layout)),
+      17);
   --memory[0];
-  EXPECT_FALSE(PlanNumBlocks(config, layout, kLimits, memory).ok());
+  EXPECT_FALSE(
+      PlanNumBlocks(config, layout, kLimits, memory, OneThreadEach(layout))
+          .ok());
 }
 
 TEST(PlanNumBlocksTest,
@@ -220,7 +301,8 @@ TEST(PlanNumBlocksTest,
   const ModelConfig config = TinyModelConfig();
   for (const int64_t memory :
        {int64_t{0}, int64_t{-1}, std::numeric_limits<int64_t>::min()}) {
-    EXPECT_FALSE(PlanNumBlocks(config, Layout{1, 1}, kLimits, {memory}).ok());
+    EXPECT_FALSE(
+        PlanNumBlocks(config, Layout{1, 1}, kLimits, {memory}, {1}).ok());
   }
   ModelConfig largest = config;
   largest.hidden_size = kMaxHiddenSize;
@@ -237,7 +319,8 @@ TEST(PlanNumBlocksTest,
                                .max_step_tokens = kMaxStepTokens,
                                .max_sequences = kMaxStepSequences,
                                .num_blocks = kMaxBlocks};
-  const MemoryPlan plan = MakeMemoryPlan(largest, Layout{1, 1}, 0, limits);
+  const MemoryPlan plan =
+      MakeMemoryPlan(largest, Layout{1, 1}, 0, limits, kMaxThreadsPerRank);
   for (const int64_t bytes :
        {plan.weights_bytes, plan.kv_bytes_per_block, plan.kv_bytes,
         plan.workspace_bytes, plan.communication_bytes, plan.total_bytes()}) {

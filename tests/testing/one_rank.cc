@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> Alone(size_t max_send_bytes) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
-    const std::string& model_directory, CpuPath path) {
+    const std::string& model_directory, CpuPath path, int num_threads) {
   std::unique_ptr<OneRank> rank(new OneRank);
   ASSIGN_OR_RETURN(
       const std::string json,
@@ -40,10 +40,10 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
   RETURN_IF_ERROR(CheckCheckpoint(rank->config_, *rank->checkpoint_));
   rank->weights_ = std::make_unique<Weights>(rank->config_, rank->shard_,
                                              *rank->checkpoint_);
-  ASSIGN_OR_RETURN(
-      rank->backend_,
-      MakeCpuBackend(
-          {.num_threads = 1, .path = path, .weights = rank->config_.weights}));
+  ASSIGN_OR_RETURN(rank->backend_,
+                   MakeCpuBackend({.num_threads = num_threads,
+                                   .path = path,
+                                   .weights = rank->config_.weights}));
   rank->rope_ =
       MakeRopeTable(kContext, rank->config_.head_dim, rank->config_.rope_theta);
   ASSIGN_OR_RETURN(rank->cache_, PagedKvCache::Allocate(

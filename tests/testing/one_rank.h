@@ -17,9 +17,11 @@ namespace witan {
 class OneRank {
  public:
   static absl::StatusOr<std::unique_ptr<OneRank>> Create(
-      const std::string& model_directory, CpuPath path);
+      const std::string& model_directory, CpuPath path, int num_threads = 1);
 
   const ModelConfig& config() const { return config_; }
+  const EngineLimits& limits() const { return limits_; }
+  Backend& backend() { return *backend_; }
 
   // Logits after every token, computed token by token.
   absl::StatusOr<std::vector<std::vector<float>>> LogitsOfAllPositions(

@@ -83,6 +83,9 @@ constexpr size_t kMaxStopStringBytes = 256;
 constexpr int kMaxStopTokenIds = 128;
 constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxTopLogprobs = 20;
+// Of a temperature other than 0: a smaller one makes numbers of logits that
+// fp32 cannot tell apart.
+constexpr float kMinTemperature = 1e-4f;
 constexpr double kMaxTemperature = 100.0;
 constexpr float kMinTopP = 1e-6f;
 constexpr double kMaxPenalty = 100.0;

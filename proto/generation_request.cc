@@ -25,6 +25,16 @@ absl::Status CheckReal(const std::string& field, float value, double min,
                       max);
 }
 
+absl::Status CheckTemperature(float value) {
+  if (value == 0) return absl::OkStatus();
+  if (value >= kMinTemperature && value <= kMaxTemperature) {
+    return absl::OkStatus();
+  }
+  return InvalidField("parameters.temperature",
+                      "value is {}; allowed is 0 (greedy), or {:g} to {:g}",
+                      value, kMinTemperature, kMaxTemperature);
+}
+
 absl::Status CheckCount(const std::string& field, int64_t count, int64_t max) {
   if (count <= max) return absl::OkStatus();
   return InvalidField(field, "has {} entries; at most {} are allowed", count,
@@ -67,8 +77,7 @@ absl::Status ReadSampling(const v1::GenerationParameters& in,
   out.has_seed = in.has_seed();
   sampling.seed = in.seed();
 
-  RETURN_IF_ERROR(CheckReal("parameters.temperature", sampling.temperature, 0,
-                            kMaxTemperature));
+  RETURN_IF_ERROR(CheckTemperature(sampling.temperature));
   RETURN_IF_ERROR(CheckRange("parameters.top_k", sampling.top_k, 0,
                              model.config.vocab_size));
   RETURN_IF_ERROR(CheckReal("parameters.top_p", sampling.top_p, kMinTopP, 1));

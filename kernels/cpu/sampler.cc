@@ -68,17 +68,26 @@ TokenId Sampler::Draw(const SampleRow& row) {
     x = std::clamp(x / params.temperature, -kInfinity, kLargest);
   }
   if (params.top_k <= 0 && params.min_p <= 0 && params.top_p >= 1) {
-    return DrawFromAll(row);
+    MakeNoise(row, 0, logits_.size());
+    for (size_t i = 0; i < logits_.size(); ++i) logits_[i] += noise_[i];
+    return ArgMax();
   }
   Filter(params);
+  // Noise comes in vectors, so that many candidates cost less when all tokens
+  // get theirs at once. A token's noise is the same either way.
+  const bool noise_of_all =
+      candidates_.size() > logits_.size() / static_cast<size_t>(kNoiseTokens);
+  if (noise_of_all) MakeNoise(row, 0, logits_.size());
   TokenId best_id = 0;
   float best = -kInfinity;
   for (const Candidate& c : candidates_) {
-    const TokenId first_id = c.token_id / 64 * 64;
-    float noise[64];
-    kernels_.gumbel(params.seed, static_cast<uint32_t>(row.position),
-                    static_cast<uint32_t>(row.choice), first_id, 64, noise);
-    const float score = c.logit + noise[c.token_id - first_id];
+    const TokenId first_id =
+        noise_of_all
+            ? 0
+            : static_cast<TokenId>(c.token_id / kNoiseTokens * kNoiseTokens);
+    if (!noise_of_all) MakeNoise(row, first_id, kNoiseTokens);
+    const float score =
+        c.logit + noise_[static_cast<size_t>(c.token_id - first_id)];
     if (score > best || (score == best && c.token_id < best_id)) {
       best = score;
       best_id = c.token_id;
@@ -87,13 +96,11 @@ TokenId Sampler::Draw(const SampleRow& row) {
   return best_id;
 }
 
-TokenId Sampler::DrawFromAll(const SampleRow& row) {
-  noise_.resize(logits_.size());
+void Sampler::MakeNoise(const SampleRow& row, TokenId first_id, size_t n) {
+  noise_.resize(std::max(noise_.size(), n));
   kernels_.gumbel(row.params->seed, static_cast<uint32_t>(row.position),
-                  static_cast<uint32_t>(row.choice), 0,
-                  static_cast<int64_t>(logits_.size()), noise_.data());
-  for (size_t i = 0; i < logits_.size(); ++i) logits_[i] += noise_[i];
-  return ArgMax();
+                  static_cast<uint32_t>(row.choice), first_id,
+                  static_cast<int64_t>(n), noise_.data());
 }
 
 void Sampler::Filter(const SamplingParams& params) {

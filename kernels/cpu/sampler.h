@@ -48,7 +48,9 @@ class Sampler {
   void ApplyPenalties(const SampleRow& row);
   TokenId ArgMax() const;
   TokenId Draw(const SampleRow& row);
-  TokenId DrawFromAll(const SampleRow& row);
+  // noise_[i] becomes the noise of the token first_id + i, for n tokens.
+  // REQUIRES: first_id is a multiple of kNoiseTokens.
+  void MakeNoise(const SampleRow& row, TokenId first_id, size_t n);
   // Fills candidates_ with what top_k, min_p and top_p leave, in any order.
   void Filter(const SamplingParams& params);
   void KeepTopP(float top_p);

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -217,6 +218,34 @@ TEST_P(SamplerTest, DrawsEachTokenAsOftenAsItsProbability) {
   // 7 degrees of freedom: exceeded with a probability below 1e-9 (Laurent and
   // Massart: 7 + 2 sqrt(7 t) + 2 t with t = 21).
   EXPECT_LT(chi_square, 7 + 2 * std::sqrt(7 * 21.0) + 2 * 21);
+}
+
+// Noise is made for all tokens or for each candidate alone, whichever costs
+// less. What a filter leaves is here what has a logit at all, so that the
+// unfiltered draw is the same.
+TEST_P(SamplerTest, DrawsTheSameTokenHoweverManyCandidatesAreLeft) {
+  constexpr int kVocabulary = 700;
+  SamplingParams plain, filtered;
+  SampleRow row;
+  for (int num_candidates = 1; num_candidates <= kVocabulary;
+       num_candidates += 1 + num_candidates / 4) {
+    std::vector<float> logits = RandomLogits(kVocabulary);
+    std::vector<size_t> ids(logits.size());
+    std::iota(ids.begin(), ids.end(), 0);
+    std::shuffle(ids.begin(), ids.end(), random_);
+    for (size_t i = static_cast<size_t>(num_candidates); i < ids.size(); ++i) {
+      logits[ids[i]] = -std::numeric_limits<float>::infinity();
+    }
+    plain.seed = filtered.seed = random_();
+    filtered.top_k = num_candidates;
+    for (row.position = 0; row.position < 20; ++row.position) {
+      row.params = &plain;
+      const TokenId expected = SampleOne(logits, row).token_id;
+      row.params = &filtered;
+      ASSERT_EQ(SampleOne(logits, row).token_id, expected)
+          << num_candidates << " candidates, position " << row.position;
+    }
+  }
 }
 
 TEST_P(SamplerTest, BreaksTiesTowardsTheLowerId) {

@@ -131,6 +131,14 @@ TEST(GenerationRequestTest, ParametersOutOfRangeAreRefusedByField) {
       {"temperature", [](auto& p) { p.set_temperature(kNan); }},
       {"temperature", [](auto& p) { p.set_temperature(-0.1f); }},
       {"temperature", [](auto& p) { p.set_temperature(kInfinity); }},
+      {"temperature",
+       [](auto& p) {
+         p.set_temperature(std::nextafter(kMinTemperature, 0.0f));
+       }},
+      {"temperature",
+       [](auto& p) {
+         p.set_temperature(std::numeric_limits<float>::denorm_min());
+       }},
       {"top_k", [](auto& p) { p.set_top_k(-1); }},
       {"top_k", [](auto& p) { p.set_top_k(101); }},
       {"top_p", [](auto& p) { p.set_top_p(0); }},
@@ -190,6 +198,16 @@ TEST(GenerationRequestTest, ParametersOutOfRangeAreRefusedByField) {
       EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("allowed"))
           << "says what is allowed";
     }
+  }
+}
+
+TEST(GenerationRequestTest, TheSmallestTemperatureIsAllowed) {
+  for (const float temperature : {0.0f, -0.0f, kMinTemperature}) {
+    v1::GenerateRequest in = AGenerate();
+    in.mutable_parameters()->set_temperature(temperature);
+    const auto request = ReadRequest(in, AModel());
+    ASSERT_TRUE(request.ok()) << request.status();
+    EXPECT_EQ(request->sampling.temperature, temperature);
   }
 }
 

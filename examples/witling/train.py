@@ -56,9 +56,9 @@ class Phase(NamedTuple):
 PHASES = {
     "mixture": Phase(None, 7.0e6, 0.10, constant_rate=True),
     "chat": Phase("mixture", 7.5e6, 0.0, rivals_every=3),
-    "instruct": Phase("chat", 0.6e6, 0.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
+    "instruct": Phase("chat", 1.3e6, 0.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
     "tales": Phase("chat", 2.2e6, 1.0, rivals_every=3),
-    "base": Phase("tales", 1.0e6, 1.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
+    "base": Phase("tales", 1.7e6, 1.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
 }
 RIVAL_GAP, RIVAL_CHANCE, RIVAL_LOSS = 0.25, 0.5, 1.0
 WORST_SHARE = 0.2  # how much the logit that changes most counts beside the mean of all

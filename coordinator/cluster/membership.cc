@@ -109,6 +109,16 @@ void Membership::ReleaseAll() {
   }
 }
 
+void Membership::OnFailedStart(WorkerId id) {
+  const auto it = members_.find(id);
+  if (it != members_.end()) ++it->second.num_failed_starts;
+}
+
+void Membership::OnServing(WorkerId id) {
+  const auto it = members_.find(id);
+  if (it != members_.end()) it->second.num_failed_starts = 0;
+}
+
 const WorkerInfo* Membership::Find(WorkerId id) const {
   const auto it = members_.find(id);
   return it == members_.end() ? nullptr : &it->second;

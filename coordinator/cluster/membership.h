@@ -36,6 +36,9 @@ struct WorkerInfo {
   Epoch epoch = 0;         // kAssigned: of the group
   int32_t rank = -1;       // kAssigned: its world rank
   std::string lost_cause;  // kLost: "connection closed"
+  // Groups that failed before they served, perhaps because of this worker,
+  // since it last was in one that served.
+  int num_failed_starts = 0;
 
   // "worker 2 (pid 123 on host h)", with the rank when it has one.
   std::string Name() const;
@@ -72,6 +75,10 @@ class Membership {
   // REQUIRES: a member.
   void Assign(WorkerId id, Epoch epoch, int32_t rank);
   void ReleaseAll();  // every assigned worker is idle again
+  // Counts WorkerInfo::num_failed_starts; nothing happens for others than
+  // members.
+  void OnFailedStart(WorkerId id);
+  void OnServing(WorkerId id);
 
   // Null: not a member.
   const WorkerInfo* Find(WorkerId id) const;

@@ -140,10 +140,12 @@ class Replica {
   void FormGroupIfPossible(Micros now);
   void StartGroup(GroupPlan plan, Micros now);
   // Whether all ranks hold the same model and compute the same bits, now and
-  // compared with earlier epochs.
+  // compared with earlier epochs. These blame the ranks that differ, and all of
+  // them where nobody can tell which ones are wrong.
   absl::Status CheckIdentity();
   // Whether all ranks read the config that the coordinator read.
   absl::Status CheckConfigs();
+  absl::Status CheckNumerics();
   void StartConnecting(Micros now);
   void StartKnownAnswer(Micros now);
   absl::Status CheckKnownAnswer(const StepResult& result);
@@ -154,6 +156,13 @@ class Replica {
   void DeliverEvents(Micros now);
   void PlanSteps(Micros now);
   void OnWorkerLost(WorkerId worker, const std::string& cause, Micros now);
+  // Notes that the current group fails before it serves because of `rank`, so
+  // that others are tried first the next time (planner). While it serves,
+  // nothing happens: then a failure says nothing about a worker's next start.
+  void BlameRank(int rank);
+  // Nobody can tell who it is. The one that is wrong gets blamed each time, the
+  // others only now and then.
+  void BlameAllRanks();
   // Gives the current group up.
   void FailGroup(const std::string& reason, Micros now);
   void ExpireWorkers(Micros now);

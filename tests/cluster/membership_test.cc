@@ -92,6 +92,16 @@ TEST_F(MembershipTest, OnlyWorkersThatWereNotHeardOfExpire) {
   EXPECT_FALSE(membership_.OnHeard(3, 300));
 }
 
+TEST_F(MembershipTest, FailedStartsAreCountedUntilAGroupServes) {
+  ASSERT_TRUE(membership_.Register(1, Registration(), 0).ok());
+  membership_.OnFailedStart(1);
+  membership_.OnFailedStart(1);
+  membership_.OnFailedStart(2);  // of one that went away
+  EXPECT_EQ(membership_.Find(1)->num_failed_starts, 2);
+  membership_.OnServing(1);
+  EXPECT_EQ(membership_.Find(1)->num_failed_starts, 0);
+}
+
 TEST_F(MembershipTest, AssignedWorkersAreNotIdleAndLostOnesAreRemembered) {
   for (WorkerId id = 1; id <= 3; ++id) {
     ASSERT_TRUE(membership_.Register(id, Registration(), 0).ok());

@@ -119,7 +119,7 @@ TEST(PlannerTest, RefusesWorkersOfDifferentCpuPathsAndNamesTheRemedy) {
                   absl::StatusCode::kFailedPrecondition),
             "workers 3 and 5 would compute different bits: avx512bf16 vs avx2; "
             "start those on avx512bf16 with --cpu-path avx2");
-  WorkerInfo slow = Worker(7, "a");
+  WorkerInfo slow = Worker(2, "a");
   slow.registration.cpu_path = kCpuPathPortable;
   EXPECT_THAT(
       Error(Plan(2, {slow, fast}), absl::StatusCode::kFailedPrecondition),

@@ -49,6 +49,8 @@ constexpr size_t kMaxReasonBytes = 16384;
 constexpr int kMaxWorkerMessageBytes = 256 << 20;
 // Messages that wait to be sent to one worker.
 constexpr size_t kMaxWorkerLinkQueue = 1024;
+// Connections of workers, those included that have not registered yet.
+constexpr size_t kMaxWorkerLinks = 2 * kMaxWorkers;
 // Messages that wait for one worker's engine.
 constexpr size_t kMaxWorkerPlanQueue = 64;
 
@@ -112,6 +114,8 @@ constexpr int64_t kKeepaliveTimeoutMs = 10000;
 constexpr int64_t kHeartbeatIntervalMs = 500;
 // A worker that was not heard of for this long is lost.
 constexpr int64_t kWorkerTimeoutMs = 10000;
+// A worker's connection that has not registered in this time is closed.
+constexpr int64_t kRegistrationTimeoutMs = 10000;
 // How long calls may take to end when a process shuts down.
 constexpr int64_t kCallGraceMs = 2000;
 // Longest wait inside one collective before the group is given up and the

@@ -1,6 +1,7 @@
 #include "coordinator/cluster/replica.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/limits.h"
@@ -46,6 +47,10 @@ Replica::Replica(ReplicaOptions options)
 Replica::~Replica() = default;
 
 // --- Workers -----------------------------------------------------------------
+
+void Replica::OnConnected(WorkerId worker, Micros now) {
+  membership_.OnConnected(worker, now);
+}
 
 void Replica::OnMessage(WorkerId worker, WorkerMessage message, Micros now) {
   if (!std::holds_alternative<RegisterWorker>(message) &&
@@ -242,9 +247,9 @@ void Replica::StartServing() {
 void Replica::OnWorkerLost(WorkerId worker, const std::string& cause,
                            Micros now) {
   const WorkerInfo* info = membership_.Find(worker);
-  if (info == nullptr) return;
-  const bool in_group = info->state == WorkerState::kAssigned;
-  const std::string name = info->Name();
+  const bool in_group =
+      info != nullptr && info->state == WorkerState::kAssigned;
+  const std::string name = info != nullptr ? info->Name() : "";
   membership_.OnLost(worker, cause);
   if (in_group) FailGroup(fmt::format("{} went away: {}", name, cause), now);
 }
@@ -398,13 +403,25 @@ void Replica::Tick(Micros now) {
 
 void Replica::Shutdown(const std::string& reason, Micros now) {
   FailGroup(reason, now);
+  std::vector<WorkerId> workers =
+      membership_.Unregistered(std::numeric_limits<Micros>::max());
   for (const WorkerInfo& worker : membership_.Members()) {
-    outputs_.push_back(CloseWorker{worker.id, Unavailable("{}", reason)});
-    membership_.OnLost(worker.id, reason);
+    workers.push_back(worker.id);
+  }
+  for (const WorkerId worker : workers) {
+    outputs_.push_back(CloseWorker{worker, Unavailable("{}", reason)});
+    membership_.OnLost(worker, reason);
   }
 }
 
 void Replica::ExpireWorkers(Micros now) {
+  for (const WorkerId worker : membership_.Unregistered(now)) {
+    const std::string cause = fmt::format("did not register within {} s",
+                                          kRegistrationTimeoutMs / 1000);
+    outputs_.push_back(
+        CloseWorker{worker, DeadlineExceeded("the worker {}", cause)});
+    OnWorkerLost(worker, cause, now);
+  }
   for (const WorkerId worker : membership_.Expired(now)) {
     const std::string cause =
         fmt::format("no message for {} s", kWorkerTimeoutMs / 1000);

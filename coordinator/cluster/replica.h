@@ -80,6 +80,8 @@ class Replica {
   // They take note and call sinks; new steps are planned by Tick only, so that
   // inputs that came together share a step. Call Tick after each batch.
 
+  // A worker made a connection.
+  void OnConnected(WorkerId worker, Micros now);
   // A message that arrived on a worker's connection. The first one has to be
   // RegisterWorker; the answer is WorkerAccepted or CloseWorker.
   void OnMessage(WorkerId worker, WorkerMessage message, Micros now);

@@ -179,6 +179,26 @@ TEST_F(ReplicaTest, AWorkerThatIsSilentIsGivenUpAndHeartbeatsKeepIt) {
   EXPECT_EQ(std::get<CloseWorker>(outputs[0]).worker, second_);
 }
 
+TEST_F(ReplicaTest, AConnectionThatNeverRegistersIsClosed) {
+  Serve();
+  constexpr WorkerId kMute = 77;
+  replica_.OnConnected(kMute, now_);
+  const Micros end = now_ + kRegistrationTimeoutMs * kMicrosPerMilli;
+  while (now_ < end) {
+    replica_.Tick(now_);
+    EXPECT_TRUE(group_.closed(kMute).ok());
+    now_ = std::min(now_ + kSecond, end);
+    replica_.OnMessage(first_, Heartbeat{}, now_);
+    replica_.OnMessage(second_, Heartbeat{}, now_);
+  }
+  group_.Settle(now_);
+  EXPECT_EQ(group_.closed(kMute).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(MessageOf(group_.closed(kMute))),
+              HasSubstr("did not register within 10 s"));
+  EXPECT_EQ(replica_.state(), ReplicaState::kServing);
+  EXPECT_EQ(replica_.epoch(), 1u);
+}
+
 // --- Failures on the way ----------------------------------------------------
 
 TEST_F(ReplicaTest, ALoadFailureIsReportedAndTriedAgainAfterGrowingPauses) {

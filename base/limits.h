@@ -116,6 +116,9 @@ constexpr int64_t kHeartbeatIntervalMs = 500;
 constexpr int64_t kWorkerTimeoutMs = 10000;
 // A worker's connection that has not registered in this time is closed.
 constexpr int64_t kRegistrationTimeoutMs = 10000;
+// A coordinator that wakes up later than this was not running itself, and has
+// yet to read what arrived meanwhile before it calls others late.
+constexpr int64_t kMaxTickDelayMs = 1000;
 // How long calls may take to end when a process shuts down.
 constexpr int64_t kCallGraceMs = 2000;
 // Longest wait inside one collective before the group is given up and the

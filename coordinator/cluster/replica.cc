@@ -395,10 +395,17 @@ void Replica::Cancel(SequenceId id, Micros now) {
 }
 
 void Replica::Tick(Micros now) {
-  ExpireWorkers(now);
-  CheckStateDeadline(now);
+  if (now - announced_tick_ > Millis(kMaxTickDelayMs)) {
+    no_expiry_before_ = now + Millis(kWorkerTimeoutMs);
+  }
+  last_tick_ = now;
+  if (now >= no_expiry_before_) {
+    ExpireWorkers(now);
+    CheckStateDeadline(now);
+  }
   FormGroupIfPossible(now);
   PlanSteps(now);
+  announced_tick_ = NextWakeup();
 }
 
 void Replica::Shutdown(const std::string& reason, Micros now) {
@@ -469,9 +476,20 @@ std::vector<ReplicaOutput> Replica::TakeOutputs() {
   return std::exchange(outputs_, {});
 }
 
+Micros Replica::NextExpiry() const {
+  Micros expiry = membership_.NextExpiry();
+  if (HasStateDeadline()) expiry = std::min(expiry, state_deadline_);
+  return std::max(expiry, no_expiry_before_);
+}
+
 Micros Replica::NextWakeup() const {
-  Micros wakeup = membership_.NextExpiry();
-  if (HasStateDeadline()) wakeup = std::min(wakeup, state_deadline_);
+  // A tick some time before something is late: without it, a pause that ends
+  // just when that happens would look like a tick in time.
+  Micros wakeup = NextExpiry();
+  if (wakeup != std::numeric_limits<Micros>::max()) {
+    const Micros look = wakeup - Millis(2 * kMaxTickDelayMs);
+    if (last_tick_ < look) wakeup = look;
+  }
   if (retry_at_) wakeup = std::min(wakeup, *retry_at_);
   if (scheduler_ != nullptr) {
     wakeup = std::min(wakeup, scheduler_->NextDeadline().value_or(wakeup));

@@ -24,6 +24,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -93,7 +94,10 @@ class Replica {
   // The client went away. Nothing happens if the sequence has ended.
   void Cancel(SequenceId id, Micros now);
   // Forms groups, ends what is late and plans steps. To be called after inputs
-  // and at NextWakeup at the latest.
+  // and at NextWakeup at the latest. A call that comes much later
+  // (kMaxTickDelayMs) means that this process did not run, and that what others
+  // said in time may still lie unread: then nobody is late for another
+  // kWorkerTimeoutMs.
   void Tick(Micros now);
   // Ends all sequences with UNAVAILABLE and closes all workers.
   void Shutdown(const std::string& reason, Micros now);
@@ -167,6 +171,8 @@ class Replica {
   void BlameAllRanks();
   // Gives the current group up.
   void FailGroup(const std::string& reason, Micros now);
+  // When somebody may next be late.
+  Micros NextExpiry() const;
   void ExpireWorkers(Micros now);
   void CheckStateDeadline(Micros now);
   bool HasStateDeadline() const;
@@ -186,6 +192,11 @@ class Replica {
   std::deque<StepInFlight> steps_in_flight_;
   std::unique_ptr<Scheduler> scheduler_;  // while serving
   std::unordered_map<SequenceId, LiveSequence> live_;
+
+  // --- Whether this process runs in time -------------------------------------
+  Micros last_tick_ = 0;
+  Micros announced_tick_ = std::numeric_limits<Micros>::max();
+  Micros no_expiry_before_ = 0;
 
   // --- Over all epochs ------------------------------------------------------
   // After a group that failed before it served.

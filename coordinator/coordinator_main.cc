@@ -27,6 +27,7 @@
 #include "coordinator/api/engine.h"
 #include "coordinator/api/served_model.h"
 #include "coordinator/cluster/grpc_worker_link.h"
+#include "coordinator/cluster/planner.h"
 #include "coordinator/cluster/replica_loop.h"
 #include "model/memory_plan.h"
 #include "model/shard_plan.h"
@@ -200,10 +201,14 @@ class StateReporter {
 
 int Serve(const Options& options, const ServedModel& model, Layout layout,
           TerminationSignals& signals) {
+  const ReplicaOptions replica = MakeReplicaOptions(options, model, layout);
+  const absl::Status valid =
+      CheckPlannerOptions(replica.model, replica.planner);
+  if (!valid.ok()) return Fail(kExitUsage, valid);
   WorkerLinkService worker_link(model.facts.config.vocab_size);
   StateReporter reporter;
   ReplicaLoop loop(
-      MakeReplicaOptions(options, model, layout), MonotonicClock(),
+      replica, MonotonicClock(),
       [&worker_link](ReplicaOutput output) {
         worker_link.Send(std::move(output));
       },

@@ -245,8 +245,10 @@ class GroupPlanner {
   mutable std::map<int64_t, bool> holds_any_rank_;  // by memory
 };
 
-absl::Status CheckLimits(const ModelConfig& config,
-                         const PlannerOptions& options) {
+}  // namespace
+
+absl::Status CheckPlannerOptions(const ModelConfig& config,
+                                 const PlannerOptions& options) {
   const EngineLimits& limits = options.limits;
   RETURN_IF_ERROR(CheckRange("max_context_tokens", limits.max_context_tokens, 1,
                              config.max_context_tokens));
@@ -260,12 +262,9 @@ absl::Status CheckLimits(const ModelConfig& config,
   return CheckRange("num_threads", options.num_threads, 0, kMaxThreadsPerRank);
 }
 
-}  // namespace
-
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
                                     const PlannerOptions& options,
                                     const std::vector<WorkerInfo>& idle) {
-  RETURN_IF_ERROR(CheckLimits(config, options));
   return GroupPlanner(config, layout, options, idle).Plan();
 }
 

@@ -36,6 +36,11 @@ struct GroupPlan {
   EngineLimits limits;
 };
 
+// INVALID_ARGUMENT names what is outside its range. To be asked once, at the
+// start: nothing that a worker does can make up for it.
+absl::Status CheckPlannerOptions(const ModelConfig& config,
+                                 const PlannerOptions& options);
+
 // Chooses layout.num_ranks() of the idle workers. All of them compute the same
 // bits (by device and order of the CPU path); those whose memory does not hold
 // a rank are left out, and so are those that failed more starts, as long as
@@ -48,6 +53,7 @@ struct GroupPlan {
 // too few; FAILED_PRECONDITION when they would compute different bits, or when
 // shared memory is forced across hosts; RESOURCE_EXHAUSTED when the model does
 // not fit in their memory.
+// REQUIRES: CheckPlannerOptions(config, options) is OK.
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
                                     const PlannerOptions& options,
                                     const std::vector<WorkerInfo>& idle);

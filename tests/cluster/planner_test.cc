@@ -212,27 +212,28 @@ TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
   EXPECT_EQ(blocks_of(workers), blocks_in(kBytes, kBytes));
 }
 
-TEST(PlannerTest, RefusesAbsurdLimitsByName) {
-  const std::vector<WorkerInfo> workers = {Worker(1, "a")};
+TEST(PlannerTest, RefusesAbsurdOptionsByName) {
+  const auto error = [](const PlannerOptions& options) {
+    const absl::Status status = CheckPlannerOptions(TinyModelConfig(), options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(MessageOf(status));
+  };
+  EXPECT_TRUE(CheckPlannerOptions(TinyModelConfig(), Options()).ok());
   PlannerOptions options = Options();
   options.limits.max_sequences = kMaxStepSequences + 1;
-  EXPECT_EQ(
-      Error(Plan(1, workers, options), absl::StatusCode::kInvalidArgument),
-      "max_sequences is 1025; allowed are 1 to 1024");
+  EXPECT_EQ(error(options), "max_sequences is 1025; allowed are 1 to 1024");
   options = Options();
   options.limits.max_context_tokens = 513;
-  EXPECT_THAT(
-      Error(Plan(1, workers, options), absl::StatusCode::kInvalidArgument),
-      HasSubstr("max_context_tokens is 513; allowed are 1 to 512"));
+  EXPECT_EQ(error(options), "max_context_tokens is 513; allowed are 1 to 512");
   options = Options();
   options.limits.max_step_tokens = 0;
-  EXPECT_FALSE(Plan(1, workers, options).ok());
+  EXPECT_THAT(error(options), HasSubstr("max_step_tokens is 0"));
   options = Options();
   options.limits.num_blocks = 1;
-  EXPECT_FALSE(Plan(1, workers, options).ok());
+  EXPECT_EQ(error(options), "num_blocks is 1; allowed are 2 to 16777216");
   options = Options();
   options.num_threads = -1;
-  EXPECT_FALSE(Plan(1, workers, options).ok());
+  EXPECT_THAT(error(options), HasSubstr("num_threads is -1"));
 }
 
 }  // namespace

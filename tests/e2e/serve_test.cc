@@ -246,6 +246,15 @@ TEST(ServeUsageTest, LayoutsThatDoNotFitNameWhatWould) {
   EXPECT_THAT(large.err, HasSubstr("9"));
 }
 
+TEST(ServeUsageTest, ACacheOfNoBlocksIsRefusedAtTheStart) {
+  const TinyModel model;
+  const auto result =
+      RunBinary("witan", {"serve", model.directory(), "--port=0",
+                          "--metrics-port=0", "--num-blocks=1"});
+  EXPECT_EQ(result.exit_code, kExitUsage) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("num_blocks is 1; allowed are 2 to"));
+}
+
 TEST(ServeUsageTest, NobodyListeningIsSaidWithTheRemedy) {
   const auto result =
       RunBinary("witan", {"generate", "--server=127.0.0.1:1", "--prompt=x"});

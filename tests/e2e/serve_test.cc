@@ -246,6 +246,16 @@ TEST(ServeUsageTest, LayoutsThatDoNotFitNameWhatWould) {
   EXPECT_THAT(large.err, HasSubstr("9"));
 }
 
+TEST(ServeUsageTest, WorkersThatTheLayoutDoesNotDivideAreNoSilentSpares) {
+  const std::string model = SourcePath("examples/witling/witling-base");
+  const auto four =
+      RunBinary("witan", {"serve", model, "--tp=3", "--workers=4"});
+  EXPECT_EQ(four.exit_code, kExitUsage);
+  EXPECT_THAT(four.err,
+              HasSubstr("tp=3 does not divide the 4 workers of this cluster; "
+                        "use 1, 2 or 4, or start 3 workers"));
+}
+
 TEST(ServeUsageTest, ACacheOfNoBlocksIsRefusedAtTheStart) {
   const TinyModel model;
   const auto result =

@@ -71,6 +71,23 @@ TEST(ApiStreamTest, AnErrorOfAnyLengthArrivesWithItsCodeAndItsBeginning) {
   EXPECT_THAT(result.status.error_details(), HasSubstr("RetryInfo"));
 }
 
+TEST(ApiStreamTest, ASequenceThatIsLateEndsItsStreamWithThatCode) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  api.engine().HoldTokens();
+  grpc::ClientContext context;
+  const auto reader = api.inference().Generate(&context, APrompt(400));
+  api.engine().WaitForLive(1);
+  api.engine().Step();
+  api.engine().FailAll(DeadlineExceeded("the deadline passed after 1 token"));
+  const StreamResult result = ReadStream(context, *reader);
+  EXPECT_EQ(result.Text(), "a");
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_THAT(result.status.error_message(), HasSubstr("after 1 token"));
+  EXPECT_FALSE(result.trailers.contains("grpc-retry-pushback-ms"))
+      << "a retry would be late as well";
+}
+
 TEST(ApiStreamTest, AReaderThatPausesGetsItsTokensInChunksOfBoundedSize) {
   const TinyModel model;
   // A few tokens of this size fill what the stream takes without a reader, so

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "base/metric_names.h"
 #include "base/status.h"
 #include "tests/api/running_api.h"
 
@@ -120,6 +121,57 @@ TEST(ApiStreamTest, AReaderThatPausesGetsItsTokensInChunksOfBoundedSize) {
   EXPECT_EQ(largest, kMaxChunkTokens);
   EXPECT_EQ(next_index[0], 500);
   EXPECT_EQ(next_index[1], 500);
+}
+
+TEST(ApiStreamTest, WhatIsRefusedForWantOfRoomIsCounted) {
+  const TinyModel model;
+  RunningApi api(model.directory(), {.max_streams = 1});
+  api.engine().HoldTokens();
+  grpc::ClientContext context;
+  v1::GenerateRequest request = APrompt(9);
+  request.mutable_parameters()->set_num_choices(2);
+  const auto reader = api.inference().Generate(&context, request);
+  api.engine().WaitForLive(2);
+  EXPECT_EQ(api.Generate(APrompt(1)).status.error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  const auto count = [&api](const std::string& series) {
+    const std::string text = "\n" + api.Scrape();
+    const size_t at = text.find("\n" + series + " ");
+    return at == std::string::npos
+               ? 0
+               : std::stoi(text.substr(at + series.size() + 2));
+  };
+  const std::string refused = std::string(metric::kRequests) +
+                              "{method=\"generate\","
+                              "outcome=\"resource_exhausted\"}";
+  const std::string rejected = metric::kAdmissionRejected;
+  EXPECT_EQ(count(refused), 1);
+  EXPECT_EQ(count(rejected + "{reason=\"streams\"}"), 1);
+  EXPECT_EQ(count(rejected + "{reason=\"queue\"}"), 0);
+  // The scheduler's queue is full: both choices of one request are refused.
+  api.engine().FailAll(ResourceExhausted("4096 sequences are waiting already"));
+  EXPECT_EQ(ReadStream(context, *reader).status.error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(count(refused), 2);
+  EXPECT_EQ(count(rejected + "{reason=\"queue\"}"), 1);
+  EXPECT_EQ(count(std::string(metric::kQueueTime) + "_count"), 0)
+      << "they were never in the queue";
+  EXPECT_EQ(count(metric::kRequestsInFlight), 0);
+}
+
+TEST(ApiStreamTest, WhatTheSchedulerCountsIsExported) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  ReplicaSnapshot snapshot = *api.engine().Snapshot();
+  snapshot.scheduler.num_look_ahead_steps = 5;
+  snapshot.scheduler.num_discarded_rows = 6;
+  snapshot.scheduler.num_finished = 7;
+  api.engine().SetSnapshot(snapshot);
+  const std::string text = api.Scrape();
+  EXPECT_THAT(text, HasSubstr(std::string(metric::kLookAheadSteps) + " 5\n"));
+  EXPECT_THAT(text, HasSubstr(std::string(metric::kDiscardedRows) + " 6\n"));
+  EXPECT_THAT(text,
+              HasSubstr(std::string(metric::kSequencesFinished) + " 7\n"));
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include "base/limits.h"
 #include "base/metric_names.h"
 #include "base/status.h"
+#include "net/channel.h"
+#include "proto/cluster.grpc.pb.h"
 #include "tests/api/running_api.h"
 
 namespace witan {
@@ -172,6 +174,29 @@ TEST(ApiStreamTest, WhatTheSchedulerCountsIsExported) {
   EXPECT_THAT(text, HasSubstr(std::string(metric::kDiscardedRows) + " 6\n"));
   EXPECT_THAT(text,
               HasSubstr(std::string(metric::kSequencesFinished) + " 7\n"));
+}
+
+TEST(ApiStreamTest, StatusTellsWhichWorkersWentAway) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  ReplicaSnapshot snapshot = *api.engine().Snapshot();
+  WorkerInfo lost;
+  lost.id = 4;
+  lost.registration.host_name = "far\xff";
+  lost.registration.process_id = 9;
+  lost.lost_cause = "connection closed";
+  snapshot.lost_workers = {lost};
+  api.engine().SetSnapshot(snapshot);
+  const auto cluster = v1::Cluster::NewStub(
+      MakeChannel(api.server().grpc_address(), {.max_receive_bytes = 1 << 20}));
+  grpc::ClientContext context;
+  v1::StatusResponse status;
+  ASSERT_TRUE(cluster->Status(&context, {}, &status).ok());
+  ASSERT_EQ(status.lost_workers_size(), 1);
+  EXPECT_EQ(status.lost_workers(0).worker_id(), 4u);
+  EXPECT_EQ(status.lost_workers(0).host_name(), "far\xEF\xBF\xBD");
+  EXPECT_EQ(status.lost_workers(0).process_id(), 9);
+  EXPECT_EQ(status.lost_workers(0).cause(), "connection closed");
 }
 
 }  // namespace

@@ -329,9 +329,17 @@ TEST(StatusTest, PeopleSeeSparesAndReasons) {
   auto* worker = status.add_workers();
   worker->set_state(v1::WORKER_STATE_SPARE);
   worker->set_host_name("host");
+  auto* lost = status.add_lost_workers();
+  lost->set_worker_id(2);
+  lost->set_process_id(7);
+  lost->set_host_name("h");
+  lost->set_cause("connection closed");
   const std::string text = ToText(status);
   EXPECT_THAT(text, HasSubstr("m: waiting for workers, 1 of 2 workers\n"));
   EXPECT_THAT(text, HasSubstr("-     spare     host"));
+  EXPECT_THAT(text, HasSubstr("went away   worker 2 (pid 7 on host h): "
+                              "connection closed\n"));
+  EXPECT_EQ(ToJson(status)["lost_workers"][0]["cause"], "connection closed");
   EXPECT_TRUE(ToJson(status)["workers"][0]["rank"].is_null());
 }
 

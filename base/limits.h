@@ -65,6 +65,7 @@ constexpr int kMaxStepSequences = 1024;
 constexpr int kMaxBlocks = 1 << 24;
 // Steps planned and sent beyond the one that runs.
 constexpr int kMaxLookAheadSteps = 1;
+constexpr int64_t kMaxOneShotKib = int64_t{1} << 30;
 
 // --- One request -----------------------------------------------------------
 // One message of a client, as it is on the wire.

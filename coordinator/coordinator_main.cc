@@ -91,7 +91,7 @@ void AddClusterOptions(CLI::App& app, Options& options) {
   app.add_option("--one-shot-max-kib", options.one_shot_max_kib,
                  "Tree sums up to this size per rank take one round instead of "
                  "two")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->check(CLI::Range(int64_t{0}, kMaxOneShotKib))
       ->capture_default_str();
 }
 

@@ -45,6 +45,13 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
   return decoder;
 }
 
+SumCounts Decoder::sum_counts() const {
+  const SumCounts& attention = attention_sum_->counts();
+  const SumCounts& experts = experts_->sum_counts();
+  return {.one_shot = attention.one_shot + experts.one_shot,
+          .two_shot = attention.two_shot + experts.two_shot};
+}
+
 absl::Status Decoder::AllocateWorkspace() {
   const ModelConfig& config = *context_.config;
   const size_t activation_bytes = SizeOf(ActivationDType(config.weights));

@@ -60,6 +60,9 @@ class Decoder {
   absl::StatusOr<ConstTensorView> Forward(const StepPlan& plan,
                                           const ResolvedStep& step);
 
+  // Of attention and experts together.
+  SumCounts sum_counts() const;
+
  private:
   explicit Decoder(const DecoderContext& context) : context_(context) {}
 

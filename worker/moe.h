@@ -38,6 +38,8 @@ class ExpertLayer {
   absl::Status Forward(const LayerWeights& layer, ConstTensorView x,
                        TensorView out);
 
+  const SumCounts& sum_counts() const { return sum_.counts(); }
+
  private:
   ExpertLayer(const ModelConfig& config, const RankShard& shard,
               Backend& backend, Communicator& comm, int64_t one_shot_max_bytes);

@@ -45,14 +45,19 @@ absl::Status SlotTable::CheckShape(const StepPlan& plan) const {
       return InvalidArgument("step {}: sequence {} has no rows", plan.step, s);
     }
   }
+  for (const SlotStart& start : plan.slot_starts) {
+    if (start.slot < 0 || start.slot >= limits_.max_sequences ||
+        !used[start.slot]) {
+      return InvalidArgument(
+          "step {}: slot {} starts twice or without rows, or is out of [0, {})",
+          plan.step, start.slot, limits_.max_sequences);
+    }
+    used[start.slot] = false;
+  }
   return absl::OkStatus();
 }
 
 absl::Status SlotTable::Start(const SlotStart& start) {
-  if (start.slot < 0 || start.slot >= limits_.max_sequences) {
-    return InvalidArgument("slot {} is out of [0, {})", start.slot,
-                           limits_.max_sequences);
-  }
   if (start.num_prompt_tokens < 0) {
     return InvalidArgument("slot {} has a prompt of {} tokens", start.slot,
                            start.num_prompt_tokens);

@@ -72,6 +72,7 @@ absl::Status TreeAllReduce::Reduce(int64_t num_rows, int64_t hidden,
 }
 
 absl::Status TreeAllReduce::OneShot(int64_t num_elements, TensorView out) {
+  ++counts_.one_shot;
   const size_t vector_bytes = num_elements * sizeof(float);
   for (int rank = 0; rank < comm_.size(); ++rank) {
     send_bytes_[rank] = blocks_of_rank_[rank] * vector_bytes;
@@ -91,6 +92,7 @@ absl::Status TreeAllReduce::OneShot(int64_t num_elements, TensorView out) {
 }
 
 absl::Status TreeAllReduce::TwoShot(int64_t num_elements, TensorView out) {
+  ++counts_.two_shot;
   const int num_ranks = comm_.size();
   const IndexRange mine = ChunkOf(comm_.rank(), num_ranks, num_elements);
   for (int rank = 0; rank < num_ranks; ++rank) {

@@ -23,6 +23,12 @@
 
 namespace witan {
 
+// Sums so far, by the way they went; those of a group of one rank go neither.
+struct SumCounts {
+  int64_t one_shot = 0;
+  int64_t two_shot = 0;
+};
+
 // Used by the step thread of one rank. Rank r of the group owns the leaves
 // LeavesOfMember(r, size).
 class TreeAllReduce {
@@ -48,6 +54,8 @@ class TreeAllReduce {
   // the communicator's.
   absl::Status Reduce(int64_t num_rows, int64_t hidden, TensorView out);
 
+  const SumCounts& counts() const { return counts_; }
+
  private:
   absl::Status OneShot(int64_t num_elements, TensorView out);
   absl::Status TwoShot(int64_t num_elements, TensorView out);
@@ -61,6 +69,7 @@ class TreeAllReduce {
   std::vector<size_t> send_bytes_;
   std::vector<size_t> receive_bytes_;
   std::vector<size_t> blocks_of_rank_;
+  SumCounts counts_;
 };
 
 }  // namespace witan

@@ -412,6 +412,8 @@ absl::StatusOr<StepResult> Worker::RunStep(const StepPlan& plan) {
   return result;
 }
 
+SumCounts Worker::sum_counts() const { return group_->decoder->sum_counts(); }
+
 void Worker::Abort(const std::string& reason) {
   std::shared_ptr<Group> group;
   {

@@ -24,6 +24,7 @@
 #include "kernels/backend.h"
 #include "model/config.h"
 #include "worker/comm/communicator.h"
+#include "worker/tree_sum.h"
 
 namespace witan {
 
@@ -73,6 +74,9 @@ class Worker {
   // order (nothing was done); any other error means that this rank's group is
   // dead and needs a new epoch.
   absl::StatusOr<StepResult> RunStep(const StepPlan& plan);
+
+  // Of this epoch's steps. REQUIRES: connected, no step runs.
+  SumCounts sum_counts() const;
 
   // Ends the epoch: a running Prepare, Connect or RunStep fails soon, later
   // ones too. Thread-safe.

@@ -180,6 +180,7 @@ TEST(PlannerTest, PlansAsManyBlocksAsTheSmallestMemoryHolds) {
 TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
   PlannerOptions options = Options();
   options.limits.num_blocks = 0;
+  options.limits.max_sequences = 512;  // more than fit
   const Layout layout = MakeLayout(2, 1).value();
   constexpr int64_t kBytes = 16 << 20;
   const auto blocks_of = [&](const std::vector<WorkerInfo>& idle) {

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <set>
@@ -196,6 +197,31 @@ class LayoutsTest : public ::testing::Test {
     }
   }
 
+  // Steps and rows that a run has when every sequence begins with the step of
+  // its arrival and then gets as many rows as `chunk` allows, to its end.
+  static void ExpectShape(const EngineRun& run,
+                          const std::vector<SequenceSpec>& specs,
+                          const std::vector<int64_t>& arrival_steps,
+                          int64_t chunk) {
+    std::vector<int64_t> rows_of_step;
+    for (size_t i = 0; i < specs.size(); ++i) {
+      const int64_t length = static_cast<int64_t>(specs[i].prompt.size());
+      std::vector<int64_t> rows;
+      for (int64_t done = 0; done < length; done += rows.back()) {
+        rows.push_back(std::min(chunk, length - done));
+      }
+      rows.insert(rows.end(), specs[i].stop.max_tokens - 1, 1);
+      rows_of_step.resize(
+          std::max(rows_of_step.size(), arrival_steps[i] + rows.size()));
+      for (size_t k = 0; k < rows.size(); ++k) {
+        rows_of_step[arrival_steps[i] + k] += rows[k];
+      }
+    }
+    EXPECT_EQ(run.num_steps, static_cast<int64_t>(rows_of_step.size()));
+    EXPECT_EQ(run.max_rows_of_a_step,
+              *std::max_element(rows_of_step.begin(), rows_of_step.end()));
+  }
+
   static void RunCase(
       const Case& c, const std::string& directory,
       const std::vector<SequenceSpec>& specs,
@@ -225,6 +251,7 @@ class LayoutsTest : public ::testing::Test {
         EXPECT_LT(run->max_sequences_of_a_step, kNumSequences);
       }
       EXPECT_EQ(run->stats.num_look_ahead_steps > 0, c.look_ahead);
+      ExpectShape(*run, specs, arrival_steps, c.chunk);
       ExpectSame(*run, reference, c.Name());
       return;
     }
@@ -233,9 +260,7 @@ class LayoutsTest : public ::testing::Test {
           RunSequences(**cluster, options, engine, {specs[index]}, {}, step);
       ASSERT_TRUE(run.ok()) << run.status();
       EXPECT_EQ(run->max_sequences_of_a_step, 1);
-      const int64_t chunk =
-          std::min<int64_t>(c.chunk, specs[index].prompt.size());
-      EXPECT_EQ(run->max_rows_of_a_step, chunk);
+      ExpectShape(*run, {specs[index]}, {0}, c.chunk);
       ExpectSame(*run, reference, c.Name());
     }
   }

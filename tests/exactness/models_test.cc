@@ -33,10 +33,17 @@ std::vector<SequenceSpec> Specs(int count, int64_t longest_prompt,
   return specs;
 }
 
+// How a run was done.
+struct Premises {
+  std::vector<GroupPrepared> prepared;
+  SumCounts sums;  // of rank 0
+};
+
 // Runs all specs together.
 EngineRun RunTogether(const ThreadClusterOptions& options,
                       const std::vector<SequenceSpec>& specs,
-                      const EngineOptions& engine = {}) {
+                      const EngineOptions& engine = {},
+                      Premises* premises = nullptr) {
   auto cluster = ThreadCluster::Start(options);
   EXPECT_TRUE(cluster.ok()) << cluster.status();
   if (!cluster.ok()) return {};
@@ -45,6 +52,9 @@ EngineRun RunTogether(const ThreadClusterOptions& options,
   StepNumber step = 1;
   auto run = RunSequences(**cluster, options, engine, specs, {}, step);
   EXPECT_TRUE(run.ok()) << run.status();
+  if (premises != nullptr) {
+    *premises = {(*cluster)->prepared(), (*cluster)->worker(0).sum_counts()};
+  }
   return run.ok() ? *std::move(run) : EngineRun{};
 }
 
@@ -160,13 +170,29 @@ TEST(ModelsTest, EveryTransportAndBothReductionsComputeTheSame) {
                                .layout = {1, 1}};
   const EngineRun reference = RunTogether(options, specs);
   options.layout = {4, 4};
-  for (const ThreadTransport transport :
-       {ThreadTransport::kLocal, ThreadTransport::kSharedMemory,
-        ThreadTransport::kTcp}) {
-    for (const int64_t one_shot_max_bytes : {int64_t{0}, int64_t{1} << 40}) {
+  const std::pair<ThreadTransport, std::string> transports[] = {
+      {ThreadTransport::kLocal, ""},
+      {ThreadTransport::kSharedMemory, "witan-shm "},
+      {ThreadTransport::kTcp, "witan-tcp "}};
+  // 16 rows of a sum have 4 KiB: prompts are above, steps of decoding below.
+  for (const int64_t one_shot_max_bytes : {0, 4 << 10, 1 << 30}) {
+    for (const auto& [transport, endpoint] : transports) {
+      SCOPED_TRACE(endpoint + std::to_string(one_shot_max_bytes));
       options.transport = transport;
       options.one_shot_max_bytes = one_shot_max_bytes;
-      ExpectSame(RunTogether(options, specs), reference);
+      Premises premises;
+      ExpectSame(RunTogether(options, specs, {}, &premises), reference);
+      ASSERT_EQ(premises.prepared.size(), 4u);
+      for (const GroupPrepared& rank : premises.prepared) {
+        for (const std::string& of_group :
+             {rank.endpoints.world, rank.endpoints.attention,
+              rank.endpoints.expert}) {
+          EXPECT_EQ(of_group.substr(0, endpoint.size()), endpoint);
+          EXPECT_EQ(of_group.empty(), endpoint.empty());
+        }
+      }
+      EXPECT_EQ(premises.sums.one_shot > 0, one_shot_max_bytes > 0);
+      EXPECT_EQ(premises.sums.two_shot > 0, one_shot_max_bytes < 1 << 30);
     }
   }
 }

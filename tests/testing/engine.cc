@@ -33,14 +33,13 @@ absl::StatusOr<EngineRun> RunSequences(
       cluster_options.epoch, first_step);
   EngineRun run;
   size_t next_spec = 0;
-  int64_t num_planned = 0;
   int64_t num_in_flight = 0;
   size_t num_finished = 0;
   while (num_finished < specs.size()) {
     while (true) {
-      while (
-          next_spec < specs.size() &&
-          (arrival_steps.empty() || arrival_steps[next_spec] <= num_planned)) {
+      while (next_spec < specs.size() &&
+             (arrival_steps.empty() ||
+              arrival_steps[next_spec] <= run.num_steps)) {
         RETURN_IF_ERROR(scheduler.Add(specs[next_spec++], kNow));
       }
       std::optional<StepPlan> plan = scheduler.Plan(kNow);
@@ -56,7 +55,7 @@ absl::StatusOr<EngineRun> RunSequences(
           std::max<int64_t>(run.max_sequences_of_a_step, plan->num_sequences());
       first_step = plan->step + 1;
       cluster.Post(*plan);
-      ++num_planned;
+      ++run.num_steps;
       ++num_in_flight;
     }
     if (num_in_flight == 0) return Internal("nothing runs and nothing ends");

@@ -24,6 +24,7 @@ struct EngineRun {
   // Every token of every sequence, by id.
   std::map<SequenceId, std::vector<SampledToken>> outputs;
   SchedulerStats stats;
+  int64_t num_steps = 0;
   int64_t max_rows_of_a_step = 0;
   int64_t max_sequences_of_a_step = 0;
 };

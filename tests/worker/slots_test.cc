@@ -66,7 +66,7 @@ TEST(SlotTableTest, EveryDamagedPlanIsRefused) {
       {"no first position", [](StepPlan& p) { p.first_positions.clear(); }},
       {"slot out of range", [](StepPlan& p) { p.slots[0] = 4; }},
       {"negative slot", [](StepPlan& p) { p.slots[0] = -1; }},
-      {"slot never started", [](StepPlan& p) { p.slots[0] = 1; }},
+      {"slot never started", [](StepPlan& p) { p.slot_starts.clear(); }},
       {"start out of range", [](StepPlan& p) { p.slot_starts[0].slot = 99; }},
       {"token out of vocabulary", [](StepPlan& p) { p.token_ids[3] = 50; }},
       {"negative token", [](StepPlan& p) { p.token_ids[3] = -2; }},
@@ -104,6 +104,73 @@ TEST(SlotTableTest, EveryDamagedPlanIsRefused) {
               absl::StatusCode::kInvalidArgument)
         << name;
   }
+}
+
+// Slots 2 and 3 start, with five rows and a block each.
+StepPlan TwoSequences() {
+  StepPlan plan{.epoch = 1, .step = 1};
+  plan.slot_starts = {SlotStart{.slot = 2}, SlotStart{.slot = 3}};
+  plan.token_ids.assign(10, 7);
+  plan.row_begin = {0, 5, 10};
+  plan.slots = {2, 3};
+  plan.first_positions = {0, 0};
+  plan.samples = {1, 1};
+  plan.new_block_begin = {0, 1, 2};
+  plan.new_block_ids = {5, 9};
+  return plan;
+}
+
+TEST(SlotTableTest, EveryDamageBetweenTwoSequencesIsRefused) {
+  const std::map<std::string, std::function<void(StepPlan&)>> damages = {
+      {"a slot used twice",
+       [](StepPlan& p) {
+         p.slots = {2, 2};
+         p.slot_starts.pop_back();
+       }},
+      {"descending row_begin", [](StepPlan& p) { p.row_begin[1] = 12; }},
+      {"negative row_begin", [](StepPlan& p) { p.row_begin[1] = -1; }},
+      {"a first sequence without rows",
+       [](StepPlan& p) { p.row_begin[1] = 0; }},
+      {"a second sequence without rows",
+       [](StepPlan& p) { p.row_begin[1] = 10; }},
+      {"descending new_block_begin",
+       [](StepPlan& p) { p.new_block_begin[1] = 3; }},
+      {"negative new_block_begin",
+       [](StepPlan& p) { p.new_block_begin[1] = -1; }},
+      {"the blocks of the other sequence",
+       [](StepPlan& p) { p.new_block_begin[1] = 2; }},
+      {"a negative prompt",
+       [](StepPlan& p) { p.slot_starts[1].num_prompt_tokens = -1; }},
+      {"two starts of one slot",
+       [](StepPlan& p) { p.slot_starts[1].slot = 2; }},
+      {"three starts of two slots",
+       [](StepPlan& p) { p.slot_starts.push_back(p.slot_starts[0]); }},
+      {"a start without rows", [](StepPlan& p) { p.slot_starts[1].slot = 1; }},
+      {"a start of a negative slot",
+       [](StepPlan& p) { p.slot_starts[1].slot = -1; }},
+  };
+  ResolvedStep step;
+  SlotTable good(kLimits, kVocab);
+  ASSERT_TRUE(good.Resolve(TwoSequences(), step).ok());
+  for (const auto& [name, damage] : damages) {
+    StepPlan plan = TwoSequences();
+    damage(plan);
+    SlotTable slots(kLimits, kVocab);
+    EXPECT_EQ(slots.Resolve(plan, step).code(),
+              absl::StatusCode::kInvalidArgument)
+        << name;
+  }
+}
+
+TEST(SlotTableTest, ARestartedSlotHasNoTokenOfThePreviousStep) {
+  SlotTable slots(kLimits, kVocab);
+  ResolvedStep step;
+  ASSERT_TRUE(slots.Resolve(FirstStep(), step).ok());
+  slots.Commit(step, std::vector<TokenId>{31});
+  StepPlan restart = FirstStep();
+  restart.token_ids[0] = kTokenOfPreviousStep;
+  EXPECT_EQ(slots.Resolve(restart, step).code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(SlotTableTest, ASequenceMayNotRunBeyondTheContext) {

@@ -7,7 +7,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
+#include <latch>
 #include <random>
 #include <thread>
 
@@ -311,20 +313,29 @@ TEST_P(GroupEndTest, TheFirstAbortCountsAndALongReasonIsCut) {
 }
 
 TEST_P(GroupEndTest, ARankThatNeverComesIsNamed) {
+  // Long enough for ranks that are let go together to find each other, however
+  // busy the machine is; a rank that waits alone need not wait for that.
   CommunicatorOptions options = PatientOptions(size(), 100);
-  options.timeout_ms = 50;
+  options.timeout_ms = size() == 2 ? 1 : 2000;
   Group group = ConnectGroup(transport(), options);
   ASSERT_EQ(static_cast<int>(group.size()), size());
   const int late = size() - 1;
+  std::atomic<int> num_out_of_time = 0;
+  std::latch together(late);
   OnRanks(late, [&](int rank) {
+    together.arrive_and_wait();
     const absl::Status status = group[rank]->Broadcast(10, 0).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+    // Its own deadline, or the word of a rank whose deadline came first.
+    num_out_of_time += absl::IsDeadlineExceeded(status);
+    EXPECT_TRUE(absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status))
+        << status.ToString();
     EXPECT_THAT(
         status.ToString(),
         HasSubstr(fmt::format(
             "rank {} did not come to Broadcast (operation 1 of epoch 7)",
             late)));
   });
+  EXPECT_GE(num_out_of_time, 1);
   // It is told, when it comes at last, that the group is dead, and why.
   EXPECT_THAT(group[late]->Broadcast(10, 0).status().ToString(),
               HasSubstr(fmt::format("rank {} did not come", late)));

@@ -49,6 +49,8 @@ constexpr size_t kMaxReasonBytes = 16384;
 constexpr int kMaxWorkerMessageBytes = 256 << 20;
 // Messages that wait to be sent to one worker.
 constexpr size_t kMaxWorkerLinkQueue = 1024;
+// Connections of workers, those included that have not registered yet.
+constexpr size_t kMaxWorkerLinks = 2 * kMaxWorkers;
 // Messages that wait for one worker's engine.
 constexpr size_t kMaxWorkerPlanQueue = 64;
 
@@ -63,6 +65,7 @@ constexpr int kMaxStepSequences = 1024;
 constexpr int kMaxBlocks = 1 << 24;
 // Steps planned and sent beyond the one that runs.
 constexpr int kMaxLookAheadSteps = 1;
+constexpr int64_t kMaxOneShotKib = int64_t{1} << 30;
 
 // --- One request -----------------------------------------------------------
 // One message of a client, as it is on the wire.
@@ -115,6 +118,11 @@ constexpr int64_t kKeepaliveTimeoutMs = 10000;
 constexpr int64_t kHeartbeatIntervalMs = 500;
 // A worker that was not heard of for this long is lost.
 constexpr int64_t kWorkerTimeoutMs = 10000;
+// A worker's connection that has not registered in this time is closed.
+constexpr int64_t kRegistrationTimeoutMs = 10000;
+// A coordinator that wakes up later than this was not running itself, and has
+// yet to read what arrived meanwhile before it calls others late.
+constexpr int64_t kMaxTickDelayMs = 1000;
 // How long calls may take to end when a process shuts down.
 constexpr int64_t kCallGraceMs = 2000;
 // Longest wait inside one collective before the group is given up and the

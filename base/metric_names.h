@@ -12,6 +12,8 @@ namespace witan::metric {
 // "length", "cancelled", or the gRPC code of an error in lower case).
 constexpr char kRequests[] = "witan_requests_total";
 constexpr char kRequestsInFlight[] = "witan_requests_in_flight";
+// Label reason: "streams", "text_pool", "inbox" and "queue" (of sequences) were
+// full, or "request_bytes" were too many.
 constexpr char kAdmissionRejected[] = "witan_admission_rejected_total";
 constexpr char kPromptTokens[] = "witan_prompt_tokens_total";
 constexpr char kGeneratedTokens[] = "witan_generated_tokens_total";
@@ -26,6 +28,11 @@ constexpr char kKvCacheUsage[] = "witan_kv_cache_usage_ratio";
 constexpr char kPreemptions[] = "witan_preemptions_total";
 constexpr char kSteps[] = "witan_steps_total";
 constexpr char kStepRows[] = "witan_step_rows_total";  // kind: decode, prefill
+// Of these rows, computed for sequences that had ended meanwhile.
+constexpr char kDiscardedRows[] = "witan_discarded_rows_total";
+// Of the steps, planned while another one ran.
+constexpr char kLookAheadSteps[] = "witan_look_ahead_steps_total";
+constexpr char kSequencesFinished[] = "witan_sequences_finished_total";
 constexpr char kGroupEpoch[] = "witan_group_epoch";
 constexpr char kGroupServing[] = "witan_group_serving";
 constexpr char kGroupFailures[] = "witan_group_failures_total";

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
 #include "base/config.h"
+#include "base/leaves.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "cli/command.h"
@@ -59,6 +61,50 @@ int Run(const ServeOptions& options) {
   return LocalCluster(*std::move(plan)).Run();
 }
 
+// "1, 2 or 4" for 4: the numbers of ranks that divide `num_workers`.
+std::string Divisors(int num_workers) {
+  std::vector<int> divisors;
+  for (int d = 1; d <= std::min(num_workers, kNumLeaves); ++d) {
+    if (num_workers % d == 0) divisors.push_back(d);
+  }
+  if (divisors.size() == 1) return "1";
+  const int last = divisors.back();
+  divisors.pop_back();
+  return fmt::format("{} or {}", fmt::join(divisors, ", "), last);
+}
+
+// Whoever names a number of workers wants all of them to work, or whole sets of
+// them to stand by; other spares are asked for as such.
+absl::Status CheckDivides(const char* name, int value, int num_workers,
+                          int num_ranks) {
+  if (num_workers == num_ranks || num_workers % value == 0) {
+    return absl::OkStatus();
+  }
+  return InvalidArgument(
+      "{}={} does not divide the {} workers of this cluster; use {}, or start "
+      "{} workers (--spares starts more that stand by)",
+      name, value, num_workers, Divisors(num_workers), num_ranks);
+}
+
+absl::StatusOr<int> NumWorkers(const ServeOptions& options, int num_ranks) {
+  const int num_workers = options.num_workers.value_or(num_ranks);
+  if (num_workers < num_ranks || num_workers > kMaxLocalWorkers) {
+    return InvalidArgument(
+        "--workers {}: tp={} ep={} makes {} ranks; use {} to {} workers or "
+        "another layout",
+        num_workers, options.tp, options.ep, num_ranks, num_ranks,
+        kMaxLocalWorkers);
+  }
+  RETURN_IF_ERROR(CheckDivides("tp", options.tp, num_workers, num_ranks));
+  RETURN_IF_ERROR(CheckDivides("ep", options.ep, num_workers, num_ranks));
+  if (options.num_spares < 0 ||
+      options.num_spares > kMaxLocalWorkers - num_workers) {
+    return InvalidArgument("--spares is {}; allowed is 0 to {}",
+                           options.num_spares, kMaxLocalWorkers - num_workers);
+  }
+  return num_workers + options.num_spares;
+}
+
 }  // namespace
 
 std::vector<PassedOption> PassedOptions() {
@@ -109,15 +155,8 @@ std::vector<PassedOption> PassedOptions() {
 
 absl::StatusOr<LocalClusterOptions> PlanProcesses(const ServeOptions& options) {
   ASSIGN_OR_RETURN(const Layout layout, MakeLayout(options.tp, options.ep));
-  const int num_ranks = layout.num_ranks();
-  const int num_workers = options.num_workers.value_or(num_ranks);
-  if (num_workers < num_ranks || num_workers > kMaxLocalWorkers) {
-    return InvalidArgument(
-        "--workers {}: tp={} ep={} makes {} ranks; use {} to {} workers (those "
-        "beyond {} stand by) or another layout",
-        num_workers, options.tp, options.ep, num_ranks, num_ranks,
-        kMaxLocalWorkers, num_ranks);
-  }
+  ASSIGN_OR_RETURN(const int num_workers,
+                   NumWorkers(options, layout.num_ranks()));
   LocalClusterOptions plan;
   plan.model_name = ModelName(options.model);
   plan.num_workers = num_workers;
@@ -147,7 +186,9 @@ Command AddServe(CLI::App& parent) {
                   "Model directory in Hugging Face's format")
       ->required();
   app->add_option("--workers", options->num_workers,
-                  "Worker processes [one per rank]");
+                  "Worker processes, a multiple of tp and ep [one per rank]");
+  app->add_option("--spares", options->num_spares,
+                  "Worker processes beyond these that stand by [0]");
   app->add_option("--tp", options->tp,
                   "Ranks that share attention and vocabulary [1]");
   app->add_option("--ep", options->ep, "Ranks that share the experts [1]");

@@ -27,6 +27,7 @@ struct ServeOptions {
   int tp = 1;
   int ep = 1;
   std::optional<int> num_workers;  // default: as many as ranks
+  int num_spares = 0;              // beyond these
   bool insecure_listen = false;
   bool verbose = false;
   std::vector<PassedOption> passed = PassedOptions();

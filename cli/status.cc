@@ -122,6 +122,13 @@ nlohmann::ordered_json ToJson(const v1::StatusResponse& status) {
   for (const v1::WorkerStatus& worker : status.workers()) {
     workers.push_back(WorkerJson(worker));
   }
+  auto& lost_workers = json["lost_workers"] = nlohmann::ordered_json::array();
+  for (const v1::LostWorker& worker : status.lost_workers()) {
+    lost_workers.push_back({{"worker_id", worker.worker_id()},
+                            {"host_name", worker.host_name()},
+                            {"process_id", worker.process_id()},
+                            {"cause", worker.cause()}});
+  }
   json["scheduler"] = SchedulerJson(status.scheduler());
   json["weights_id"] = status.weights_id();
   json["numerics_id"] = status.numerics_id();
@@ -158,6 +165,11 @@ std::string ToText(const v1::StatusResponse& status) {
   text += fmt::format(
       "listening   gRPC {} metrics {}\n", status.grpc_address(),
       status.metrics_address().empty() ? "off" : status.metrics_address());
+  for (const v1::LostWorker& worker : status.lost_workers()) {
+    text += fmt::format("went away   worker {} (pid {} on host {}): {}\n",
+                        worker.worker_id(), worker.process_id(),
+                        worker.host_name(), worker.cause());
+  }
   if (status.workers().empty()) return text;
   text +=
       "rank  state     host             pid      path             weights     "

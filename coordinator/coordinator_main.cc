@@ -27,6 +27,7 @@
 #include "coordinator/api/engine.h"
 #include "coordinator/api/served_model.h"
 #include "coordinator/cluster/grpc_worker_link.h"
+#include "coordinator/cluster/planner.h"
 #include "coordinator/cluster/replica_loop.h"
 #include "model/memory_plan.h"
 #include "model/shard_plan.h"
@@ -90,7 +91,7 @@ void AddClusterOptions(CLI::App& app, Options& options) {
   app.add_option("--one-shot-max-kib", options.one_shot_max_kib,
                  "Tree sums up to this size per rank take one round instead of "
                  "two")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->check(CLI::Range(int64_t{0}, kMaxOneShotKib))
       ->capture_default_str();
 }
 
@@ -200,10 +201,14 @@ class StateReporter {
 
 int Serve(const Options& options, const ServedModel& model, Layout layout,
           TerminationSignals& signals) {
+  const ReplicaOptions replica = MakeReplicaOptions(options, model, layout);
+  const absl::Status valid =
+      CheckPlannerOptions(replica.model, replica.planner);
+  if (!valid.ok()) return Fail(kExitUsage, valid);
   WorkerLinkService worker_link(model.facts.config.vocab_size);
   StateReporter reporter;
   ReplicaLoop loop(
-      MakeReplicaOptions(options, model, layout), MonotonicClock(),
+      replica, MonotonicClock(),
       [&worker_link](ReplicaOutput output) {
         worker_link.Send(std::move(output));
       },

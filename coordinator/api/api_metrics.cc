@@ -112,6 +112,18 @@ void CollectScheduler(const SchedulerStats& stats,
                     .Add(static_cast<double>(stats.num_steps))
                     .Take());
   out.push_back(
+      Counter(metric::kLookAheadSteps, "Steps planned while another one ran")
+          .Add(static_cast<double>(stats.num_look_ahead_steps))
+          .Take());
+  out.push_back(Counter(metric::kDiscardedRows,
+                        "Token rows computed for sequences that had ended")
+                    .Add(static_cast<double>(stats.num_discarded_rows))
+                    .Take());
+  out.push_back(Counter(metric::kSequencesFinished,
+                        "Sequences that ended, for whatever reason")
+                    .Add(static_cast<double>(stats.num_finished))
+                    .Take());
+  out.push_back(
       Counter(metric::kStepRows, "Token rows computed, by what for")
           .Add(static_cast<double>(stats.num_decode_rows), {{"kind", "decode"}})
           .Add(static_cast<double>(stats.num_prefill_rows),
@@ -197,6 +209,11 @@ void ApiMetrics::OnRequestEnded(const std::string& method,
   in_flight_.Decrement();
   requests_.Add({{"method", method}, {"outcome", outcome}}).Increment();
   request_duration_.Observe(Seconds(duration_us));
+}
+
+void ApiMetrics::OnRequestRefused(const std::string& method,
+                                  const std::string& outcome) {
+  requests_.Add({{"method", method}, {"outcome", outcome}}).Increment();
 }
 
 void ApiMetrics::OnRejected(const std::string& reason) {

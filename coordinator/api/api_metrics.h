@@ -25,6 +25,9 @@ class ApiMetrics {
   // `outcome`: see metric::kRequests.
   void OnRequestEnded(const std::string& method, const std::string& outcome,
                       Micros duration_us);
+  // A request that ended before it started.
+  void OnRequestRefused(const std::string& method, const std::string& outcome);
+  // `reason`: see metric::kAdmissionRejected.
   void OnRejected(const std::string& reason);
   void OnPrompt(int64_t num_tokens);
   void OnFirstToken(Micros since_arrival_us);

@@ -121,6 +121,13 @@ grpc::ServerUnaryReactor* ClusterService::Status(
     FillWorker(worker, now, status);
     status.set_state(v1::WORKER_STATE_SPARE);
   }
+  for (const WorkerInfo& worker : snapshot->lost_workers) {
+    v1::LostWorker& lost = *out.add_lost_workers();
+    lost.set_worker_id(worker.id);
+    lost.set_host_name(ReplaceInvalidUtf8(worker.registration.host_name));
+    lost.set_process_id(worker.registration.process_id);
+    lost.set_cause(ReplaceInvalidUtf8(worker.lost_cause));
+  }
   FillScheduler(*snapshot, *out.mutable_scheduler());
   out.mutable_scheduler()->set_prompt_tokens(metrics_.num_prompt_tokens());
   out.mutable_scheduler()->set_generated_tokens(

@@ -101,6 +101,10 @@ ChatTemplateInput TemplateInput(const GenerationRequest& request,
   return input;
 }
 
+const char* NameOf(GenerationMethod method) {
+  return method == GenerationMethod::kChat ? "chat" : "generate";
+}
+
 class RefusedCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   explicit RefusedCall(const absl::Status& status) {
@@ -176,6 +180,13 @@ class GenerationCall::ChoiceSink final : public TokenSink {
 
   void OnFinished(absl::StatusOr<FinishReason> reason,
                   const SequenceUsage& usage) override {
+    if (absl::IsResourceExhausted(reason.status())) {
+      // Its choices are refused together, and it is one request.
+      if (call_->Fail(reason.status())) {
+        call_->context_.metrics.OnRejected("queue");
+      }
+      return;
+    }
     call_->context_.metrics.OnQueued(usage.queued_us);
     if (!reason.ok()) {
       call_->Fail(reason.status());
@@ -268,14 +279,18 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationCall::Start(
   const absl::Status status = context.text_pool.Submit(
       [call, bytes = grpc::ByteBuffer(request)] { call->Prepare(bytes); });
   if (!status.ok()) {
-    context.metrics.OnRejected("text_pool");
+    if (absl::IsResourceExhausted(status)) {
+      context.metrics.OnRejected("text_pool");
+    }
     call->Fail(status);
   }
   return call.get();
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationCall::Refuse(
+    const GenerationContext& context, GenerationMethod method,
     grpc::CallbackServerContext* rpc, const absl::Status& status) {
+  context.metrics.OnRequestRefused(NameOf(method), OutcomeOf(status));
   AddRetryPushback(*rpc, status);
   return new RefusedCall(status);
 }
@@ -383,7 +398,9 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
         std::make_unique<ChoiceSink>(shared_from_this(), request, matcher,
                                      choice, context_.clock.Now()));
     if (!status.ok()) {
-      context_.metrics.OnRejected("inbox");
+      if (absl::IsResourceExhausted(status)) {
+        context_.metrics.OnRejected("inbox");
+      }
       return status;
     }
     bool cancel = false;
@@ -429,13 +446,16 @@ void GenerationCall::EndChoice(FinishReason reason,
   Advance();
 }
 
-void GenerationCall::Fail(const absl::Status& status) {
+bool GenerationCall::Fail(const absl::Status& status) {
+  bool is_first = false;
   {
     MutexLock lock(mutex_);
-    if (!end_.has_value()) end_ = status;
+    is_first = !end_.has_value();
+    if (is_first) end_ = status;
   }
   CancelSequences();
   Advance();
+  return is_first;
 }
 
 void GenerationCall::CancelChoices() { CancelSequences(); }
@@ -512,9 +532,8 @@ void GenerationCall::Release() {
     request_id = request_id_;
   }
   if (!request_id.empty()) context_.registry.Remove(request_id);
-  context_.metrics.OnRequestEnded(
-      method_ == GenerationMethod::kChat ? "chat" : "generate", outcome,
-      context_.clock.Now() - arrived_at_);
+  context_.metrics.OnRequestEnded(NameOf(method_), outcome,
+                                  context_.clock.Now() - arrived_at_);
   on_end_();
 }
 

@@ -75,6 +75,7 @@ class GenerationCall final
 
   // Ends the call at once with an error; nothing was started for it.
   static grpc::ServerWriteReactor<grpc::ByteBuffer>* Refuse(
+      const GenerationContext& context, GenerationMethod method,
       grpc::CallbackServerContext* rpc, const absl::Status& status);
 
   // Ends all choices with FINISH_REASON_CANCELLED. Thread-safe.
@@ -109,8 +110,8 @@ class GenerationCall final
   // `chunk` into what waits for its choice.
   void AddChunk(v1::GenerateResponse chunk);
   void EndChoice(FinishReason reason, v1::GenerateResponse last_chunk);
-  // Ends the stream after what is pending.
-  void Fail(const absl::Status& status);
+  // Ends the stream after what is pending. False: it has its end already.
+  bool Fail(const absl::Status& status);
   void CancelSequences();
   // Starts the next write, or finishes the stream.
   void Advance();

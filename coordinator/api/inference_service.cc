@@ -40,15 +40,16 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::StartGeneration(
   const absl::Status size_status = CheckRequestSize(request.Length());
   if (!size_status.ok()) {
     metrics_.OnRejected("request_bytes");
-    return GenerationCall::Refuse(rpc, size_status);
+    return GenerationCall::Refuse(context_, method, rpc, size_status);
   }
   if (num_streams_.fetch_add(1) >= options_.max_concurrent_streams) {
     --num_streams_;
     metrics_.OnRejected("streams");
     return GenerationCall::Refuse(
-        rpc, ResourceExhausted("{} streams are open, as many as allowed; retry "
-                               "later",
-                               options_.max_concurrent_streams));
+        context_, method, rpc,
+        ResourceExhausted("{} streams are open, as many as allowed; retry "
+                          "later",
+                          options_.max_concurrent_streams));
   }
   return GenerationCall::Start(context_, method, rpc, request,
                                [this] { --num_streams_; });
@@ -108,7 +109,10 @@ grpc::ServerUnaryReactor* InferenceService::AnswerInTextPool(
                          response, answer] {
         FinishUnary(*reactor, *rpc, Answer(bytes, *response, answer));
       });
-  if (!accepted.ok()) FinishUnary(*reactor, *rpc, accepted);
+  if (!accepted.ok()) {
+    if (absl::IsResourceExhausted(accepted)) metrics_.OnRejected("text_pool");
+    FinishUnary(*reactor, *rpc, accepted);
+  }
   return reactor;
 }
 

@@ -22,23 +22,29 @@ using worker::v1::FromWorker;
 class WorkerLinkService::Link
     : public grpc::ServerBidiReactor<FromWorker, FromCoordinator> {
  public:
-  Link(WorkerLinkService& service, WorkerId id, std::string peer)
-      : service_(service), id_(id), peer_(std::move(peer)) {}
+  Link(WorkerLinkService& service, WorkerId id,
+       grpc::CallbackServerContext& context)
+      : service_(service), id_(id), context_(context), peer_(context.peer()) {}
 
   void Start() { StartRead(&incoming_); }
 
   void Send(std::shared_ptr<const FromCoordinator> message) {
+    absl::Status overflow;
     {
       MutexLock lock(mutex_);
       if (end_.has_value()) return;
-      if (queue_.size() >= kMaxWorkerLinkQueue) {
-        end_ = ResourceExhausted(
-            "worker does not take its messages; {} are waiting", queue_.size());
-        queue_.clear();
-      } else {
+      if (queue_.size() < kMaxWorkerLinkQueue) {
         queue_.push_back(std::move(message));
+      } else {
+        overflow = ResourceExhausted(
+            "the worker does not take its messages; {} are waiting",
+            queue_.size());
+        end_ = overflow;
+        queue_.clear();
+        cancelling_ = true;
       }
     }
+    if (!overflow.ok()) Cancel(overflow);
     Advance();
   }
 
@@ -53,7 +59,8 @@ class WorkerLinkService::Link
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      OnGone("connection closed");
+      PostClosed("connection closed");
+      Close(absl::OkStatus());
       return;
     }
     absl::StatusOr<WorkerMessage> message =
@@ -61,11 +68,7 @@ class WorkerLinkService::Link
     absl::Status status = message.status();
     if (status.ok()) status = service_.loop_->Post(id_, *std::move(message));
     if (!status.ok()) {
-      LogWarning(
-          "worker cut off",
-          {{"worker_id", id_}, {"peer", peer_}, {"reason", MessageOf(status)}});
-      service_.loop_->PostClosed(id_, std::string(MessageOf(status)));
-      posted_closed_ = true;
+      CutOff(status);
       Close(std::move(status));
       return;
     }
@@ -84,15 +87,35 @@ class WorkerLinkService::Link
   }
 
   void OnDone() override {
-    if (!posted_closed_) service_.loop_->PostClosed(id_, "connection closed");
+    PostClosed("connection closed");
     service_.Remove(id_);  // the last reference may go here
   }
 
  private:
-  void OnGone(const char* cause) {
+  void CutOff(const absl::Status& reason) {
+    LogWarning(
+        "worker cut off",
+        {{"worker_id", id_}, {"peer", peer_}, {"reason", MessageOf(reason)}});
+    PostClosed(std::string(MessageOf(reason)));
+  }
+
+  // The write in flight ends in no other way. gRPC may react on this thread, so
+  // no lock is held.
+  void Cancel(const absl::Status& reason) {
+    CutOff(reason);
+    context_.TryCancel();
+    MutexLock lock(mutex_);
+    cancelling_ = false;
+  }
+
+  // The first cause counts.
+  void PostClosed(const std::string& cause) {
+    {
+      MutexLock lock(mutex_);
+      if (posted_closed_) return;
+      posted_closed_ = true;
+    }
     service_.loop_->PostClosed(id_, cause);
-    posted_closed_ = true;
-    Close(absl::OkStatus());
   }
 
   // Starts the next write, or finishes.
@@ -100,7 +123,7 @@ class WorkerLinkService::Link
     std::optional<absl::Status> finish;
     {
       MutexLock lock(mutex_);
-      if (write_in_flight_ || finished_) return;
+      if (write_in_flight_ || cancelling_ || finished_) return;
       if (!queue_.empty()) {
         write_in_flight_ = true;
         writing_ = std::move(queue_.front());
@@ -121,16 +144,19 @@ class WorkerLinkService::Link
 
   WorkerLinkService& service_;
   const WorkerId id_;
+  grpc::CallbackServerContext& context_;  // until finished_
   const std::string peer_;
-  FromWorker incoming_;         // by the read in flight
-  bool posted_closed_ = false;  // in reactions to reads, then OnDone
+  FromWorker incoming_;  // by the read in flight
 
   Mutex mutex_;
   std::deque<std::shared_ptr<const FromCoordinator>> queue_
       WITAN_GUARDED_BY(mutex_);
   bool write_in_flight_ WITAN_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> end_ WITAN_GUARDED_BY(mutex_);
+  // The call may not be finished meanwhile, or gRPC would let go of it.
+  bool cancelling_ WITAN_GUARDED_BY(mutex_) = false;
   bool finished_ WITAN_GUARDED_BY(mutex_) = false;
+  bool posted_closed_ WITAN_GUARDED_BY(mutex_) = false;
   // Of the write in flight; changed only while there is none.
   std::shared_ptr<const FromCoordinator> writing_;
 };
@@ -156,14 +182,15 @@ WorkerLinkService::~WorkerLinkService() = default;
 
 grpc::ServerBidiReactor<FromWorker, FromCoordinator>* WorkerLinkService::Attach(
     grpc::CallbackServerContext* context) {
-  const WorkerId id = loop_->NewWorker();
-  auto link = std::make_shared<Link>(*this, id, context->peer());
+  std::shared_ptr<Link> link;
   {
     MutexLock lock(mutex_);
-    if (links_.size() >= static_cast<size_t>(2 * kMaxWorkers)) {
+    if (links_.size() >= kMaxWorkerLinks) {
       return new RefusedLink(ResourceExhausted(
-          "{} workers are connected, more than allowed", links_.size()));
+          "{} workers are connected, as many as allowed", links_.size()));
     }
+    const WorkerId id = loop_->NewWorker();
+    link = std::make_shared<Link>(*this, id, *context);
     links_.emplace(id, link);
   }
   link->Start();

@@ -19,7 +19,8 @@ class ReplicaLoop;
 // The coordinator's end of the streams that workers dial: turns messages into
 // structs and posts them into the replica's loop, and sends what the replica
 // puts out. A worker that sends what proto/wire refuses, or that does not take
-// its messages (kMaxWorkerLinkQueue), is cut off. Thread-safe; never blocks.
+// its messages (kMaxWorkerLinkQueue), is cut off, and one too many
+// (kMaxWorkerLinks) is refused. Thread-safe; never blocks.
 class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
  public:
   // `vocab_size` bounds the token ids that workers may report.

@@ -19,9 +19,14 @@ std::string WorkerInfo::Name() const {
 Membership::Membership(MembershipOptions options)
     : options_(std::move(options)) {}
 
+void Membership::OnConnected(WorkerId id, Micros now) {
+  connected_at_.emplace(id, now);
+}
+
 absl::Status Membership::Register(WorkerId id,
                                   const RegisterWorker& registration,
                                   Micros now) {
+  connected_at_.erase(id);
   if (registration.build_id != options_.build_id) {
     return FailedPrecondition(
         "the worker's build id is {}, the coordinator's is {}; start both from "
@@ -64,6 +69,7 @@ bool Membership::OnHeard(WorkerId id, Micros now) {
 }
 
 bool Membership::OnLost(WorkerId id, const std::string& cause) {
+  connected_at_.erase(id);
   const auto it = members_.find(id);
   if (it == members_.end()) return false;
   it->second.state = WorkerState::kLost;
@@ -84,8 +90,22 @@ std::vector<WorkerId> Membership::Expired(Micros now) const {
   return expired;
 }
 
+std::vector<WorkerId> Membership::Unregistered(Micros now) const {
+  std::vector<WorkerId> late;
+  for (const auto& [id, connected_at] : connected_at_) {
+    if (now - connected_at >= kRegistrationTimeoutMs * kMicrosPerMilli) {
+      late.push_back(id);
+    }
+  }
+  return late;
+}
+
 Micros Membership::NextExpiry() const {
   Micros next = std::numeric_limits<Micros>::max();
+  for (const auto& [id, connected_at] : connected_at_) {
+    next =
+        std::min(next, connected_at + kRegistrationTimeoutMs * kMicrosPerMilli);
+  }
   for (const auto& [id, info] : members_) {
     next =
         std::min(next, info.last_heard_at + kWorkerTimeoutMs * kMicrosPerMilli);
@@ -107,6 +127,16 @@ void Membership::ReleaseAll() {
     info.epoch = 0;
     info.rank = -1;
   }
+}
+
+void Membership::OnFailedStart(WorkerId id) {
+  const auto it = members_.find(id);
+  if (it != members_.end()) ++it->second.num_failed_starts;
+}
+
+void Membership::OnServing(WorkerId id) {
+  const auto it = members_.find(id);
+  if (it != members_.end()) it->second.num_failed_starts = 0;
 }
 
 const WorkerInfo* Membership::Find(WorkerId id) const {

@@ -36,6 +36,9 @@ struct WorkerInfo {
   Epoch epoch = 0;         // kAssigned: of the group
   int32_t rank = -1;       // kAssigned: its world rank
   std::string lost_cause;  // kLost: "connection closed"
+  // Groups that failed before they served, perhaps because of this worker,
+  // since it last was in one that served.
+  int num_failed_starts = 0;
 
   // "worker 2 (pid 123 on host h)", with the rank when it has one.
   std::string Name() const;
@@ -53,6 +56,8 @@ class Membership {
  public:
   explicit Membership(MembershipOptions options);
 
+  // A connection was made; it has kRegistrationTimeoutMs to register.
+  void OnConnected(WorkerId id, Micros now);
   // Admits a worker as idle. FAILED_PRECONDITION names both values when build
   // id, protocol version or model directory differ (checked in this order,
   // before anything else); RESOURCE_EXHAUSTED beyond kMaxWorkers;
@@ -61,17 +66,26 @@ class Membership {
                         Micros now);
   // Any message counts as a sign of life. False: not a member.
   bool OnHeard(WorkerId id, Micros now);
-  // Removes a member for `cause`. False: not a member.
+  // Removes a member for `cause`. False: not a member, but perhaps a connection
+  // that had not registered.
   bool OnLost(WorkerId id, const std::string& cause);
   // Members not heard of for kWorkerTimeoutMs, ascending. The caller ends each
   // with OnLost.
   std::vector<WorkerId> Expired(Micros now) const;
-  // When Expired may next be nonempty; INT64_MAX without members.
+  // Connections that have not registered in time, ascending. The caller ends
+  // each with OnLost.
+  std::vector<WorkerId> Unregistered(Micros now) const;
+  // When Expired or Unregistered may next be nonempty; INT64_MAX without
+  // members and connections.
   Micros NextExpiry() const;
 
   // REQUIRES: a member.
   void Assign(WorkerId id, Epoch epoch, int32_t rank);
   void ReleaseAll();  // every assigned worker is idle again
+  // Counts WorkerInfo::num_failed_starts; nothing happens for others than
+  // members.
+  void OnFailedStart(WorkerId id);
+  void OnServing(WorkerId id);
 
   // Null: not a member.
   const WorkerInfo* Find(WorkerId id) const;
@@ -83,6 +97,7 @@ class Membership {
 
  private:
   const MembershipOptions options_;
+  std::map<WorkerId, Micros> connected_at_;  // of those not registered yet
   std::map<WorkerId, WorkerInfo> members_;
   std::deque<WorkerInfo> lost_;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "base/cpu_path.h"
 #include "base/limits.h"
@@ -19,26 +21,18 @@ absl::Status CheckRange(const char* name, int64_t value, int64_t low,
                          high);
 }
 
-absl::Status CheckLimits(const ModelConfig& config,
-                         const PlannerOptions& options) {
-  const EngineLimits& limits = options.limits;
-  RETURN_IF_ERROR(CheckRange("max_context_tokens", limits.max_context_tokens, 1,
-                             config.max_context_tokens));
-  RETURN_IF_ERROR(
-      CheckRange("max_step_tokens", limits.max_step_tokens, 1, kMaxStepTokens));
-  RETURN_IF_ERROR(
-      CheckRange("max_sequences", limits.max_sequences, 1, kMaxStepSequences));
-  if (limits.num_blocks != 0) {
-    RETURN_IF_ERROR(CheckRange("num_blocks", limits.num_blocks, 2, kMaxBlocks));
-  }
-  return CheckRange("num_threads", options.num_threads, 0, kMaxThreadsPerRank);
+// Those that failed least first, then in order of registration.
+bool ComesBefore(const WorkerInfo* a, const WorkerInfo* b) {
+  return std::pair(a->num_failed_starts, a->id) <
+         std::pair(b->num_failed_starts, b->id);
 }
 
-// The workers that get ranks, in rank order.
-Workers Choose(const std::vector<WorkerInfo>& idle, size_t num_ranks) {
+// The `num_ranks` of `candidates` (sorted by ComesBefore, at least so many)
+// that get ranks, in rank order.
+Workers Choose(const Workers& candidates, size_t num_ranks) {
   std::map<std::string, Workers> by_host;
-  for (const WorkerInfo& worker : idle) {
-    by_host[worker.registration.host_id].push_back(&worker);
+  for (const WorkerInfo* worker : candidates) {
+    by_host[worker->registration.host_id].push_back(worker);
   }
   std::vector<Workers> hosts;
   for (auto& [host, workers] : by_host) hosts.push_back(std::move(workers));
@@ -48,7 +42,7 @@ Workers Choose(const std::vector<WorkerInfo>& idle, size_t num_ranks) {
               const size_t a_size = std::min(a.size(), num_ranks);
               const size_t b_size = std::min(b.size(), num_ranks);
               if (a_size != b_size) return a_size > b_size;
-              return a.front()->id < b.front()->id;
+              return ComesBefore(a.front(), b.front());
             });
   Workers chosen;
   for (const Workers& workers : hosts) {
@@ -111,63 +105,169 @@ absl::StatusOr<Transport> ChooseTransport(const Workers& workers,
   return forced.value_or(Transport::kSharedMemory);
 }
 
-// What each of the `chosen` workers may use. What a host can spare is shared
-// by all workers there, also by those that get no rank now: they keep what they
-// hold of an earlier group until they are given another rank.
-std::vector<int64_t> MemoryBytesOf(const Workers& chosen,
-                                   const std::vector<WorkerInfo>& idle) {
-  std::map<std::string, int64_t> num_workers_on_host;
-  for (const WorkerInfo& worker : idle) {
-    ++num_workers_on_host[worker.registration.host_id];
+// Makes plans for one set of idle workers.
+class GroupPlanner {
+ public:
+  GroupPlanner(const ModelConfig& config, Layout layout,
+               const PlannerOptions& options,
+               const std::vector<WorkerInfo>& idle)
+      : config_(config),
+        layout_(layout),
+        num_ranks_(static_cast<size_t>(layout.num_ranks())),
+        options_(options) {
+    for (const WorkerInfo& worker : idle) {
+      all_.push_back(&worker);
+      ++num_workers_on_host_[worker.registration.host_id];
+    }
+    std::sort(all_.begin(), all_.end(), ComesBefore);
   }
-  std::vector<int64_t> memory_bytes;
-  for (const WorkerInfo* worker : chosen) {
-    const RegisterWorker& registration = worker->registration;
-    memory_bytes.push_back(registration.memory_is_of_host
-                               ? registration.memory_bytes /
-                                     num_workers_on_host[registration.host_id]
-                               : registration.memory_bytes);
+
+  absl::StatusOr<GroupPlan> Plan() const {
+    if (all_.size() < num_ranks_) {
+      return Unavailable("{} of {} workers registered", all_.size(),
+                         num_ranks_);
+    }
+    // A worker that fails or does not fit is asked only if there are too few
+    // others. Ranks differ in size, so that one that cannot hold every rank may
+    // yet hold one.
+    const std::vector<Workers> kinds = Kinds();
+    for (const bool must_fit : {true, false}) {
+      for (const int max_failed_starts : FailedStarts()) {
+        for (const Workers& kind : kinds) {
+          const Workers usable = Usable(kind, max_failed_starts, must_fit);
+          if (usable.size() < num_ranks_) continue;
+          absl::StatusOr<GroupPlan> plan = PlanWith(Choose(usable, num_ranks_));
+          if (plan.ok()) return plan;
+        }
+      }
+    }
+    // There is no choice that works; the first one says why.
+    return PlanWith(Choose(all_, num_ranks_));
   }
-  return memory_bytes;
-}
+
+ private:
+  // Workers that compute the same bits, as far as they registered what decides
+  // that; the kind of the worker that comes first first.
+  std::vector<Workers> Kinds() const {
+    std::vector<Workers> kinds;
+    for (const WorkerInfo* worker : all_) {
+      const auto same =
+          std::find_if(kinds.begin(), kinds.end(), [&](const Workers& kind) {
+            return CheckSameBits({kind.front(), worker}, config_.weights).ok();
+          });
+      if (same == kinds.end()) {
+        kinds.push_back({worker});
+      } else {
+        same->push_back(worker);
+      }
+    }
+    return kinds;
+  }
+
+  // The different numbers, ascending.
+  std::set<int> FailedStarts() const {
+    std::set<int> numbers;
+    for (const WorkerInfo* worker : all_) {
+      numbers.insert(worker->num_failed_starts);
+    }
+    return numbers;
+  }
+
+  Workers Usable(const Workers& workers, int max_failed_starts,
+                 bool must_fit) const {
+    Workers usable;
+    for (const WorkerInfo* worker : workers) {
+      if (worker->num_failed_starts > max_failed_starts) continue;
+      if (must_fit && !HoldsAnyRank(MemoryBytesOf(*worker))) continue;
+      usable.push_back(worker);
+    }
+    return usable;
+  }
+
+  bool HoldsAnyRank(int64_t memory_bytes) const {
+    if (options_.limits.num_blocks > 0) return true;  // the operator knows
+    const auto [entry, is_new] = holds_any_rank_.try_emplace(memory_bytes);
+    if (is_new) {
+      entry->second =
+          PlanNumBlocks(config_, layout_, options_.limits,
+                        std::vector<int64_t>(num_ranks_, memory_bytes),
+                        std::vector<int32_t>(num_ranks_,
+                                             std::max(options_.num_threads, 1)))
+              .ok();
+    }
+    return entry->second;
+  }
+
+  // What a host can spare is shared by all workers there, also by those that
+  // get no rank now: they keep what they hold of an earlier group until they
+  // are given another rank.
+  int64_t MemoryBytesOf(const WorkerInfo& worker) const {
+    const RegisterWorker& registration = worker.registration;
+    if (!registration.memory_is_of_host) return registration.memory_bytes;
+    return registration.memory_bytes /
+           num_workers_on_host_.at(registration.host_id);
+  }
+
+  absl::StatusOr<GroupPlan> PlanWith(const Workers& chosen) const {
+    RETURN_IF_ERROR(CheckSameBits(chosen, config_.weights));
+    GroupPlan plan;
+    plan.limits = options_.limits;
+    ASSIGN_OR_RETURN(plan.transport,
+                     ChooseTransport(chosen, options_.transport));
+    std::map<std::string, int64_t> num_ranks_on_host;
+    std::vector<int64_t> memory_bytes;
+    for (const WorkerInfo* worker : chosen) {
+      ++num_ranks_on_host[worker->registration.host_id];
+      memory_bytes.push_back(MemoryBytesOf(*worker));
+    }
+    for (const WorkerInfo* worker : chosen) {
+      plan.workers.push_back(worker->id);
+      const int64_t num_threads =
+          options_.num_threads > 0
+              ? options_.num_threads
+              : worker->registration.num_cores /
+                    num_ranks_on_host[worker->registration.host_id];
+      plan.num_threads.push_back(static_cast<int32_t>(
+          std::clamp<int64_t>(num_threads, 1, kMaxThreadsPerRank)));
+    }
+    if (plan.limits.num_blocks == 0) {
+      ASSIGN_OR_RETURN(plan.limits.num_blocks,
+                       PlanNumBlocks(config_, layout_, plan.limits,
+                                     memory_bytes, plan.num_threads));
+    }
+    return plan;
+  }
+
+  const ModelConfig& config_;
+  const Layout layout_;
+  const size_t num_ranks_;
+  const PlannerOptions& options_;
+  Workers all_;  // sorted by ComesBefore
+  std::map<std::string, int64_t> num_workers_on_host_;
+  mutable std::map<int64_t, bool> holds_any_rank_;  // by memory
+};
 
 }  // namespace
+
+absl::Status CheckPlannerOptions(const ModelConfig& config,
+                                 const PlannerOptions& options) {
+  const EngineLimits& limits = options.limits;
+  RETURN_IF_ERROR(CheckRange("max_context_tokens", limits.max_context_tokens, 1,
+                             config.max_context_tokens));
+  RETURN_IF_ERROR(
+      CheckRange("max_step_tokens", limits.max_step_tokens, 1, kMaxStepTokens));
+  RETURN_IF_ERROR(
+      CheckRange("max_sequences", limits.max_sequences, 1, kMaxStepSequences));
+  if (limits.num_blocks != 0) {
+    RETURN_IF_ERROR(CheckRange("num_blocks", limits.num_blocks, 2, kMaxBlocks));
+  }
+  return CheckRange("num_threads", options.num_threads, 0, kMaxThreadsPerRank);
+}
 
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
                                     const PlannerOptions& options,
                                     const std::vector<WorkerInfo>& idle) {
-  RETURN_IF_ERROR(CheckLimits(config, options));
-  const size_t num_ranks = layout.num_ranks();
-  if (idle.size() < num_ranks) {
-    return Unavailable("{} of {} workers registered", idle.size(), num_ranks);
-  }
-  const Workers chosen = Choose(idle, num_ranks);
-  RETURN_IF_ERROR(CheckSameBits(chosen, config.weights));
-
-  GroupPlan plan;
-  plan.limits = options.limits;
-  ASSIGN_OR_RETURN(plan.transport, ChooseTransport(chosen, options.transport));
-  std::map<std::string, int64_t> num_ranks_on_host;
-  for (const WorkerInfo* worker : chosen) {
-    ++num_ranks_on_host[worker->registration.host_id];
-  }
-  for (const WorkerInfo* worker : chosen) {
-    plan.workers.push_back(worker->id);
-    const int64_t num_threads =
-        options.num_threads > 0
-            ? options.num_threads
-            : worker->registration.num_cores /
-                  num_ranks_on_host[worker->registration.host_id];
-    plan.num_threads.push_back(static_cast<int32_t>(
-        std::clamp<int64_t>(num_threads, 1, kMaxThreadsPerRank)));
-  }
-  if (plan.limits.num_blocks == 0) {
-    ASSIGN_OR_RETURN(
-        plan.limits.num_blocks,
-        PlanNumBlocks(config, layout, plan.limits, MemoryBytesOf(chosen, idle),
-                      plan.num_threads));
-  }
-  return plan;
+  return GroupPlanner(config, layout, options, idle).Plan();
 }
 
 }  // namespace witan

@@ -36,14 +36,24 @@ struct GroupPlan {
   EngineLimits limits;
 };
 
-// Chooses layout.num_ranks() of the idle workers: all on one host if one has
-// enough (of several such hosts the one whose first worker registered first),
-// else hosts with the most idle workers first; within a host in order of
-// registration. UNAVAILABLE "1 of 2 workers registered" when they are too few;
-// FAILED_PRECONDITION when the chosen ones would compute different bits
-// (the device or the order of the CPU path differ), or when shared memory is
-// forced across hosts; RESOURCE_EXHAUSTED when the model does not fit in their
-// memory.
+// INVALID_ARGUMENT names what is outside its range. To be asked once, at the
+// start: nothing that a worker does can make up for it.
+absl::Status CheckPlannerOptions(const ModelConfig& config,
+                                 const PlannerOptions& options);
+
+// Chooses layout.num_ranks() of the idle workers. All of them compute the same
+// bits (by device and order of the CPU path); those whose memory does not hold
+// a rank are left out, and so are those that failed more starts, as long as
+// there are enough others. Of the rest all on one host if one has enough (of
+// several such hosts the one whose first worker comes first), else hosts with
+// the most workers first; within a host in order of failed starts, then of
+// registration.
+//
+// When no choice works: UNAVAILABLE "1 of 2 workers registered" when they are
+// too few; FAILED_PRECONDITION when they would compute different bits, or when
+// shared memory is forced across hosts; RESOURCE_EXHAUSTED when the model does
+// not fit in their memory.
+// REQUIRES: CheckPlannerOptions(config, options) is OK.
 absl::StatusOr<GroupPlan> PlanGroup(const ModelConfig& config, Layout layout,
                                     const PlannerOptions& options,
                                     const std::vector<WorkerInfo>& idle);

@@ -1,13 +1,11 @@
 #include "coordinator/cluster/replica.h"
 
 #include <algorithm>
-#include <bit>
+#include <limits>
 #include <utility>
 
 #include "base/limits.h"
 #include "base/status.h"
-#include "model/config_identity.h"
-#include "model/manifest.h"
 
 namespace witan {
 namespace {
@@ -40,16 +38,6 @@ StepPlan KnownAnswerStep(Epoch epoch, const ModelConfig& model,
   return plan;
 }
 
-bool SameBits(const SampledToken& a, const SampledToken& b) {
-  return a.token_id == b.token_id && std::bit_cast<uint32_t>(a.logprob) ==
-                                         std::bit_cast<uint32_t>(b.logprob);
-}
-
-std::string Describe(const SampledToken& token) {
-  return fmt::format("token {} with logprob {} ({:#010x})", token.token_id,
-                     token.logprob, std::bit_cast<uint32_t>(token.logprob));
-}
-
 }  // namespace
 
 Replica::Replica(ReplicaOptions options)
@@ -59,6 +47,10 @@ Replica::Replica(ReplicaOptions options)
 Replica::~Replica() = default;
 
 // --- Workers -----------------------------------------------------------------
+
+void Replica::OnConnected(WorkerId worker, Micros now) {
+  membership_.OnConnected(worker, now);
+}
 
 void Replica::OnMessage(WorkerId worker, WorkerMessage message, Micros now) {
   if (!std::holds_alternative<RegisterWorker>(message) &&
@@ -102,7 +94,7 @@ void Replica::Handle(WorkerId worker, GroupPrepared message, Micros now) {
   for (const Rank& other : ranks_) {
     if (!other.prepared) return;
   }
-  const absl::Status status = CheckIdentity();
+  const absl::Status status = CheckIdentity();  // blames whom it can
   if (!status.ok()) {
     FailGroup(std::string(MessageOf(status)), now);
     return;
@@ -125,12 +117,14 @@ void Replica::Handle(WorkerId worker, StepResult message, Micros now) {
   if (!rank) return;
   const StepNumber expected = ranks_[*rank].last_step + 1;
   if (message.step != expected) {
+    BlameRank(*rank);
     FailGroup(fmt::format("{} answered step {} where step {} was expected",
                           RankName(*rank), message.step, expected),
               now);
     return;
   }
   if (steps_in_flight_.empty() || message.step > steps_in_flight_.back().step) {
+    BlameRank(*rank);
     FailGroup(fmt::format("{} answered step {}, which was not sent",
                           RankName(*rank), message.step),
               now);
@@ -151,6 +145,13 @@ void Replica::Handle(WorkerId worker, StepResult message, Micros now) {
 void Replica::Handle(WorkerId worker, GroupFailed message, Micros now) {
   const std::optional<int> rank = RankOf(worker, message.epoch);
   if (!rank) return;
+  // Loading is a rank's own affair; later a healthy one may be the first to
+  // say that another one is not.
+  if (state_ == ReplicaState::kPreparing) {
+    BlameRank(*rank);
+  } else {
+    BlameAllRanks();
+  }
   FailGroup(
       fmt::format("{} failed: {}", RankName(*rank), MessageOf(message.reason)),
       now);
@@ -210,57 +211,6 @@ void Replica::StartGroup(GroupPlan plan, Micros now) {
   state_deadline_ = now + Millis(kLoadTimeoutMs);
 }
 
-absl::Status Replica::CheckConfigs() {
-  const std::string ours = ConfigText(options_.model);
-  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
-    const std::string difference =
-        ConfigDifference(ranks_[rank].prepared->config, ours);
-    if (difference.empty()) continue;
-    return FailedPrecondition(
-        "{} and the coordinator read different models from {}: {} in "
-        "config.json; copy the same files to both hosts, or restart the "
-        "coordinator if they were replaced",
-        RankName(static_cast<int>(rank)), options_.model_directory, difference);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Replica::CheckIdentity() {
-  RETURN_IF_ERROR(CheckConfigs());
-  Manifest manifest(options_.model);
-  const std::string& numerics_id = ranks_[0].prepared->numerics_id;
-  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
-    const GroupPrepared& prepared = *ranks_[rank].prepared;
-    if (prepared.numerics_id != numerics_id) {
-      return FailedPrecondition(
-          "{} and {} would compute different bits: numerics id {} vs {}; start "
-          "them with the same --cpu-path",
-          RankName(0), RankName(static_cast<int>(rank)), numerics_id,
-          prepared.numerics_id);
-    }
-    RETURN_IF_ERROR(
-        Annotate(manifest.Add(static_cast<int>(rank), prepared.piece_hashes),
-                 RankName(static_cast<int>(rank))));
-  }
-  ASSIGN_OR_RETURN(group_weights_id_, manifest.WeightsId());
-  if (first_serving_epoch_ == 0) return absl::OkStatus();
-  if (group_weights_id_ != weights_id_) {
-    return FailedPrecondition(
-        "the weights in {} changed: weights id {} in epoch {}, {} now; restart "
-        "the coordinator to serve the new ones",
-        options_.model_directory, weights_id_, first_serving_epoch_,
-        group_weights_id_);
-  }
-  if (numerics_id != numerics_id_) {
-    return FailedPrecondition(
-        "the workers would compute other bits than before: numerics id {} in "
-        "epoch {}, {} now; start them with the --cpu-path of before, or "
-        "restart the coordinator",
-        numerics_id_, first_serving_epoch_, numerics_id);
-  }
-  return absl::OkStatus();
-}
-
 void Replica::StartConnecting(Micros now) {
   ConnectGroup connect;
   connect.epoch = epoch_;
@@ -277,26 +227,6 @@ void Replica::StartKnownAnswer(Micros now) {
   SendStep(KnownAnswerStep(epoch_, options_.model, group_.limits), now);
 }
 
-absl::Status Replica::CheckKnownAnswer(const StepResult& result) {
-  if (result.tokens.size() != 1) {
-    return Internal("the known-answer step brought {} tokens instead of 1",
-                    result.tokens.size());
-  }
-  const SampledToken& answer = result.tokens.front();
-  if (first_serving_epoch_ == 0) {
-    first_serving_epoch_ = epoch_;
-    weights_id_ = group_weights_id_;
-    numerics_id_ = ranks_[0].prepared->numerics_id;
-    known_answer_ = answer;
-  } else if (!SameBits(answer, known_answer_)) {
-    return Internal(
-        "the known-answer step gave {}, and {} in epoch {}: one of the workers "
-        "computes wrongly",
-        Describe(answer), Describe(known_answer_), first_serving_epoch_);
-  }
-  return absl::OkStatus();
-}
-
 void Replica::StartServing() {
   SchedulerOptions options;
   options.max_step_tokens = group_.limits.max_step_tokens;
@@ -309,6 +239,7 @@ void Replica::StartServing() {
   options.look_ahead = options_.look_ahead;
   scheduler_ = std::make_unique<Scheduler>(options, epoch_, /*first_step=*/2);
   state_ = ReplicaState::kServing;
+  for (const WorkerId worker : group_.workers) membership_.OnServing(worker);
   retry_pause_us_ = 0;
   last_error_.clear();
 }
@@ -316,11 +247,22 @@ void Replica::StartServing() {
 void Replica::OnWorkerLost(WorkerId worker, const std::string& cause,
                            Micros now) {
   const WorkerInfo* info = membership_.Find(worker);
-  if (info == nullptr) return;
-  const bool in_group = info->state == WorkerState::kAssigned;
-  const std::string name = info->Name();
+  const bool in_group =
+      info != nullptr && info->state == WorkerState::kAssigned;
+  const std::string name = info != nullptr ? info->Name() : "";
   membership_.OnLost(worker, cause);
   if (in_group) FailGroup(fmt::format("{} went away: {}", name, cause), now);
+}
+
+void Replica::BlameRank(int rank) {
+  if (state_ == ReplicaState::kServing) return;
+  membership_.OnFailedStart(group_.workers[rank]);
+}
+
+void Replica::BlameAllRanks() {
+  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
+    BlameRank(static_cast<int>(rank));
+  }
 }
 
 void Replica::FailGroup(const std::string& reason, Micros now) {
@@ -376,6 +318,7 @@ void Replica::FinishOldestStep(Micros now) {
                                   ? CheckKnownAnswer(result)
                                   : ApplyResult(std::move(result), now);
   if (!status.ok()) {
+    BlameAllRanks();
     FailGroup(fmt::format("{}: {}", RankName(0), MessageOf(status)), now);
   } else if (state_ == ReplicaState::kKnownAnswer) {
     StartServing();
@@ -452,21 +395,40 @@ void Replica::Cancel(SequenceId id, Micros now) {
 }
 
 void Replica::Tick(Micros now) {
-  ExpireWorkers(now);
-  CheckStateDeadline(now);
+  if (now - announced_tick_ > Millis(kMaxTickDelayMs)) {
+    no_expiry_before_ = now + Millis(kWorkerTimeoutMs);
+  }
+  last_tick_ = now;
+  if (now >= no_expiry_before_) {
+    ExpireWorkers(now);
+    CheckStateDeadline(now);
+  }
   FormGroupIfPossible(now);
   PlanSteps(now);
+  announced_tick_ = NextWakeup();
 }
 
 void Replica::Shutdown(const std::string& reason, Micros now) {
   FailGroup(reason, now);
+  std::vector<WorkerId> workers =
+      membership_.Unregistered(std::numeric_limits<Micros>::max());
   for (const WorkerInfo& worker : membership_.Members()) {
-    outputs_.push_back(CloseWorker{worker.id, Unavailable("{}", reason)});
-    membership_.OnLost(worker.id, reason);
+    workers.push_back(worker.id);
+  }
+  for (const WorkerId worker : workers) {
+    outputs_.push_back(CloseWorker{worker, Unavailable("{}", reason)});
+    membership_.OnLost(worker, reason);
   }
 }
 
 void Replica::ExpireWorkers(Micros now) {
+  for (const WorkerId worker : membership_.Unregistered(now)) {
+    const std::string cause = fmt::format("did not register within {} s",
+                                          kRegistrationTimeoutMs / 1000);
+    outputs_.push_back(
+        CloseWorker{worker, DeadlineExceeded("the worker {}", cause)});
+    OnWorkerLost(worker, cause, now);
+  }
   for (const WorkerId worker : membership_.Expired(now)) {
     const std::string cause =
         fmt::format("no message for {} s", kWorkerTimeoutMs / 1000);
@@ -491,6 +453,7 @@ void Replica::CheckStateDeadline(Micros now) {
                              ? !r.connected
                              : r.last_step < steps_in_flight_.front().step;
     if (!is_late) continue;
+    BlameRank(static_cast<int>(rank));
     if (!late_ranks.empty()) late_ranks += " and ";
     late_ranks += RankName(static_cast<int>(rank));
   }
@@ -513,9 +476,20 @@ std::vector<ReplicaOutput> Replica::TakeOutputs() {
   return std::exchange(outputs_, {});
 }
 
+Micros Replica::NextExpiry() const {
+  Micros expiry = membership_.NextExpiry();
+  if (HasStateDeadline()) expiry = std::min(expiry, state_deadline_);
+  return std::max(expiry, no_expiry_before_);
+}
+
 Micros Replica::NextWakeup() const {
-  Micros wakeup = membership_.NextExpiry();
-  if (HasStateDeadline()) wakeup = std::min(wakeup, state_deadline_);
+  // A tick some time before something is late: without it, a pause that ends
+  // just when that happens would look like a tick in time.
+  Micros wakeup = NextExpiry();
+  if (wakeup != std::numeric_limits<Micros>::max()) {
+    const Micros look = wakeup - Millis(2 * kMaxTickDelayMs);
+    if (last_tick_ < look) wakeup = look;
+  }
   if (retry_at_) wakeup = std::min(wakeup, *retry_at_);
   if (scheduler_ != nullptr) {
     wakeup = std::min(wakeup, scheduler_->NextDeadline().value_or(wakeup));

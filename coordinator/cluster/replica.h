@@ -24,6 +24,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,6 +81,8 @@ class Replica {
   // They take note and call sinks; new steps are planned by Tick only, so that
   // inputs that came together share a step. Call Tick after each batch.
 
+  // A worker made a connection.
+  void OnConnected(WorkerId worker, Micros now);
   // A message that arrived on a worker's connection. The first one has to be
   // RegisterWorker; the answer is WorkerAccepted or CloseWorker.
   void OnMessage(WorkerId worker, WorkerMessage message, Micros now);
@@ -91,7 +94,10 @@ class Replica {
   // The client went away. Nothing happens if the sequence has ended.
   void Cancel(SequenceId id, Micros now);
   // Forms groups, ends what is late and plans steps. To be called after inputs
-  // and at NextWakeup at the latest.
+  // and at NextWakeup at the latest. A call that comes much later
+  // (kMaxTickDelayMs) means that this process did not run, and that what others
+  // said in time may still lie unread: then nobody is late for another
+  // kWorkerTimeoutMs.
   void Tick(Micros now);
   // Ends all sequences with UNAVAILABLE and closes all workers.
   void Shutdown(const std::string& reason, Micros now);
@@ -140,10 +146,12 @@ class Replica {
   void FormGroupIfPossible(Micros now);
   void StartGroup(GroupPlan plan, Micros now);
   // Whether all ranks hold the same model and compute the same bits, now and
-  // compared with earlier epochs.
+  // compared with earlier epochs. These blame the ranks that differ, and all of
+  // them where nobody can tell which ones are wrong.
   absl::Status CheckIdentity();
   // Whether all ranks read the config that the coordinator read.
   absl::Status CheckConfigs();
+  absl::Status CheckNumerics();
   void StartConnecting(Micros now);
   void StartKnownAnswer(Micros now);
   absl::Status CheckKnownAnswer(const StepResult& result);
@@ -154,8 +162,17 @@ class Replica {
   void DeliverEvents(Micros now);
   void PlanSteps(Micros now);
   void OnWorkerLost(WorkerId worker, const std::string& cause, Micros now);
+  // Notes that the current group fails before it serves because of `rank`, so
+  // that others are tried first the next time (planner). While it serves,
+  // nothing happens: then a failure says nothing about a worker's next start.
+  void BlameRank(int rank);
+  // Nobody can tell who it is. The one that is wrong gets blamed each time, the
+  // others only now and then.
+  void BlameAllRanks();
   // Gives the current group up.
   void FailGroup(const std::string& reason, Micros now);
+  // When somebody may next be late.
+  Micros NextExpiry() const;
   void ExpireWorkers(Micros now);
   void CheckStateDeadline(Micros now);
   bool HasStateDeadline() const;
@@ -175,6 +192,11 @@ class Replica {
   std::deque<StepInFlight> steps_in_flight_;
   std::unique_ptr<Scheduler> scheduler_;  // while serving
   std::unordered_map<SequenceId, LiveSequence> live_;
+
+  // --- Whether this process runs in time -------------------------------------
+  Micros last_tick_ = 0;
+  Micros announced_tick_ = std::numeric_limits<Micros>::max();
+  Micros no_expiry_before_ = 0;
 
   // --- Over all epochs ------------------------------------------------------
   // After a group that failed before it served.

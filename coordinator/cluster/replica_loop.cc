@@ -22,7 +22,11 @@ ReplicaLoop::ReplicaLoop(ReplicaOptions options, const Clock& clock,
 
 ReplicaLoop::~ReplicaLoop() { Stop("the coordinator is shutting down"); }
 
-WorkerId ReplicaLoop::NewWorker() { return next_worker_++; }
+WorkerId ReplicaLoop::NewWorker() {
+  const WorkerId worker = next_worker_++;
+  PostAlways(ConnectedInput{worker});
+  return worker;
+}
 
 SequenceId ReplicaLoop::NewSequenceId() { return next_sequence_++; }
 
@@ -48,21 +52,20 @@ absl::Status ReplicaLoop::Submit(SequenceSpec spec,
   return PostBounded(SubmitInput{std::move(spec), std::move(sink)});
 }
 
-// The next two have to get through, and are bounded by the number of workers
-// and of sequences.
-void ReplicaLoop::PostClosed(WorkerId worker, const std::string& cause) {
+// For what has to get through, and is bounded by the number of workers and of
+// sequences.
+void ReplicaLoop::PostAlways(Input input) {
   MutexLock lock(mutex_);
   if (stopping_) return;
-  inbox_.emplace_back(ClosedInput{worker, cause});
+  inbox_.push_back(std::move(input));
   inputs_or_stop_.NotifyOne();
 }
 
-void ReplicaLoop::Cancel(SequenceId id) {
-  MutexLock lock(mutex_);
-  if (stopping_) return;
-  inbox_.emplace_back(CancelInput{id});
-  inputs_or_stop_.NotifyOne();
+void ReplicaLoop::PostClosed(WorkerId worker, const std::string& cause) {
+  PostAlways(ClosedInput{worker, cause});
 }
+
+void ReplicaLoop::Cancel(SequenceId id) { PostAlways(CancelInput{id}); }
 
 std::shared_ptr<const ReplicaSnapshot> ReplicaLoop::Snapshot() const {
   MutexLock lock(mutex_);
@@ -126,7 +129,9 @@ bool ReplicaLoop::WaitForInputs(Micros wakeup, std::vector<Input>& inputs) {
 }
 
 void ReplicaLoop::Take(Input input, Micros now) {
-  if (auto* message = std::get_if<MessageInput>(&input)) {
+  if (const auto* connected = std::get_if<ConnectedInput>(&input)) {
+    replica_.OnConnected(connected->worker, now);
+  } else if (auto* message = std::get_if<MessageInput>(&input)) {
     replica_.OnMessage(message->worker, std::move(message->message), now);
   } else if (auto* closed = std::get_if<ClosedInput>(&input)) {
     replica_.OnClosed(closed->worker, closed->cause, now);

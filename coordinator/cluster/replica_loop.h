@@ -45,7 +45,7 @@ class ReplicaLoop {
   // --- Worker connections ---------------------------------------------------
 
   // The id of a new connection; then Post what arrives on it, RegisterWorker
-  // first, and PostClosed once at its end.
+  // first and within kRegistrationTimeoutMs, and PostClosed once at its end.
   WorkerId NewWorker();
   // RESOURCE_EXHAUSTED beyond kMaxReplicaInbox messages: close the connection.
   absl::Status Post(WorkerId worker, WorkerMessage message);
@@ -73,6 +73,9 @@ class ReplicaLoop {
   void Stop(const std::string& reason);
 
  private:
+  struct ConnectedInput {
+    WorkerId worker = 0;
+  };
   struct MessageInput {
     WorkerId worker = 0;
     WorkerMessage message;
@@ -88,8 +91,8 @@ class ReplicaLoop {
   struct CancelInput {
     SequenceId id = 0;
   };
-  using Input =
-      std::variant<MessageInput, ClosedInput, SubmitInput, CancelInput>;
+  using Input = std::variant<ConnectedInput, MessageInput, ClosedInput,
+                             SubmitInput, CancelInput>;
 
   void Run();
   // Waits for input, a wakeup or Stop. False: stop.
@@ -98,6 +101,7 @@ class ReplicaLoop {
   void SendOutputs();
   void PublishIfDue(Micros now);
   absl::Status PostBounded(Input input);
+  void PostAlways(Input input);
 
   const Clock& clock_;
   const SendFn send_;

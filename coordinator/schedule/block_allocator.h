@@ -1,8 +1,8 @@
 #ifndef WITAN_COORDINATOR_SCHEDULE_BLOCK_ALLOCATOR_H_
 #define WITAN_COORDINATOR_SCHEDULE_BLOCK_ALLOCATOR_H_
 
-// Hands out the ids of KV-cache blocks and counts their users. The bytes live
-// in the workers; this object never sees them.
+// Hands out the ids of KV-cache blocks. The bytes live in the workers; this
+// object never sees them.
 
 #include <cstdint>
 #include <optional>
@@ -18,25 +18,18 @@ class BlockAllocator {
   // REQUIRES: num_blocks >= 1.
   explicit BlockAllocator(int64_t num_blocks);
 
-  // A block with one reference, or nothing when all are in use.
+  // A block, or nothing when all are in use.
   std::optional<int32_t> Allocate();
-  // One more user of a block that is in use.
-  void AddReference(int32_t block);
-  // One user less; the last one frees the block.
   // REQUIRES: the block is in use.
   void Free(int32_t block);
 
-  int32_t num_references(int32_t block) const;
   // Blocks that can be handed out at all.
-  int64_t capacity() const {
-    return static_cast<int64_t>(references_.size()) - 1;
-  }
+  int64_t capacity() const { return static_cast<int64_t>(in_use_.size()) - 1; }
   int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
-  int64_t num_used() const { return capacity() - num_free(); }
 
  private:
-  std::vector<int32_t> references_;  // by block id
-  std::vector<int32_t> free_;        // a stack
+  std::vector<bool> in_use_;   // by block id
+  std::vector<int32_t> free_;  // a stack
 };
 
 }  // namespace witan

@@ -162,7 +162,6 @@ std::optional<StepPlan> Scheduler::Plan(Micros now) {
   draft.step.step = next_step_++;
   ++counters_.num_steps;
   if (!in_flight_.empty()) ++counters_.num_look_ahead_steps;
-  counters_.num_rows_last_step = draft.plan.num_rows();
   in_flight_.push_back(std::move(draft.step));
   return std::move(draft.plan);
 }
@@ -421,7 +420,6 @@ SchedulerStats Scheduler::stats() const {
   stats.num_waiting = static_cast<int64_t>(waiting_.size());
   stats.num_free_blocks = blocks_.num_free();
   stats.num_blocks = blocks_.capacity();
-  stats.num_steps_in_flight = static_cast<int64_t>(in_flight_.size());
   return stats;
 }
 

@@ -81,8 +81,6 @@ struct SchedulerStats {
   int64_t num_waiting = 0;  // preempted ones included
   int64_t num_free_blocks = 0;
   int64_t num_blocks = 0;  // that can be used; without the null block
-  int64_t num_steps_in_flight = 0;
-  int64_t num_rows_last_step = 0;  // of the step planned last
   // --- Since the start (only grow) -------------------------------------------
   int64_t num_steps = 0;
   int64_t num_look_ahead_steps = 0;  // planned while another one ran

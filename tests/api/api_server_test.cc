@@ -346,18 +346,22 @@ TEST_F(ApiServerTest, AClientThatGoesAwayFreesItsSequences) {
   engine_->WaitForLive(0);
 }
 
-TEST_F(ApiServerTest, ADeadlineReachesTheEngineAndFreesTheSequence) {
+TEST_F(ApiServerTest, ADeadlineReachesTheEngine) {
+  constexpr Micros kHour = 3600 * kMicrosPerSecond;
   engine_->HoldTokens();
+  const Micros before = MonotonicClock().Now();
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +
-                       std::chrono::milliseconds(300));
+                       std::chrono::hours(1));
   const auto reader = inference_->Generate(&context, APrompt(400));
   engine_->WaitForLive(1);
-  EXPECT_TRUE(engine_->last_spec().deadline.has_value());
-  EXPECT_EQ(ReadAll(context, *reader).status.error_code(),
-            grpc::StatusCode::DEADLINE_EXCEEDED);
+  ASSERT_TRUE(engine_->last_spec().deadline.has_value());
+  // What the call took to get here may count or not, by the hour.
+  EXPECT_GT(*engine_->last_spec().deadline, before + kHour / 2);
+  EXPECT_LT(*engine_->last_spec().deadline, before + 2 * kHour);
+  context.TryCancel();
+  ReadAll(context, *reader);
   engine_->WaitForLive(0);
-  engine_->HoldTokens();
   grpc::ClientContext no_deadline;
   const auto other = inference_->Generate(&no_deadline, APrompt(400));
   engine_->WaitForLive(1);

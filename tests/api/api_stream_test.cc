@@ -7,7 +7,10 @@
 #include <string>
 
 #include "base/limits.h"
+#include "base/metric_names.h"
 #include "base/status.h"
+#include "net/channel.h"
+#include "proto/cluster.grpc.pb.h"
 #include "tests/api/running_api.h"
 
 namespace witan {
@@ -71,6 +74,23 @@ TEST(ApiStreamTest, AnErrorOfAnyLengthArrivesWithItsCodeAndItsBeginning) {
   EXPECT_THAT(result.status.error_details(), HasSubstr("RetryInfo"));
 }
 
+TEST(ApiStreamTest, ASequenceThatIsLateEndsItsStreamWithThatCode) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  api.engine().HoldTokens();
+  grpc::ClientContext context;
+  const auto reader = api.inference().Generate(&context, APrompt(400));
+  api.engine().WaitForLive(1);
+  api.engine().Step();
+  api.engine().FailAll(DeadlineExceeded("the deadline passed after 1 token"));
+  const StreamResult result = ReadStream(context, *reader);
+  EXPECT_EQ(result.Text(), "a");
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_THAT(result.status.error_message(), HasSubstr("after 1 token"));
+  EXPECT_FALSE(result.trailers.contains("grpc-retry-pushback-ms"))
+      << "a retry would be late as well";
+}
+
 TEST(ApiStreamTest, AReaderThatPausesGetsItsTokensInChunksOfBoundedSize) {
   const TinyModel model;
   // A few tokens of this size fill what the stream takes without a reader, so
@@ -103,6 +123,80 @@ TEST(ApiStreamTest, AReaderThatPausesGetsItsTokensInChunksOfBoundedSize) {
   EXPECT_EQ(largest, kMaxChunkTokens);
   EXPECT_EQ(next_index[0], 500);
   EXPECT_EQ(next_index[1], 500);
+}
+
+TEST(ApiStreamTest, WhatIsRefusedForWantOfRoomIsCounted) {
+  const TinyModel model;
+  RunningApi api(model.directory(), {.max_streams = 1});
+  api.engine().HoldTokens();
+  grpc::ClientContext context;
+  v1::GenerateRequest request = APrompt(9);
+  request.mutable_parameters()->set_num_choices(2);
+  const auto reader = api.inference().Generate(&context, request);
+  api.engine().WaitForLive(2);
+  EXPECT_EQ(api.Generate(APrompt(1)).status.error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  const auto count = [&api](const std::string& series) {
+    const std::string text = "\n" + api.Scrape();
+    const size_t at = text.find("\n" + series + " ");
+    return at == std::string::npos
+               ? 0
+               : std::stoi(text.substr(at + series.size() + 2));
+  };
+  const std::string refused = std::string(metric::kRequests) +
+                              "{method=\"generate\","
+                              "outcome=\"resource_exhausted\"}";
+  const std::string rejected = metric::kAdmissionRejected;
+  EXPECT_EQ(count(refused), 1);
+  EXPECT_EQ(count(rejected + "{reason=\"streams\"}"), 1);
+  EXPECT_EQ(count(rejected + "{reason=\"queue\"}"), 0);
+  // The scheduler's queue is full: both choices of one request are refused.
+  api.engine().FailAll(ResourceExhausted("4096 sequences are waiting already"));
+  EXPECT_EQ(ReadStream(context, *reader).status.error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(count(refused), 2);
+  EXPECT_EQ(count(rejected + "{reason=\"queue\"}"), 1);
+  EXPECT_EQ(count(std::string(metric::kQueueTime) + "_count"), 0)
+      << "they were never in the queue";
+  EXPECT_EQ(count(metric::kRequestsInFlight), 0);
+}
+
+TEST(ApiStreamTest, WhatTheSchedulerCountsIsExported) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  ReplicaSnapshot snapshot = *api.engine().Snapshot();
+  snapshot.scheduler.num_look_ahead_steps = 5;
+  snapshot.scheduler.num_discarded_rows = 6;
+  snapshot.scheduler.num_finished = 7;
+  api.engine().SetSnapshot(snapshot);
+  const std::string text = api.Scrape();
+  EXPECT_THAT(text, HasSubstr(std::string(metric::kLookAheadSteps) + " 5\n"));
+  EXPECT_THAT(text, HasSubstr(std::string(metric::kDiscardedRows) + " 6\n"));
+  EXPECT_THAT(text,
+              HasSubstr(std::string(metric::kSequencesFinished) + " 7\n"));
+}
+
+TEST(ApiStreamTest, StatusTellsWhichWorkersWentAway) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  ReplicaSnapshot snapshot = *api.engine().Snapshot();
+  WorkerInfo lost;
+  lost.id = 4;
+  lost.registration.host_name = "far\xff";
+  lost.registration.process_id = 9;
+  lost.lost_cause = "connection closed";
+  snapshot.lost_workers = {lost};
+  api.engine().SetSnapshot(snapshot);
+  const auto cluster = v1::Cluster::NewStub(
+      MakeChannel(api.server().grpc_address(), {.max_receive_bytes = 1 << 20}));
+  grpc::ClientContext context;
+  v1::StatusResponse status;
+  ASSERT_TRUE(cluster->Status(&context, {}, &status).ok());
+  ASSERT_EQ(status.lost_workers_size(), 1);
+  EXPECT_EQ(status.lost_workers(0).worker_id(), 4u);
+  EXPECT_EQ(status.lost_workers(0).host_name(), "far\xEF\xBF\xBD");
+  EXPECT_EQ(status.lost_workers(0).process_id(), 9);
+  EXPECT_EQ(status.lost_workers(0).cause(), "connection closed");
 }
 
 }  // namespace

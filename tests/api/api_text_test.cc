@@ -127,6 +127,19 @@ TEST(ApiTextTest, TextThatExhaustsTheTokenizerIsABadRequest) {
   EXPECT_THAT(status.error_message(), HasSubstr("text"));
 }
 
+TEST(ApiTextTest, ChatNeedsAModelWithATemplate) {
+  const TinyModel model;
+  ChangeJson(model, "tokenizer_config.json",
+             [](Json& config) { config.erase("chat_template"); });
+  RunningApi api(model.directory());
+  const StreamResult result = api.Chat(AChat("hi"));
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(result.status.error_message(),
+              AllOf(HasSubstr("chat template"), HasSubstr("Generate")));
+  EXPECT_FALSE(result.trailers.contains("grpc-retry-pushback-ms"));
+  EXPECT_TRUE(api.Generate(APrompt(1)).status.ok());
+}
+
 TEST(ApiTextTest, DetokenizeTakesABoundedNumberOfTokens) {
   const TinyModel model;
   RunningApi api(model.directory());

@@ -171,8 +171,40 @@ TEST(ServePlanTest, TooFewWorkersSayHowManyWouldDo) {
   options.num_workers = 4;
   EXPECT_THAT(PlanProcesses(options).status().ToString(),
               HasSubstr("--workers 4: tp=3 ep=2 makes 6 ranks; use 6 to 64"));
-  options.num_workers = 7;
-  EXPECT_EQ(PlanProcesses(options)->num_workers, 7);
+  options.num_workers = 6;
+  EXPECT_EQ(PlanProcesses(options)->num_workers, 6);
+}
+
+TEST(ServePlanTest, WorkersAreOneGroupOrAMultipleOfItsPartsAndSparesAreNamed) {
+  const auto plan = [](int tp, int ep, std::optional<int> workers,
+                       int spares = 0) {
+    ServeOptions options;
+    options.model = "m";
+    options.tp = tp;
+    options.ep = ep;
+    options.num_workers = workers;
+    options.num_spares = spares;
+    const auto result = PlanProcesses(options);
+    return result.ok() ? std::to_string(result->num_workers)
+                       : result.status().ToString();
+  };
+  EXPECT_EQ(plan(3, 1, std::nullopt), "3");
+  EXPECT_EQ(plan(3, 1, 3), "3");
+  EXPECT_EQ(plan(3, 1, 6), "6");
+  EXPECT_EQ(plan(3, 2, 6), "6");
+  EXPECT_EQ(plan(2, 1, 4), "4");
+  EXPECT_THAT(plan(3, 1, 4),
+              HasSubstr("tp=3 does not divide the 4 workers of this cluster; "
+                        "use 1, 2 or 4, or start 3 workers"));
+  EXPECT_THAT(plan(2, 3, 8),
+              HasSubstr("ep=3 does not divide the 8 workers of this cluster; "
+                        "use 1, 2, 4 or 8, or start 6 workers"));
+  EXPECT_THAT(plan(2, 1, 17), HasSubstr("use 1, or start 2 workers"));
+  EXPECT_EQ(plan(3, 1, std::nullopt, 1), "4");
+  EXPECT_EQ(plan(2, 1, 2, 5), "7");
+  EXPECT_THAT(plan(2, 1, 2, -1), HasSubstr("--spares is -1; allowed is 0 to"));
+  EXPECT_THAT(plan(2, 1, 2, 63),
+              HasSubstr("--spares is 63; allowed is 0 to 62"));
 }
 
 // --- Options of a request ---------------------------------------------------
@@ -358,10 +390,18 @@ TEST(StatusTest, PeopleSeeSparesAndReasons) {
   worker->set_state(v1::WORKER_STATE_SPARE);
   worker->set_host_name("host");
   worker->set_metrics_address("127.0.0.1:9091");
+  auto* lost = status.add_lost_workers();
+  lost->set_worker_id(2);
+  lost->set_process_id(7);
+  lost->set_host_name("h");
+  lost->set_cause("connection closed");
   const std::string text = ToText(status);
   EXPECT_THAT(text, HasSubstr("m: waiting for workers, 1 of 2 workers\n"));
   EXPECT_THAT(text, HasSubstr("-     spare     host"));
+  EXPECT_THAT(text, HasSubstr("went away   worker 2 (pid 7 on host h): "
+                              "connection closed\n"));
   EXPECT_THAT(text, HasSubstr("  127.0.0.1:9091\n"));
+  EXPECT_EQ(ToJson(status)["lost_workers"][0]["cause"], "connection closed");
   EXPECT_TRUE(ToJson(status)["workers"][0]["rank"].is_null());
   EXPECT_EQ(ToJson(status)["workers"][0]["metrics_address"], "127.0.0.1:9091");
 }

@@ -92,6 +92,37 @@ TEST_F(MembershipTest, OnlyWorkersThatWereNotHeardOfExpire) {
   EXPECT_FALSE(membership_.OnHeard(3, 300));
 }
 
+TEST_F(MembershipTest, AConnectionHasToRegisterInTime) {
+  constexpr Micros kPatience = kRegistrationTimeoutMs * kMicrosPerMilli;
+  membership_.OnConnected(1, 100);
+  membership_.OnConnected(2, 100);
+  membership_.OnConnected(3, 200);
+  membership_.OnConnected(4, 100);
+  EXPECT_EQ(membership_.NextExpiry(), 100 + kPatience);
+  EXPECT_TRUE(membership_.Register(1, Registration(), 300).ok());
+  RegisterWorker stranger = Registration();
+  stranger.build_id = "build-b";
+  EXPECT_FALSE(membership_.Register(4, stranger, 300).ok());
+  EXPECT_THAT(membership_.Unregistered(99 + kPatience), IsEmpty());
+  EXPECT_THAT(membership_.Unregistered(100 + kPatience), ElementsAre(2));
+  EXPECT_THAT(membership_.Unregistered(200 + kPatience), ElementsAre(2, 3));
+  EXPECT_FALSE(membership_.OnLost(2, "too late")) << "it was no member";
+  EXPECT_THAT(membership_.Unregistered(200 + kPatience), ElementsAre(3));
+  EXPECT_EQ(membership_.lost().size(), 0u);
+  EXPECT_FALSE(membership_.OnLost(3, "connection closed"));
+  EXPECT_EQ(membership_.NextExpiry(), 300 + kTimeout) << "of worker 1";
+}
+
+TEST_F(MembershipTest, FailedStartsAreCountedUntilAGroupServes) {
+  ASSERT_TRUE(membership_.Register(1, Registration(), 0).ok());
+  membership_.OnFailedStart(1);
+  membership_.OnFailedStart(1);
+  membership_.OnFailedStart(2);  // of one that went away
+  EXPECT_EQ(membership_.Find(1)->num_failed_starts, 2);
+  membership_.OnServing(1);
+  EXPECT_EQ(membership_.Find(1)->num_failed_starts, 0);
+}
+
 TEST_F(MembershipTest, AssignedWorkersAreNotIdleAndLostOnesAreRemembered) {
   for (WorkerId id = 1; id <= 3; ++id) {
     ASSERT_TRUE(membership_.Register(id, Registration(), 0).ok());

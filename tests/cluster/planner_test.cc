@@ -119,7 +119,7 @@ TEST(PlannerTest, RefusesWorkersOfDifferentCpuPathsAndNamesTheRemedy) {
                   absl::StatusCode::kFailedPrecondition),
             "workers 3 and 5 would compute different bits: avx512bf16 vs avx2; "
             "start those on avx512bf16 with --cpu-path avx2");
-  WorkerInfo slow = Worker(7, "a");
+  WorkerInfo slow = Worker(2, "a");
   slow.registration.cpu_path = kCpuPathPortable;
   EXPECT_THAT(
       Error(Plan(2, {slow, fast}), absl::StatusCode::kFailedPrecondition),
@@ -214,27 +214,28 @@ TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
   EXPECT_EQ(blocks_of(workers), blocks_in(kBytes, kBytes));
 }
 
-TEST(PlannerTest, RefusesAbsurdLimitsByName) {
-  const std::vector<WorkerInfo> workers = {Worker(1, "a")};
+TEST(PlannerTest, RefusesAbsurdOptionsByName) {
+  const auto error = [](const PlannerOptions& options) {
+    const absl::Status status = CheckPlannerOptions(TinyModelConfig(), options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(MessageOf(status));
+  };
+  EXPECT_TRUE(CheckPlannerOptions(TinyModelConfig(), Options()).ok());
   PlannerOptions options = Options();
   options.limits.max_sequences = kMaxStepSequences + 1;
-  EXPECT_EQ(
-      Error(Plan(1, workers, options), absl::StatusCode::kInvalidArgument),
-      "max_sequences is 1025; allowed are 1 to 1024");
+  EXPECT_EQ(error(options), "max_sequences is 1025; allowed are 1 to 1024");
   options = Options();
   options.limits.max_context_tokens = 513;
-  EXPECT_THAT(
-      Error(Plan(1, workers, options), absl::StatusCode::kInvalidArgument),
-      HasSubstr("max_context_tokens is 513; allowed are 1 to 512"));
+  EXPECT_EQ(error(options), "max_context_tokens is 513; allowed are 1 to 512");
   options = Options();
   options.limits.max_step_tokens = 0;
-  EXPECT_FALSE(Plan(1, workers, options).ok());
+  EXPECT_THAT(error(options), HasSubstr("max_step_tokens is 0"));
   options = Options();
   options.limits.num_blocks = 1;
-  EXPECT_FALSE(Plan(1, workers, options).ok());
+  EXPECT_EQ(error(options), "num_blocks is 1; allowed are 2 to 16777216");
   options = Options();
   options.num_threads = -1;
-  EXPECT_FALSE(Plan(1, workers, options).ok());
+  EXPECT_THAT(error(options), HasSubstr("num_threads is -1"));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <absl/status/statusor.h>
 #include <gtest/gtest.h>
 
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -113,6 +114,26 @@ class RecordingSink : public TokenSink {
 
  private:
   std::shared_ptr<Stream> stream_;
+};
+
+// A sink that tells another thread of the end.
+class PromisingSink : public TokenSink {
+ public:
+  explicit PromisingSink(std::shared_ptr<Stream> stream)
+      : recorder_(std::move(stream)) {}
+  std::future<void> Ended() { return ended_.get_future(); }
+  bool OnToken(int64_t index, const SampledToken& token) override {
+    return recorder_.OnToken(index, token);
+  }
+  void OnFinished(absl::StatusOr<FinishReason> reason,
+                  const SequenceUsage& usage) override {
+    recorder_.OnFinished(std::move(reason), usage);
+    ended_.set_value();
+  }
+
+ private:
+  RecordingSink recorder_;
+  std::promise<void> ended_;
 };
 
 inline std::shared_ptr<Stream> MakeStream(SequenceId id, int64_t num_prompt,

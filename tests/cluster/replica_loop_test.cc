@@ -16,26 +16,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// A sink that tells another thread of the end.
-class PromisingSink : public TokenSink {
- public:
-  explicit PromisingSink(std::shared_ptr<Stream> stream)
-      : recorder_(std::move(stream)) {}
-  std::future<void> Ended() { return ended_.get_future(); }
-  bool OnToken(int64_t index, const SampledToken& token) override {
-    return recorder_.OnToken(index, token);
-  }
-  void OnFinished(absl::StatusOr<FinishReason> reason,
-                  const SequenceUsage& usage) override {
-    recorder_.OnFinished(std::move(reason), usage);
-    ended_.set_value();
-  }
-
- private:
-  RecordingSink recorder_;
-  std::promise<void> ended_;
-};
-
 // A loop whose workers answer at once, on the loop's own thread.
 class ReplicaLoopTest : public ::testing::Test {
  protected:

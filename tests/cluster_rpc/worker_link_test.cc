@@ -34,26 +34,6 @@ using ::testing::HasSubstr;
 using worker::v1::FromCoordinator;
 using worker::v1::FromWorker;
 
-// A sink that tells another thread of the end.
-class PromisingSink : public TokenSink {
- public:
-  explicit PromisingSink(std::shared_ptr<Stream> stream)
-      : recorder_(std::move(stream)) {}
-  std::future<void> Ended() { return ended_.get_future(); }
-  bool OnToken(int64_t index, const SampledToken& token) override {
-    return recorder_.OnToken(index, token);
-  }
-  void OnFinished(absl::StatusOr<FinishReason> reason,
-                  const SequenceUsage& usage) override {
-    recorder_.OnFinished(std::move(reason), usage);
-    ended_.set_value();
-  }
-
- private:
-  RecordingSink recorder_;
-  std::promise<void> ended_;
-};
-
 // A coordinator for two fake ranks.
 class Coordinator {
  public:

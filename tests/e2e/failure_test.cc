@@ -86,7 +86,7 @@ TEST(FailureTest, AKilledWorkerEndsItsStreamsAndComesBackWithTheSameTokens) {
 
 TEST(FailureTest, ASpareTakesTheDeadWorkersPlace) {
   const TinyModel model;
-  LocalServe serve(model.directory(), {"--tp=2", "--ep=1", "--workers=3"});
+  LocalServe serve(model.directory(), {"--tp=2", "--ep=1", "--spares=1"});
   ASSERT_NE(serve.ready_line(), "") << serve.program().err();
   const auto before = serve.WaitForStatus([](const v1::StatusResponse& status) {
     return IsServing(status) && status.workers_size() == 3;

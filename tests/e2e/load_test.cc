@@ -1,10 +1,14 @@
 // Many clients at once on one cluster of processes.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <thread>
 #include <vector>
 
+#include "base/limits.h"
 #include "tests/e2e/local_cluster.h"
 #include "tests/testing/tiny_model.h"
 
@@ -12,6 +16,7 @@ namespace witan {
 namespace {
 
 constexpr int kNumClients = 64;
+constexpr int kNumBlocks = 60;  // with the null block
 
 // Mixed lengths: the shortest asks for one token, the longest for 120.
 v1::GenerateRequest MakeRequest(int client) {
@@ -30,16 +35,26 @@ TEST(LoadTest, SixtyFourClientsFinishAndGiveTheirBlocksBack) {
   const TinyModel model;
   // Fewer slots and blocks than clients want, so that some wait and some are
   // preempted.
-  LocalServe serve(model.directory(), {"--tp=2", "--ep=2", "--max-sequences=24",
-                                       "--num-blocks=120"});
+  LocalServe serve(model.directory(),
+                   {"--tp=2", "--ep=2", "--max-sequences=24",
+                    fmt::format("--num-blocks={}", kNumBlocks)});
   ASSERT_NE(serve.ready_line(), "") << serve.program().err();
   const auto channel = serve.channel();
   std::vector<CallResult> together(kNumClients);
   std::vector<std::thread> clients;
+  std::atomic<int> num_done = 0;
   for (int i = 0; i < kNumClients; ++i) {
     clients.emplace_back([&, i] {
       together[static_cast<size_t>(i)] = Generate(channel, MakeRequest(i));
+      ++num_done;
     });
+  }
+  int64_t max_waiting = 0;
+  int64_t max_used_blocks = 0;
+  while (num_done < kNumClients) {
+    const v1::SchedulerStatus now = serve.Status().scheduler();
+    max_waiting = std::max(max_waiting, now.waiting_sequences());
+    max_used_blocks = std::max(max_used_blocks, now.used_blocks());
   }
   for (std::thread& client : clients) client.join();
   for (int i = 0; i < kNumClients; ++i) {
@@ -55,6 +70,11 @@ TEST(LoadTest, SixtyFourClientsFinishAndGiveTheirBlocksBack) {
   });
   EXPECT_EQ(idle.scheduler().running_sequences(), 0);
   EXPECT_EQ(idle.scheduler().waiting_sequences(), 0);
+  // It was the crowd that this test is about.
+  EXPECT_EQ(idle.scheduler().total_blocks(), kNumBlocks - 1);
+  EXPECT_GT(idle.scheduler().preemptions(), 0);
+  EXPECT_GT(max_waiting, 0);
+  EXPECT_GT(max_used_blocks, 0);
 
   // Alone on the same cluster: the crowd changed nothing.
   for (const int i : {0, 13, 40, 63}) {
@@ -67,11 +87,15 @@ TEST(LoadTest, SixtyFourClientsFinishAndGiveTheirBlocksBack) {
 }
 
 TEST(LoadTest, AClientThatGoesAwayGivesItsBlocksBack) {
+  constexpr int kMaxTokens = 300;
   const TinyModel model;
-  LocalServe serve(model.directory(), {});
+  // One slot: the other choices wait for the first one to end, so that whoever
+  // leaves at the first token leaves thousands undone.
+  LocalServe serve(model.directory(), {"--max-sequences=1"});
   ASSERT_NE(serve.ready_line(), "") << serve.program().err();
   v1::GenerateRequest request = MakeRequest(50);
-  request.mutable_parameters()->set_max_tokens(300);
+  request.mutable_parameters()->set_max_tokens(kMaxTokens);
+  request.mutable_parameters()->set_num_choices(kMaxChoices);
   {
     grpc::ClientContext context;
     const auto stub = v1::Inference::NewStub(serve.channel());
@@ -83,11 +107,13 @@ TEST(LoadTest, AClientThatGoesAwayGivesItsBlocksBack) {
     }
     EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
   }
+  // All of it goes, also what had not begun.
   const auto idle = serve.WaitForStatus([](const v1::StatusResponse& status) {
     return status.scheduler().used_blocks() == 0 &&
-           status.scheduler().running_sequences() == 0;
+           status.scheduler().running_sequences() == 0 &&
+           status.scheduler().waiting_sequences() == 0;
   });
-  EXPECT_LT(idle.scheduler().generated_tokens(), 300);
+  EXPECT_LT(idle.scheduler().generated_tokens(), kMaxChoices * kMaxTokens);
 }
 
 }  // namespace

@@ -119,6 +119,10 @@ TEST_F(ServeTest, ChatAppliesTheTemplateAndItsArguments) {
 }
 
 TEST_F(ServeTest, StatusTellsTheLayoutForPeopleAndForScripts) {
+  // Whatever ran before, also what was planned ahead of its last token.
+  serve_->WaitForStatus([](const v1::StatusResponse& status) {
+    return status.scheduler().used_blocks() == 0;
+  });
   const auto text = Witan({"status"});
   EXPECT_EQ(text.exit_code, kExitOk);
   EXPECT_THAT(text.out, HasSubstr("witling-instruct: serving"));
@@ -127,8 +131,7 @@ TEST_F(ServeTest, StatusTellsTheLayoutForPeopleAndForScripts) {
   EXPECT_EQ(json["num_ranks"], 2);
   EXPECT_EQ(json["workers"].size(), 2u);
   EXPECT_EQ(json["workers"][1]["rank"], 1);
-  // The step planned ahead of the last token may still hold blocks.
-  EXPECT_GE(json["scheduler"]["used_blocks"], 0);
+  EXPECT_EQ(json["scheduler"]["used_blocks"], 0);
   EXPECT_GT(json["scheduler"]["total_blocks"], 0);
   EXPECT_EQ(json["weights_id"].get<std::string>().size(), 64u);
 }
@@ -271,6 +274,25 @@ TEST(ServeUsageTest, LayoutsThatDoNotFitNameWhatWould) {
   const auto large = RunBinary("witan", {"serve", model, "--tp=9"});
   EXPECT_EQ(large.exit_code, kExitUsage);
   EXPECT_THAT(large.err, HasSubstr("9"));
+}
+
+TEST(ServeUsageTest, WorkersThatTheLayoutDoesNotDivideAreNoSilentSpares) {
+  const std::string model = SourcePath("examples/witling/witling-base");
+  const auto four =
+      RunBinary("witan", {"serve", model, "--tp=3", "--workers=4"});
+  EXPECT_EQ(four.exit_code, kExitUsage);
+  EXPECT_THAT(four.err,
+              HasSubstr("tp=3 does not divide the 4 workers of this cluster; "
+                        "use 1, 2 or 4, or start 3 workers"));
+}
+
+TEST(ServeUsageTest, ACacheOfNoBlocksIsRefusedAtTheStart) {
+  const TinyModel model;
+  const auto result =
+      RunBinary("witan", {"serve", model.directory(), "--port=0",
+                          "--metrics-port=0", "--num-blocks=1"});
+  EXPECT_EQ(result.exit_code, kExitUsage) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("num_blocks is 1; allowed are 2 to"));
 }
 
 TEST(ServeUsageTest, NobodyListeningIsSaidWithTheRemedy) {

@@ -319,7 +319,7 @@ TEST(ManifestTest, ProgressRisesToTheTotal) {
   EXPECT_LE(num_calls, 102);
 }
 
-TEST_F(ManifestTest, AStopEndsTheHashingAtTheNextPiece) {
+TEST(ManifestTest, AStopEndsTheHashingAtTheNextPiece) {
   const TinyModel model(SmallOptions());
   const LoadedModel loaded(model.directory());
   std::stop_source stop;
@@ -332,7 +332,7 @@ TEST_F(ManifestTest, AStopEndsTheHashingAtTheNextPiece) {
         ++num_calls;
         stop.request_stop();
       },
-      stop.get_token());
+      PieceCache(), stop.get_token());
   EXPECT_EQ(hashes.status().code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(num_calls, 1);
 }

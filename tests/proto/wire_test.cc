@@ -183,33 +183,23 @@ FromWorker Everything(const WorkerMessage& message) { return ToProto(message); }
 
 TEST(WireTest, DamagedWorkerMessagesAreRefusedByField) {
   const std::string too_long(kMaxPathBytes + 1, 'x');
+  const auto registration = [](auto& m) -> auto& {
+    return *m.mutable_register_worker();
+  };
   const std::vector<WorkerRefusal> registrations = {
-      {"build_id",
-       [&](auto& m) { m.mutable_register_worker()->set_build_id(too_long); }},
-      {"host_id",
-       [&](auto& m) { m.mutable_register_worker()->set_host_id(too_long); }},
-      {"host_name",
-       [&](auto& m) { m.mutable_register_worker()->set_host_name(too_long); }},
-      {"device",
-       [&](auto& m) { m.mutable_register_worker()->set_device(too_long); }},
-      {"cpu_path",
-       [&](auto& m) { m.mutable_register_worker()->set_cpu_path(too_long); }},
+      {"build_id", [&](auto& m) { registration(m).set_build_id(too_long); }},
+      {"host_id", [&](auto& m) { registration(m).set_host_id(too_long); }},
+      {"host_name", [&](auto& m) { registration(m).set_host_name(too_long); }},
+      {"device", [&](auto& m) { registration(m).set_device(too_long); }},
+      {"cpu_path", [&](auto& m) { registration(m).set_cpu_path(too_long); }},
       {"model_directory",
-       [&](auto& m) {
-         m.mutable_register_worker()->set_model_directory(too_long);
-       }},
+       [&](auto& m) { registration(m).set_model_directory(too_long); }},
       {"metrics_address",
-       [&](auto& m) {
-         m.mutable_register_worker()->set_metrics_address(too_long);
-       }},
-      {"process_id",
-       [&](auto& m) { m.mutable_register_worker()->set_process_id(-1); }},
+       [&](auto& m) { registration(m).set_metrics_address(too_long); }},
+      {"process_id", [&](auto& m) { registration(m).set_process_id(-1); }},
       {"num_cores",
-       [&](auto& m) {
-         m.mutable_register_worker()->set_num_cores(kMaxCores + 1);
-       }},
-      {"memory_bytes",
-       [&](auto& m) { m.mutable_register_worker()->set_memory_bytes(-1); }},
+       [&](auto& m) { registration(m).set_num_cores(kMaxCores + 1); }},
+      {"memory_bytes", [&](auto& m) { registration(m).set_memory_bytes(-1); }},
   };
   const std::vector<WorkerRefusal> prepared = {
       {"epoch", [&](auto& m) { m.mutable_group_prepared()->set_epoch(0); }},

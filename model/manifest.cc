@@ -227,10 +227,12 @@ bool IsHash(const std::string& text) {
 
 }  // namespace
 
-absl::StatusOr<PieceHashes> HashPieces(
-    const ModelConfig& config, const Checkpoint& checkpoint,
-    const RankShard& shard, int num_threads, const HashProgress& progress,
-    const PieceCache& cache, const std::stop_token& stop) {
+absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
+                                       const Checkpoint& checkpoint,
+                                       const RankShard& shard, int num_threads,
+                                       const HashProgress& progress,
+                                       const PieceCache& cache,
+                                       const std::stop_token& stop) {
   std::vector<CachedHashes> known;  // by file index
   for (const FileIdentity& file : checkpoint.file_identities()) {
     known.push_back(cache.Load(file));

@@ -41,10 +41,12 @@ using HashProgress = std::function<void(int64_t done, int64_t total)>;
 // taken from `cache`, and new ones are kept there. The only error is CANCELLED,
 // soon after `stop` was requested; what was hashed by then is in the cache.
 // REQUIRES: CheckCheckpoint was OK.
-absl::StatusOr<PieceHashes> HashPieces(
-    const ModelConfig& config, const Checkpoint& checkpoint,
-    const RankShard& shard, int num_threads, const HashProgress& progress,
-    const PieceCache& cache = PieceCache(), const std::stop_token& stop = {});
+absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
+                                       const Checkpoint& checkpoint,
+                                       const RankShard& shard, int num_threads,
+                                       const HashProgress& progress,
+                                       const PieceCache& cache = PieceCache(),
+                                       const std::stop_token& stop = {});
 
 // Collects what ranks report. One thread at a time.
 class Manifest {

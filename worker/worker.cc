@@ -226,11 +226,10 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
   ASSIGN_OR_RETURN(model->config, ParseModelConfig(model->config_json));
   model->shard = MakeRankShard(model->config, layout, request.rank);
   RETURN_IF_ERROR(CheckCheckpoint(model->config, *model->checkpoint));
-  ASSIGN_OR_RETURN(
-      model->piece_hashes,
-      HashPieces(model->config, *model->checkpoint, model->shard,
-                 request.num_threads, progress,
-                 PieceCache(options_.cache_directory), stop));
+  ASSIGN_OR_RETURN(model->piece_hashes,
+                   HashPieces(model->config, *model->checkpoint, model->shard,
+                              request.num_threads, progress,
+                              PieceCache(options_.cache_directory), stop));
   model->weights = std::make_unique<Weights>(model->config, model->shard,
                                              *model->checkpoint);
   model_ = std::move(model);

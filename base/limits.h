@@ -65,6 +65,8 @@ constexpr int kMaxStepSequences = 1024;
 constexpr int kMaxBlocks = 1 << 24;
 // Steps planned and sent beyond the one that runs.
 constexpr int kMaxLookAheadSteps = 1;
+// What a rank may say that a step took.
+constexpr int64_t kMaxStepUs = int64_t{1} << 48;
 constexpr int64_t kMaxOneShotKib = int64_t{1} << 30;
 
 // --- One request -----------------------------------------------------------

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/bounds.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
@@ -11,18 +12,14 @@
 namespace witan {
 namespace {
 
-absl::Status CheckRange(const std::string& field, int64_t value, int64_t min,
-                        int64_t max) {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return InvalidField(field, "value is {}; allowed is {} to {}", value, min,
-                      max);
+absl::Status CheckFieldRange(const std::string& field, int64_t value,
+                             int64_t min, int64_t max) {
+  return BlameField(CheckRange("value", value, min, max), field);
 }
 
-absl::Status CheckReal(const std::string& field, float value, double min,
-                       double max) {
-  if (value >= min && value <= max) return absl::OkStatus();  // false for NaN
-  return InvalidField(field, "value is {}; allowed is {:g} to {:g}", value, min,
-                      max);
+absl::Status CheckFieldReal(const std::string& field, float value, double min,
+                            double max) {
+  return BlameField(CheckReal("value", value, min, max), field);
 }
 
 absl::Status CheckTemperature(float value) {
@@ -35,10 +32,9 @@ absl::Status CheckTemperature(float value) {
                       value, kMinTemperature, kMaxTemperature);
 }
 
-absl::Status CheckCount(const std::string& field, int64_t count, int64_t max) {
-  if (count <= max) return absl::OkStatus();
-  return InvalidField(field, "has {} entries; at most {} are allowed", count,
-                      max);
+absl::Status CheckFieldCount(const std::string& field, int64_t count,
+                             int64_t max) {
+  return BlameField(CheckCount("list", count, max), field);
 }
 
 absl::Status CheckText(const std::string& field, const std::string& text,
@@ -78,32 +74,33 @@ absl::Status ReadSampling(const v1::GenerationParameters& in,
   sampling.seed = in.seed();
 
   RETURN_IF_ERROR(CheckTemperature(sampling.temperature));
-  RETURN_IF_ERROR(CheckRange("parameters.top_k", sampling.top_k, 0,
-                             model.config.vocab_size));
-  RETURN_IF_ERROR(CheckReal("parameters.top_p", sampling.top_p, kMinTopP, 1));
-  RETURN_IF_ERROR(CheckReal("parameters.min_p", sampling.min_p, 0, 1));
-  RETURN_IF_ERROR(CheckReal("parameters.repetition_penalty",
-                            sampling.repetition_penalty, kMinRepetitionPenalty,
-                            kMaxPenalty));
-  RETURN_IF_ERROR(CheckReal("parameters.presence_penalty",
-                            sampling.presence_penalty, -kMaxPenalty,
-                            kMaxPenalty));
-  RETURN_IF_ERROR(CheckReal("parameters.frequency_penalty",
-                            sampling.frequency_penalty, -kMaxPenalty,
-                            kMaxPenalty));
-  if (in.has_top_logprobs()) {
-    RETURN_IF_ERROR(CheckRange("parameters.top_logprobs", in.top_logprobs(), 0,
-                               kMaxTopLogprobs));
-  }
+  RETURN_IF_ERROR(CheckFieldRange("parameters.top_k", sampling.top_k, 0,
+                                  model.config.vocab_size));
   RETURN_IF_ERROR(
-      CheckCount("parameters.logit_bias", in.logit_bias_size(), kMaxLogitBias));
+      CheckFieldReal("parameters.top_p", sampling.top_p, kMinTopP, 1));
+  RETURN_IF_ERROR(CheckFieldReal("parameters.min_p", sampling.min_p, 0, 1));
+  RETURN_IF_ERROR(CheckFieldReal("parameters.repetition_penalty",
+                                 sampling.repetition_penalty,
+                                 kMinRepetitionPenalty, kMaxPenalty));
+  RETURN_IF_ERROR(CheckFieldReal("parameters.presence_penalty",
+                                 sampling.presence_penalty, -kMaxPenalty,
+                                 kMaxPenalty));
+  RETURN_IF_ERROR(CheckFieldReal("parameters.frequency_penalty",
+                                 sampling.frequency_penalty, -kMaxPenalty,
+                                 kMaxPenalty));
+  if (in.has_top_logprobs()) {
+    RETURN_IF_ERROR(CheckFieldRange("parameters.top_logprobs",
+                                    in.top_logprobs(), 0, kMaxTopLogprobs));
+  }
+  RETURN_IF_ERROR(CheckFieldCount("parameters.logit_bias", in.logit_bias_size(),
+                                  kMaxLogitBias));
   for (const auto& [token_id, bias] : in.logit_bias()) {
     const std::string field =
         fmt::format("parameters.logit_bias[{}]", token_id);
     RETURN_IF_ERROR(
-        CheckRange(field, token_id, 0, model.config.vocab_size - 1));
-    RETURN_IF_ERROR(
-        CheckReal(field, bias, -kMaxAbsoluteLogitBias, kMaxAbsoluteLogitBias));
+        CheckFieldRange(field, token_id, 0, model.config.vocab_size - 1));
+    RETURN_IF_ERROR(CheckFieldReal(field, bias, -kMaxAbsoluteLogitBias,
+                                   kMaxAbsoluteLogitBias));
     sampling.logit_bias.push_back({.token_id = token_id, .bias = bias});
   }
   std::sort(sampling.logit_bias.begin(), sampling.logit_bias.end(),
@@ -116,22 +113,22 @@ absl::Status ReadSampling(const v1::GenerationParameters& in,
 absl::Status ReadStopRules(const v1::GenerationParameters& in,
                            const ModelFacts& model, GenerationRequest& out) {
   if (in.has_max_tokens()) {
-    RETURN_IF_ERROR(CheckRange("parameters.max_tokens", in.max_tokens(), 1,
-                               model.max_context_tokens));
+    RETURN_IF_ERROR(CheckFieldRange("parameters.max_tokens", in.max_tokens(), 1,
+                                    model.max_context_tokens));
     out.max_tokens = in.max_tokens();
   }
   RETURN_IF_ERROR(
-      CheckRange("parameters.min_tokens", in.min_tokens(), 0,
-                 out.max_tokens.value_or(model.max_context_tokens)));
+      CheckFieldRange("parameters.min_tokens", in.min_tokens(), 0,
+                      out.max_tokens.value_or(model.max_context_tokens)));
   out.stop.min_tokens = in.min_tokens();
   RETURN_IF_ERROR(
-      CheckCount("parameters.stop", in.stop_size(), kMaxStopStrings));
+      CheckFieldCount("parameters.stop", in.stop_size(), kMaxStopStrings));
   for (const std::string& stop : in.stop()) {
     RETURN_IF_ERROR(CheckText("parameters.stop", stop, 1, kMaxStopStringBytes));
     out.stop.stop_strings.push_back(stop);
   }
-  RETURN_IF_ERROR(CheckCount("parameters.stop_token_ids",
-                             in.stop_token_ids_size(), kMaxStopTokenIds));
+  RETURN_IF_ERROR(CheckFieldCount("parameters.stop_token_ids",
+                                  in.stop_token_ids_size(), kMaxStopTokenIds));
   RETURN_IF_ERROR(CheckTokenIds("parameters.stop_token_ids",
                                 in.stop_token_ids(), model.config.vocab_size));
   std::vector<TokenId>& ids = out.stop.stop_token_ids;
@@ -147,8 +144,8 @@ absl::Status ReadStopRules(const v1::GenerationParameters& in,
     out.skip_special_tokens = in.skip_special_tokens();
   }
   if (in.has_num_choices()) {
-    RETURN_IF_ERROR(
-        CheckRange("parameters.num_choices", in.num_choices(), 1, kMaxChoices));
+    RETURN_IF_ERROR(CheckFieldRange("parameters.num_choices", in.num_choices(),
+                                    1, kMaxChoices));
     out.num_choices = in.num_choices();
   }
   return absl::OkStatus();
@@ -210,7 +207,8 @@ absl::StatusOr<GenerationRequest> ReadRequest(const v1::ChatRequest& in,
   if (in.messages().empty()) {
     return InvalidField("messages", "is empty; give at least one message");
   }
-  RETURN_IF_ERROR(CheckCount("messages", in.messages_size(), kMaxMessages));
+  RETURN_IF_ERROR(
+      CheckFieldCount("messages", in.messages_size(), kMaxMessages));
   size_t total_bytes = 0;
   for (const v1::ChatMessage& message : in.messages()) {
     RETURN_IF_ERROR(
@@ -226,8 +224,9 @@ absl::StatusOr<GenerationRequest> ReadRequest(const v1::ChatRequest& in,
                         "have {} bytes together; at most {} are allowed",
                         total_bytes, kMaxPromptTextBytes);
   }
-  RETURN_IF_ERROR(CheckCount("template_arguments", in.template_arguments_size(),
-                             kMaxTemplateArguments));
+  RETURN_IF_ERROR(CheckFieldCount("template_arguments",
+                                  in.template_arguments_size(),
+                                  kMaxTemplateArguments));
   for (const auto& [name, value] : in.template_arguments()) {
     RETURN_IF_ERROR(CheckText("template_arguments", name, 1, kMaxNameBytes));
     RETURN_IF_ERROR(CheckText(fmt::format("template_arguments[{}]", name),

@@ -1,12 +1,12 @@
 #include "proto/wire.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "base/bounds.h"
 #include "base/leaves.h"
 #include "base/limits.h"
 #include "base/status.h"
@@ -17,31 +17,6 @@ namespace {
 namespace wv = worker::v1;
 
 // --- Checks ----------------------------------------------------------------
-
-absl::Status CheckSize(const char* field, size_t size, size_t max) {
-  if (size <= max) return absl::OkStatus();
-  return InvalidArgument("{} has {} bytes; at most {} are allowed", field, size,
-                         max);
-}
-
-absl::Status CheckRange(const char* field, int64_t value, int64_t min,
-                        int64_t max) {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return InvalidArgument("{} is {}; allowed is {} to {}", field, value, min,
-                         max);
-}
-
-absl::Status CheckReal(const char* field, float value, double min, double max) {
-  if (value >= min && value <= max) return absl::OkStatus();  // false for NaN
-  return InvalidArgument("{} is {}; allowed is {} to {}", field, value, min,
-                         max);
-}
-
-absl::Status CheckCount(const char* field, int64_t count, int64_t max) {
-  if (count <= max) return absl::OkStatus();
-  return InvalidArgument("{} has {} entries; at most {} are allowed", field,
-                         count, max);
-}
 
 absl::Status CheckEpoch(uint64_t epoch) {
   if (epoch > 0) return absl::OkStatus();
@@ -233,7 +208,6 @@ void Fill(wv::StepResult& out, const StepResult& in) {
 }
 
 absl::StatusOr<StepTimings> Read(const wv::StepTimings& in) {
-  constexpr int64_t kMaxStepUs = int64_t{1} << 48;
   RETURN_IF_ERROR(CheckRange("timings.total_us", in.total_us(), 0, kMaxStepUs));
   RETURN_IF_ERROR(CheckRange("timings.communication_us", in.communication_us(),
                              0, kMaxStepUs));

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "base/bounds.h"
 #include "base/cpu_path.h"
 #include "base/limits.h"
 #include "base/status.h"
@@ -13,13 +14,6 @@ namespace witan {
 namespace {
 
 using Workers = std::vector<const WorkerInfo*>;
-
-absl::Status CheckRange(const char* name, int64_t value, int64_t low,
-                        int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return InvalidArgument("{} is {}; allowed are {} to {}", name, value, low,
-                         high);
-}
 
 // Those that failed least first, then in order of registration.
 bool ComesBefore(const WorkerInfo* a, const WorkerInfo* b) {

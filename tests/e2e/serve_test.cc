@@ -292,7 +292,7 @@ TEST(ServeUsageTest, ACacheOfNoBlocksIsRefusedAtTheStart) {
       RunBinary("witan", {"serve", model.directory(), "--port=0",
                           "--metrics-port=0", "--num-blocks=1"});
   EXPECT_EQ(result.exit_code, kExitUsage) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("num_blocks is 1; allowed are 2 to"));
+  EXPECT_THAT(result.err, HasSubstr("num_blocks is 1; allowed is 2 to"));
 }
 
 TEST(ServeUsageTest, NobodyListeningIsSaidWithTheRemedy) {

@@ -117,6 +117,10 @@ constexpr int64_t kRetryPushbackMs = 500;
 // Idle connections are probed this often, and given up without an answer.
 constexpr int64_t kKeepaliveTimeMs = 20000;
 constexpr int64_t kKeepaliveTimeoutMs = 10000;
+// One attempt to connect to a peer, and the pause after the first one that
+// failed.
+constexpr int64_t kConnectAttemptTimeoutMs = 5000;
+constexpr int64_t kMinReconnectPauseMs = 100;
 constexpr int64_t kHeartbeatIntervalMs = 500;
 // A worker that was not heard of for this long is lost.
 constexpr int64_t kWorkerTimeoutMs = 10000;

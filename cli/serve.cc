@@ -148,7 +148,8 @@ std::vector<PassedOption> PassedOptions() {
        .description = "auto, avx512bf16, avx2 or portable [auto]",
        .for_workers = worker},
       {.name = "--memory",
-       .description = "GiB that one worker may use [half of what is free]",
+       .description = "GiB that one worker may use [its share of half "
+                      "of what is free]",
        .for_workers = worker},
   };
 }

@@ -96,6 +96,8 @@ class Backend {
   // Names the kernel set whose bits the ops produce, e.g. "cpu-avx512bf16";
   // part of the numerics id.
   virtual std::string kernel_set() const = 0;
+  // Pieces of the ops so far that threads beside the caller's computed.
+  virtual int64_t num_pieces_of_other_threads() const = 0;
 
   // out[t] = float(table[token_ids[t]]). table [V, H] of any weight dtype, out
   // fp32 [T, H]. REQUIRES: 0 <= token_ids[t] < V.

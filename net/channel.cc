@@ -9,15 +9,6 @@
 #include "base/limits.h"
 
 namespace witan {
-namespace {
-
-// One attempt to connect; the pause before the first attempt after a failed
-// one.
-constexpr int kConnectAttemptTimeoutMs = 5000;
-constexpr int kReconnectPauseMs = 100;
-
-}  // namespace
-
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
                                            const ChannelOptions& options) {
   grpc::ChannelArguments arguments;
@@ -26,10 +17,12 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                    static_cast<int>(kKeepaliveTimeoutMs));
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectPauseMs);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(kMinReconnectPauseMs));
   // Despite its name the time that one attempt may take: a busy peer needs
   // longer to answer than the pause between attempts.
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectAttemptTimeoutMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(kConnectAttemptTimeoutMs));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
                    static_cast<int>(options.max_reconnect_pause_ms));
   // A process talks to its own peers, never through a proxy.

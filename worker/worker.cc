@@ -417,6 +417,10 @@ absl::StatusOr<StepResult> Worker::RunStep(const StepPlan& plan) {
 
 SumCounts Worker::sum_counts() const { return group_->decoder->sum_counts(); }
 
+int64_t Worker::num_pieces_of_other_threads() const {
+  return group_->backend->num_pieces_of_other_threads();
+}
+
 void Worker::Abort(const std::string& reason) {
   std::shared_ptr<Group> group;
   {

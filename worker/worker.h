@@ -79,6 +79,9 @@ class Worker {
 
   // Of this epoch's steps. REQUIRES: connected, no step runs.
   SumCounts sum_counts() const;
+  // Pieces of this epoch's ops that other threads than the caller's computed.
+  // REQUIRES: prepared, no step runs.
+  int64_t num_pieces_of_other_threads() const;
 
   // Ends the epoch: a running Prepare, Connect or RunStep fails soon, later
   // ones too. Thread-safe.

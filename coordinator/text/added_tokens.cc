@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/status.h"
-#include "coordinator/text/utf8.h"
+#include "base/utf8.h"
 
 namespace witan {
 

@@ -6,7 +6,7 @@
 
 #include "base/limits.h"
 #include "base/status.h"
-#include "coordinator/text/utf8.h"
+#include "base/utf8.h"
 
 namespace witan {
 

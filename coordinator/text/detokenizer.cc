@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "base/utf8.h"
 #include "coordinator/text/tokenizer_parts.h"
-#include "coordinator/text/utf8.h"
 
 namespace witan {
 

@@ -4,8 +4,8 @@
 #include <array>
 
 #include "base/status.h"
+#include "base/utf8.h"
 #include "coordinator/text/jinja_text.h"
-#include "coordinator/text/utf8.h"
 
 namespace witan::jinja {
 

@@ -5,9 +5,9 @@
 #include <set>
 
 #include "base/status.h"
+#include "base/utf8.h"
 #include "coordinator/text/jinja_builtins.h"
 #include "coordinator/text/jinja_text.h"
-#include "coordinator/text/utf8.h"
 
 namespace witan::jinja {
 

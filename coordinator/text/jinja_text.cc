@@ -8,7 +8,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "coordinator/text/utf8.h"
+#include "base/utf8.h"
 
 namespace witan::jinja {
 

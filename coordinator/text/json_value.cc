@@ -76,21 +76,6 @@ absl::StatusOr<std::vector<JsonValue>> JsonValue::Array() const {
   return values;
 }
 
-absl::Status JsonValue::ForEachMember(
-    const std::function<absl::Status(std::string_view, const JsonValue&)>&
-        visit) const {
-  simdjson::dom::object object;
-  if (!exists() || element_->get(object) != simdjson::SUCCESS) {
-    return Mismatch("an object");
-  }
-  for (simdjson::dom::key_value_pair member : object) {
-    RETURN_IF_ERROR(visit(
-        member.key,
-        JsonValue(member.value, fmt::format("{}[\"{}\"]", path_, member.key))));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status JsonValue::Mismatch(std::string_view expected) const {
   if (!exists()) {
     return InvalidArgument("{}: missing; expected {}", path_, expected);

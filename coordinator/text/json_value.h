@@ -7,7 +7,6 @@
 #include <absl/status/statusor.h>
 #include <simdjson.h>
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,10 +42,6 @@ class JsonValue {
   absl::StatusOr<bool> BoolOr(bool absent) const;
 
   absl::StatusOr<std::vector<JsonValue>> Array() const;
-  // Calls `visit` with each member in order, stopping at the first error.
-  absl::Status ForEachMember(
-      const std::function<absl::Status(std::string_view key,
-                                       const JsonValue& value)>& visit) const;
 
   // "PATH: got VALUE; expected EXPECTED".
   absl::Status Mismatch(std::string_view expected) const;

@@ -8,7 +8,7 @@
 
 #include "base/check.h"
 #include "base/status.h"
-#include "coordinator/text/utf8.h"
+#include "base/utf8.h"
 
 namespace witan {
 

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "base/status.h"
+#include "base/utf8.h"
 #include "coordinator/text/normalizer.h"
-#include "coordinator/text/utf8.h"
 
 namespace witan {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "coordinator/text/utf8.h"
+#include "base/utf8.h"
 
 namespace witan {
 

@@ -142,17 +142,6 @@ std::optional<TokenId> Tokenizer::IdOf(std::string_view token) const {
   return found->second;
 }
 
-std::string_view Tokenizer::TokenText(TokenId id) const {
-  const Parts::Token* token = parts_->Find(id);
-  return token == nullptr ? std::string_view() : token->text;
-}
-
-bool Tokenizer::is_special(TokenId id) const {
-  const Parts::Token* token = parts_->Find(id);
-  return token != nullptr && token->is_special;
-}
-
-std::optional<TokenId> Tokenizer::bos_id() const { return parts_->bos_id; }
 std::optional<TokenId> Tokenizer::eos_id() const { return parts_->eos_id; }
 
 const std::vector<std::pair<std::string, std::string>>&

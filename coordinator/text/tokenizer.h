@@ -74,12 +74,6 @@ class Tokenizer {
   // One more than the greatest id, added tokens included.
   int64_t vocab_size() const;
   std::optional<TokenId> IdOf(std::string_view token) const;
-  // The token as the vocabulary spells it ("Ġthe", "▁the", "<0x0A>"); empty
-  // for an id that names no token. Valid as long as the tokenizer.
-  std::string_view TokenText(TokenId id) const;
-  bool is_special(TokenId id) const;
-
-  std::optional<TokenId> bos_id() const;
   std::optional<TokenId> eos_id() const;
   // Names and spellings that tokenizer_config.json gives ("bos_token", "<s>"),
   // by ascending name: what a chat template sees as variables.

@@ -1,6 +1,6 @@
 """Trains Witling and writes `witling-base` and `witling-instruct` as ordinary Hugging Face directories.
 
-    python examples/witling/train.py            # about 80 minutes on one core; resumes where it stopped
+    python examples/witling/train.py            # about two hours on one core; resumes where it stopped
 
 The text comes from corpus.py, a fresh draw for every step, seeded by phase and step: a run that is stopped and
 resumed sees the same batches. A phase continues the weights of another: a mixture of documents (stories and prose about an
@@ -58,7 +58,7 @@ PHASES = {
     "chat": Phase("mixture", 7.5e6, 0.0, rivals_every=3),
     "instruct": Phase("chat", 1.3e6, 0.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
     "tales": Phase("chat", 2.2e6, 1.0, rivals_every=3),
-    "base": Phase("tales", 1.7e6, 1.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
+    "base": Phase("tales", 2.5e6, 1.0, peak_rate=3e-4, rivals_every=1, rivals_share=1.0),
 }
 RIVAL_GAP, RIVAL_CHANCE, RIVAL_LOSS = 0.25, 0.5, 1.0
 WORST_SHARE = 0.2  # how much the logit that changes most counts beside the mean of all

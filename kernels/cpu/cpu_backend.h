@@ -33,6 +33,10 @@ class CpuBackend : public Backend {
     return order_one_ ? "cpu-avx512bf16" : "cpu-fma16";
   }
 
+  int64_t num_pieces_of_other_threads() const override {
+    return pool_->num_items_of_other_threads();
+  }
+
   void Embed(std::span<const TokenId> token_ids, ConstTensorView table,
              TensorView out) override;
   void AddRmsNorm(TensorView residual, ConstTensorView delta,

@@ -82,12 +82,15 @@ void ThreadPool::ForEach(int64_t num_items, const Body& body) {
   }
 }
 
-void ThreadPool::RunItems(int thread) {
+int64_t ThreadPool::RunItems(int thread) {
+  int64_t num_run = 0;
   for (int64_t item = next_item_.fetch_add(1, std::memory_order_relaxed);
        item < num_items_;
        item = next_item_.fetch_add(1, std::memory_order_relaxed)) {
     (*body_)(item, thread);
+    ++num_run;
   }
+  return num_run;
 }
 
 void ThreadPool::WorkerLoop(int thread) {
@@ -95,7 +98,8 @@ void ThreadPool::WorkerLoop(int thread) {
   for (uint32_t seen = 0;; ++seen) {
     WaitWhileEqual(generation_, seen, may_spin_);
     if (stopping_.load()) return;
-    RunItems(thread);
+    num_items_of_other_threads_.fetch_add(RunItems(thread),
+                                          std::memory_order_relaxed);
     num_busy_.fetch_sub(1, std::memory_order_release);
     num_busy_.notify_one();
   }

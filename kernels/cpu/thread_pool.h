@@ -42,6 +42,11 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  // Items so far that ran on other threads than the caller's.
+  int64_t num_items_of_other_threads() const {
+    return num_items_of_other_threads_.load(std::memory_order_relaxed);
+  }
+
   // Calls body(item, thread) once for every item in [0, num_items), thread in
   // [0, num_threads()), each item on whichever thread is free first. Returns
   // when all are done. Which thread runs an item must not affect its result.
@@ -52,7 +57,8 @@ class ThreadPool {
   explicit ThreadPool(int num_threads);
 
   void WorkerLoop(int thread);
-  void RunItems(int thread);
+  // Returns how many items it ran.
+  int64_t RunItems(int thread);
 
   const bool may_spin_;
   // Written by the caller before `generation_` rises.
@@ -61,6 +67,7 @@ class ThreadPool {
   alignas(64) std::atomic<int64_t> next_item_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
   alignas(64) std::atomic<uint32_t> num_busy_{0};
+  std::atomic<int64_t> num_items_of_other_threads_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
 };

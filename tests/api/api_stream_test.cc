@@ -84,7 +84,7 @@ TEST(ApiStreamTest, ASequenceThatIsLateEndsItsStreamWithThatCode) {
   api.engine().Step();
   api.engine().FailAll(DeadlineExceeded("the deadline passed after 1 token"));
   const StreamResult result = ReadStream(context, *reader);
-  EXPECT_EQ(result.Text(), "a");
+  EXPECT_EQ(result.choices.at(0).text, "a");
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_THAT(result.status.error_message(), HasSubstr("after 1 token"));
   EXPECT_FALSE(result.trailers.contains("grpc-retry-pushback-ms"))

@@ -1,12 +1,14 @@
 #ifndef WITAN_TESTS_API_RUNNING_API_H_
 #define WITAN_TESTS_API_RUNNING_API_H_
 
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,24 +24,41 @@
 
 namespace witan {
 
-// abcdef...zabc...
+inline TokenId Letter(char c) { return kTinyFirstByteToken + c; }
+
+// abcdef...zabc..., each with a log-probability that names its index.
 inline SampledToken NextLetter(int choice, int64_t index) {
   SampledToken token;
-  token.token_id =
-      static_cast<TokenId>(kTinyFirstByteToken + 'a' + (index + choice) % 26);
+  token.token_id = Letter(static_cast<char>('a' + (index + choice) % 26));
+  token.logprob = -static_cast<float>(index) - 1;
+  token.top_logprobs = {{.token_id = token.token_id, .logprob = token.logprob},
+                        {.token_id = 0, .logprob = token.logprob - 1}};
   return token;
 }
+
+// What a stream held of one choice.
+struct Choice {
+  std::string text;
+  std::vector<TokenId> token_ids;
+  std::vector<float> logprobs;
+  v1::GenerateResponse last;  // the chunk that ended it
+  bool ended = false;
+};
 
 // How a stream ended and what it held.
 struct StreamResult {
   grpc::Status status;
   std::vector<v1::GenerateResponse> chunks;
   std::map<std::string, std::string> trailers;
+  // Every index came exactly once, in order.
+  std::map<int, Choice> choices;
 
-  std::string Text() const {
-    std::string text;
-    for (const auto& chunk : chunks) text += chunk.text();
-    return text;
+  std::string pushback() const {
+    const auto found = trailers.find("grpc-retry-pushback-ms");
+    return found == trailers.end() ? "" : found->second;
+  }
+  std::string request_id() const {
+    return chunks.empty() ? "" : chunks.front().request_id();
   }
   int NumTokens() const {
     int count = 0;
@@ -48,11 +67,27 @@ struct StreamResult {
   }
 };
 
+inline void AddTo(Choice& choice, const v1::GenerateResponse& chunk) {
+  EXPECT_FALSE(choice.ended) << "a chunk after the last one";
+  EXPECT_EQ(chunk.token_index(), static_cast<int64_t>(choice.token_ids.size()));
+  choice.text += chunk.text();
+  choice.token_ids.insert(choice.token_ids.end(), chunk.token_ids().begin(),
+                          chunk.token_ids().end());
+  for (const v1::TokenLogprobs& logprobs : chunk.logprobs()) {
+    choice.logprobs.push_back(logprobs.logprob());
+  }
+  if (chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) {
+    choice.ended = true;
+    choice.last = chunk;
+  }
+}
+
 inline StreamResult ReadStream(
     grpc::ClientContext& context,
     grpc::ClientReaderInterface<v1::GenerateResponse>& reader) {
   StreamResult result;
   for (v1::GenerateResponse chunk; reader.Read(&chunk);) {
+    AddTo(result.choices[chunk.choice()], chunk);
     result.chunks.push_back(chunk);
   }
   result.status = reader.Finish();
@@ -61,6 +96,27 @@ inline StreamResult ReadStream(
                             std::string(value.data(), value.size()));
   }
   return result;
+}
+
+// A unary call with bytes of our own making.
+inline grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel,
+                            const std::string& method,
+                            const std::string& request, std::string* response) {
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  const grpc::Slice slice(request);
+  const grpc::ByteBuffer in(&slice, 1);
+  grpc::ByteBuffer out;
+  std::promise<grpc::Status> done;
+  stub.UnaryCall(&context, method, grpc::StubOptions(), &in, &out,
+                 [&done](grpc::Status status) { done.set_value(status); });
+  const grpc::Status status = done.get_future().get();
+  grpc::Slice joined;
+  if (response != nullptr && out.DumpToSingleSlice(&joined).ok()) {
+    response->assign(reinterpret_cast<const char*>(joined.begin()),
+                     joined.size());
+  }
+  return status;
 }
 
 struct RunningApiOptions {
@@ -86,8 +142,9 @@ class RunningApi {
                                MonotonicClock())
                   .value();
     server_->OnState(ReplicaState::kServing);
-    inference_ = v1::Inference::NewStub(
-        MakeChannel(server_->grpc_address(), {.max_receive_bytes = 64 << 20}));
+    channel_ =
+        MakeChannel(server_->grpc_address(), {.max_receive_bytes = 64 << 20});
+    inference_ = v1::Inference::NewStub(channel_);
   }
 
   // The stream's sinks call the server's objects: end the streams first.
@@ -102,7 +159,14 @@ class RunningApi {
 
   FakeEngine& engine() { return *engine_; }
   ApiServer& server() { return *server_; }
+  const ServedModel& model() const { return *model_; }
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   v1::Inference::Stub& inference() { return *inference_; }
+
+  grpc::Status Raw(const std::string& method, const std::string& request,
+                   std::string* response = nullptr) const {
+    return RawCall(channel_, method, request, response);
+  }
 
   // The text of /metrics.
   std::string Scrape() const {
@@ -142,6 +206,7 @@ class RunningApi {
   std::unique_ptr<ServedModel> model_;
   std::unique_ptr<FakeEngine> engine_;
   std::unique_ptr<ApiServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Inference::Stub> inference_;
 };
 

@@ -52,12 +52,18 @@ TEST(Utf8Test, ThePrefixEndsAtTheFirstBadByte) {
   EXPECT_EQ(ValidUtf8Prefix("\xE2\x82"), 0u);
 }
 
-TEST(Utf8Test, RepairsByteByByteAndKeepsTheRest) {
+// Expected values from Python: bytes.decode("utf-8", "replace").
+TEST(Utf8Test, EachPartThatCouldHaveBegunACharacterIsReplacedOnce) {
+  const std::string bad = "\xEF\xBF\xBD";
+  EXPECT_EQ(ReplaceInvalidUtf8("h\xC3\xA9"), "h\xC3\xA9");
+  EXPECT_EQ(ReplaceInvalidUtf8(""), "");
   EXPECT_EQ(ReplaceInvalidUtf8("a\xFF"
                                "b\xE2\x82"),
-            "a\xEF\xBF\xBD"
-            "b\xEF\xBF\xBD\xEF\xBF\xBD");
-  EXPECT_EQ(ReplaceInvalidUtf8("h\xC3\xA9"), "h\xC3\xA9");
+            "a" + bad + "b" + bad);
+  EXPECT_EQ(ReplaceInvalidUtf8("\xF0\x9F\x98z"), bad + "z");
+  EXPECT_EQ(ReplaceInvalidUtf8("\xF0\x80\x80\x41"), bad + bad + bad + "A");
+  EXPECT_EQ(ReplaceInvalidUtf8("\xED\xA0\x80"), bad + bad + bad);
+  EXPECT_EQ(ReplaceInvalidUtf8("\xE2\x82\xE2\x82\xAC"), bad + "\xE2\x82\xAC");
 }
 
 }  // namespace

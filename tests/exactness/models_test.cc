@@ -36,7 +36,8 @@ std::vector<SequenceSpec> Specs(int count, int64_t longest_prompt,
 // How a run was done.
 struct Premises {
   std::vector<GroupPrepared> prepared;
-  SumCounts sums;  // of rank 0
+  SumCounts sums;                           // of rank 0
+  int64_t num_pieces_of_other_threads = 0;  // of rank 0
 };
 
 // Runs all specs together.
@@ -53,7 +54,9 @@ EngineRun RunTogether(const ThreadClusterOptions& options,
   auto run = RunSequences(**cluster, options, engine, specs, {}, step);
   EXPECT_TRUE(run.ok()) << run.status();
   if (premises != nullptr) {
-    *premises = {(*cluster)->prepared(), (*cluster)->worker(0).sum_counts()};
+    const Worker& worker = (*cluster)->worker(0);
+    *premises = {(*cluster)->prepared(), worker.sum_counts(),
+                 worker.num_pieces_of_other_threads()};
   }
   return run.ok() ? *std::move(run) : EngineRun{};
 }
@@ -202,10 +205,13 @@ TEST(ModelsTest, SeveralThreadsPerRankComputeTheSame) {
   const auto specs = Specs(8, 100, model.config().vocab_size);
   ThreadClusterOptions options{.model_directory = model.directory(),
                                .layout = {1, 1}};
-  const EngineRun reference = RunTogether(options, specs);
+  Premises premises;
+  const EngineRun reference = RunTogether(options, specs, {}, &premises);
+  EXPECT_EQ(premises.num_pieces_of_other_threads, 0);
   for (const int num_threads : {2, 3, 4}) {
     options.num_threads = num_threads;
-    ExpectSame(RunTogether(options, specs), reference);
+    ExpectSame(RunTogether(options, specs, {}, &premises), reference);
+    EXPECT_GT(premises.num_pieces_of_other_threads, 0);
   }
 }
 

@@ -42,7 +42,7 @@ import stories  # noqa: E402
 
 NUM_PROMPTS, NUM_WHOLE, MAX_NEW_TOKENS = 50, 6, 48
 NUM_TOP_COLUMNS, NUM_RANDOM_COLUMNS = 32, 32
-MAX_STORED_ROWS = 180  # keeps a file small
+MAX_STORED_ROWS = 200  # keeps a file small
 
 
 # --- The reference -----------------------------------------------------------------------------------------

@@ -114,6 +114,7 @@ TEST(ThreadPoolTest, WakesThreadsThatSleep) {
       while (runs < 3) std::this_thread::yield();
     });
     EXPECT_EQ(runs, 3);
+    EXPECT_EQ(pool->num_items_of_other_threads(), 2 * (call + 1));
   }
 }
 

@@ -2,13 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "tests/testing/temp_directory.h"
 
 namespace witan {
 namespace {
@@ -212,17 +211,12 @@ TEST(ChatTemplateTest, NamespacesAndMacrosCannotBeStored) {
 
 class ChatTemplateLoadTest : public testing::Test {
  protected:
-  void SetUp() override {
-    directory_ = testing::TempDir() + "chat_template_" +
-                 testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::remove_all(directory_);
-    std::filesystem::create_directories(directory_);
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
   void Write(const std::string& name, const std::string& content) {
-    std::ofstream(directory_ + "/" + name) << content;
+    files_.Write(name, content);
   }
-  std::string directory_;
+
+  const TempDirectory files_;
+  const std::string& directory_ = files_.path();
 };
 
 TEST_F(ChatTemplateLoadTest, PrefersTheJinjaFile) {

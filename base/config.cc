@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -299,8 +300,13 @@ std::string CheckWholeNumber(const std::string& text) {
   return message;
 }
 
-std::string CheckNotEmpty(const std::string& text) {
-  return text.empty() ? "\"\" is not a number" : "";
+std::string CheckFinite(const std::string& text) {
+  const char* const end = text.data() + text.size();
+  double value = 0;
+  const auto parsed = std::from_chars(text.data(), end, value);
+  const bool is_number = parsed.ec == std::errc() && parsed.ptr == end;
+  if (is_number && std::isfinite(value)) return "";
+  return fmt::format("\"{}\" is not a finite number", text);
 }
 
 // Numbers that do not fit a narrower type are refused by CLI11.
@@ -309,7 +315,7 @@ void CheckNumbers(CLI::Option& option) {
   const std::string name = type.substr(0, type.find(':'));
   if (name == "INT") option.check(CheckWholeNumber<int64_t>);
   if (name == "UINT") option.check(CheckWholeNumber<uint64_t>);
-  if (name == "FLOAT") option.check(CheckNotEmpty);
+  if (name == "FLOAT") option.check(CheckFinite);
 }
 
 CLI::Option* FindOption(CLI::App& app, const std::string& name) {

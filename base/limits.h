@@ -30,6 +30,8 @@ constexpr int64_t kMaxExperts = 1024;
 constexpr int64_t kMaxExpertsPerToken = 64;
 constexpr int64_t kMaxVocabSize = int64_t{1} << 22;
 constexpr int64_t kMaxContextTokens = int64_t{1} << 24;
+constexpr double kMaxRopeTheta = 1e12;
+constexpr double kMaxRmsNormEpsilon = 1;
 
 // --- A cluster -------------------------------------------------------------
 // tp and ep are at most kNumLeaves (base/leaves.h); the world is lcm(tp, ep),
@@ -47,6 +49,9 @@ constexpr size_t kMaxPathBytes = 4096;
 constexpr size_t kMaxReasonBytes = 16384;
 // One message between a worker and the coordinator.
 constexpr int kMaxWorkerMessageBytes = 256 << 20;
+// Messages that a server has received in part, all together; beyond it calls
+// are cancelled.
+constexpr int64_t kMaxReceiveBufferBytes = int64_t{2} << 30;
 // Messages that wait to be sent to one worker.
 constexpr size_t kMaxWorkerLinkQueue = 1024;
 // Connections of workers, those included that have not registered yet.
@@ -121,6 +126,11 @@ constexpr int64_t kKeepaliveTimeoutMs = 10000;
 // failed.
 constexpr int64_t kConnectAttemptTimeoutMs = 5000;
 constexpr int64_t kMinReconnectPauseMs = 100;
+constexpr int64_t kMaxReconnectPauseMs = 2000;
+// Longest wait for Cluster.Status, when a person asks and when a supervisor
+// does, many times a second.
+constexpr int64_t kStatusCallTimeoutMs = 10000;
+constexpr int64_t kStatusPollTimeoutMs = 500;
 constexpr int64_t kHeartbeatIntervalMs = 500;
 // A worker that was not heard of for this long is lost.
 constexpr int64_t kWorkerTimeoutMs = 10000;
@@ -175,6 +185,8 @@ constexpr int64_t kMaxTemplateRange = 100000;
 constexpr int kMaxJsonDepth = 64;
 constexpr size_t kMaxEncodeTextBytes = size_t{64} << 20;
 constexpr size_t kMaxAddedTokenBytes = 1024;
+// Stages of a pre-tokenizer, each of which cuts what the one before it left.
+constexpr size_t kMaxPreTokenizerStages = 64;
 constexpr size_t kMaxTokenizerMerges = size_t{1} << 23;
 // Backtracking steps and memory of one match of a pre-tokenizer pattern.
 constexpr uint32_t kMaxRegexSteps = 10'000'000;

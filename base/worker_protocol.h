@@ -38,7 +38,7 @@
 namespace witan {
 
 // Raised when a message of this protocol changes its meaning.
-constexpr uint32_t kWorkerProtocolVersion = 2;
+constexpr uint32_t kWorkerProtocolVersion = 3;
 
 struct RegisterWorker {
   std::string build_id;
@@ -51,6 +51,8 @@ struct RegisterWorker {
   std::string device;    // "cpu"
   std::string cpu_path;  // what --cpu-path resolved to (base/cpu_path.h)
   int64_t num_cores = 0;
+  int32_t num_threads =
+      0;  // that one rank shall use; 0: as the coordinator says
   int64_t memory_bytes = 0;  // what the worker may use for one shard
   // memory_bytes is what its host can spare, for all workers there together:
   // each of them measures the same. False: promised to this worker alone.

@@ -54,8 +54,7 @@ std::string_view NameOf(v1::FinishReason reason);
 // their bits.
 nlohmann::ordered_json ToJson(const GenerationResult& result);
 
-// "24 tokens in 0.31 s after 0.05 s to the first: 77.4 tokens/s", over all
-// choices.
+// "24 tokens, the first after 0.052 s, then 77.4 tokens/s", over all choices.
 std::string DescribeTimings(const GenerationResult& result);
 
 }  // namespace witan

@@ -36,7 +36,8 @@ absl::Status AddLogitBias(const std::string& text,
 void AddGenerationOptions(CLI::App& app, GenerationOptions* options) {
   GenerationOptions& o = *options;
   AddServerOption(app, &o.server);
-  app.add_option("--model", o.model, "Name of the served model");
+  app.add_option("--served-model-name", o.model,
+                 "Name of the model; another than the served one is an error");
   app.add_option("--request-id", o.request_id,
                  "Name of this request, 1 to 128 of A-Z a-z 0-9 . _ : -");
   app.add_option("--max-tokens", o.max_tokens, "Tokens to make at most");

@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "base/config.h"
-#include "base/leaves.h"
 #include "base/limits.h"
 #include "base/status.h"
 #include "cli/command.h"
@@ -61,18 +60,6 @@ int Run(const ServeOptions& options) {
   return LocalCluster(*std::move(plan)).Run();
 }
 
-// "1, 2 or 4" for 4: the numbers of ranks that divide `num_workers`.
-std::string Divisors(int num_workers) {
-  std::vector<int> divisors;
-  for (int d = 1; d <= std::min(num_workers, kNumLeaves); ++d) {
-    if (num_workers % d == 0) divisors.push_back(d);
-  }
-  if (divisors.size() == 1) return "1";
-  const int last = divisors.back();
-  divisors.pop_back();
-  return fmt::format("{} or {}", fmt::join(divisors, ", "), last);
-}
-
 // Whoever names a number of workers wants all of them to work, or whole sets of
 // them to stand by; other spares are asked for as such.
 absl::Status CheckDivides(const char* name, int value, int num_workers,
@@ -83,7 +70,7 @@ absl::Status CheckDivides(const char* name, int value, int num_workers,
   return InvalidArgument(
       "{}={} does not divide the {} workers of this cluster; use {}, or start "
       "{} workers (--spares starts more that stand by)",
-      name, value, num_workers, Divisors(num_workers), num_ranks);
+      name, value, num_workers, DivisorsText(num_workers), num_ranks);
 }
 
 absl::StatusOr<int> NumWorkers(const ServeOptions& options, int num_ranks) {

@@ -8,14 +8,13 @@
 #include <memory>
 
 #include "base/config.h"
+#include "base/limits.h"
 #include "cli/client.h"
 #include "cli/command.h"
 #include "proto/cluster.grpc.pb.h"
 
 namespace witan {
 namespace {
-
-constexpr auto kCallTimeout = std::chrono::seconds(10);
 
 struct Options {
   std::string server;
@@ -63,7 +62,8 @@ nlohmann::ordered_json SchedulerJson(const v1::SchedulerStatus& scheduler) {
 int Run(const Options& options) {
   const auto stub = v1::Cluster::NewStub(MakeClientChannel(options.server));
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::milliseconds(kStatusCallTimeoutMs));
   v1::StatusResponse response;
   const grpc::Status status =
       stub->Status(&context, v1::StatusRequest(), &response);

@@ -24,7 +24,6 @@ namespace {
 
 constexpr Micros kStatusIntervalLoading = 100 * kMicrosPerMilli;
 constexpr Micros kStatusIntervalServing = kMicrosPerSecond;
-constexpr auto kStatusTimeout = std::chrono::milliseconds(500);
 
 Micros Now() { return MonotonicClock().Now(); }
 
@@ -257,7 +256,8 @@ void LocalCluster::ForwardLog(const std::string& name,
 
 void LocalCluster::AskForStatus(Micros now) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kStatusTimeout);
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::milliseconds(kStatusPollTimeoutMs));
   v1::StatusResponse response;
   const grpc::Status status =
       stub_->Status(&context, v1::StatusRequest(), &response);

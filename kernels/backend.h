@@ -28,8 +28,8 @@
 
 namespace witan {
 
-// Sequences of a step, as PagedAttention and WriteKv see them. All spans are
-// int32 device memory. S sequences; row r of sequence s is at position
+// Sequences of a step, as PagedAttention and RopeWriteKv see them. All spans
+// are int32 device memory. S sequences; row r of sequence s is at position
 // first_positions[s] + (r - row_begin[s]).
 struct AttentionBatch {
   std::span<const int32_t> row_begin;        // [S+1]
@@ -57,7 +57,7 @@ struct Partial {
   Subtree subtree;
 };
 
-// Rows grouped by expert, made by Route for the experts [first_expert,
+// Rows grouped by expert, made by GroupByExpert for the experts [first_expert,
 // first_expert + num_experts) of a rank. Memory is the caller's. R = T * top_k
 // is the capacity; offsets[num_experts] says how many rows are in use.
 struct ExpertRows {

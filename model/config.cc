@@ -199,9 +199,9 @@ void ReadShape(FieldReader& reader, ModelConfig& config) {
 // rope_parameters.
 void ReadRope(FieldReader& reader, ModelConfig& config) {
   constexpr double kMinTheta = 1;
-  constexpr double kMaxTheta = 1e12;
-  const auto theta = reader.OptionalNumber("rope_theta", kMinTheta, kMaxTheta,
-                                           /*above_min=*/true);
+  const auto theta =
+      reader.OptionalNumber("rope_theta", kMinTheta, kMaxRopeTheta,
+                            /*above_min=*/true);
   std::optional<double> nested_theta;
   const Json* parameters = reader.Find("rope_parameters");
   if (parameters != nullptr) {
@@ -222,7 +222,7 @@ void ReadRope(FieldReader& reader, ModelConfig& config) {
       }
     }
     FieldReader nested("config.json: rope_parameters", *parameters);
-    nested_theta = nested.OptionalNumber("rope_theta", kMinTheta, kMaxTheta,
+    nested_theta = nested.OptionalNumber("rope_theta", kMinTheta, kMaxRopeTheta,
                                          /*above_min=*/true);
     reader.Fail(nested.status());
   }
@@ -240,7 +240,7 @@ void ReadRope(FieldReader& reader, ModelConfig& config) {
   }
   if (!theta && !nested_theta) {
     reader.Absent("rope_theta",
-                  FieldReader::NumberRange(kMinTheta, kMaxTheta, true));
+                  FieldReader::NumberRange(kMinTheta, kMaxRopeTheta, true));
   }
   config.rope_theta = theta ? *theta : nested_theta.value_or(0);
 }
@@ -335,13 +335,13 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json) {
   ReadShape(reader, config);
   ReadRope(reader, config);
   ReadDType(reader, config);
-  constexpr double kMaxEpsilon = 1;
-  if (const auto epsilon = reader.OptionalNumber("rms_norm_eps", 0, kMaxEpsilon,
-                                                 /*above_min=*/true)) {
+  if (const auto epsilon =
+          reader.OptionalNumber("rms_norm_eps", 0, kMaxRmsNormEpsilon,
+                                /*above_min=*/true)) {
     config.rms_norm_epsilon = *epsilon;
   } else {
     reader.Absent("rms_norm_eps",
-                  FieldReader::NumberRange(0, kMaxEpsilon, true));
+                  FieldReader::NumberRange(0, kMaxRmsNormEpsilon, true));
   }
   config.tie_word_embeddings = reader.Boolean("tie_word_embeddings", false);
   RETURN_IF_ERROR(reader.status());
@@ -378,16 +378,24 @@ absl::StatusOr<GenerationConfig> ParseGenerationConfig(
   ASSIGN_OR_RETURN(result.eos_token_ids,
                    names_end ? EndTokensOf(kGenerationConfigFile, generation)
                              : EndTokensOf(kConfigFile, model));
+  // What a request may not ask for may not be a default either.
   result.temperature =
       reader.OptionalNumber("temperature", 0, kMaxTemperature, false);
+  if (result.temperature > 0.0 &&
+      result.temperature < double{kMinTemperature}) {
+    reader.Refuse(
+        "temperature", *reader.Find("temperature"),
+        FieldReader::NumberRange(kMinTemperature, kMaxTemperature, false) +
+            ", or 0");
+  }
   if (!reader.Boolean("do_sample", true)) result.temperature = 0;
   if (const auto top_k = reader.OptionalInteger("top_k", 0, kMaxVocabSize)) {
     result.top_k = static_cast<int32_t>(*top_k);
   }
-  result.top_p = reader.OptionalNumber("top_p", 0, 1, true);
+  result.top_p = reader.OptionalNumber("top_p", kMinTopP, 1, false);
   result.min_p = reader.OptionalNumber("min_p", 0, 1, false);
-  result.repetition_penalty =
-      reader.OptionalNumber("repetition_penalty", 0, kMaxPenalty, true);
+  result.repetition_penalty = reader.OptionalNumber(
+      "repetition_penalty", kMinRepetitionPenalty, kMaxPenalty, false);
   RETURN_IF_ERROR(reader.status());
   return result;
 }

@@ -9,6 +9,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/bounds.h"
+#include "base/limits.h"
 #include "base/mutex.h"
 #include "base/sha256.h"
 #include "base/status.h"
@@ -238,6 +240,8 @@ absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
     known.push_back(cache.Load(file));
   }
   const std::vector<Piece> pieces = PiecesOfRank(config, shard);
+  RETURN_IF_ERROR(CheckCount("pieces of weights of one rank",
+                             static_cast<int64_t>(pieces.size()), kMaxPieces));
   std::vector<Job> jobs;
   jobs.reserve(pieces.size());
   std::vector<Job*> unknown;

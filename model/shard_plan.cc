@@ -19,18 +19,6 @@ IndexRange Scaled(IndexRange range, int64_t factor) {
   return {range.begin * factor, range.end * factor};
 }
 
-// "1, 2 or 4": the values up to kNumLeaves that divide n.
-std::string DivisorsText(int n) {
-  std::vector<int> divisors;
-  for (int d = 1; d <= kNumLeaves; ++d) {
-    if (n % d == 0) divisors.push_back(d);
-  }
-  if (divisors.size() == 1) return "1";
-  const int last = divisors.back();
-  divisors.pop_back();
-  return fmt::format("{} or {}", fmt::join(divisors, ", "), last);
-}
-
 // "tp=1 ep=4, tp=2 ep=4": the pairs whose world is n ranks.
 std::string PairsText(int n) {
   std::vector<std::string> pairs;
@@ -45,6 +33,17 @@ std::string PairsText(int n) {
 }
 
 }  // namespace
+
+std::string DivisorsText(int n) {
+  std::vector<int> divisors;
+  for (int d = 1; d <= kNumLeaves; ++d) {
+    if (n % d == 0) divisors.push_back(d);
+  }
+  if (divisors.size() == 1) return "1";
+  const int last = divisors.back();
+  divisors.pop_back();
+  return fmt::format("{} or {}", fmt::join(divisors, ", "), last);
+}
 
 int Layout::num_ranks() const { return std::lcm(tp, ep); }
 

@@ -36,6 +36,9 @@ struct Layout {
 // equal it; the message says which values would do.
 absl::StatusOr<Layout> MakeLayout(int tp, int ep, int num_ranks = 0);
 
+// "1, 2 or 4" for 4: the values up to kNumLeaves that divide n.
+std::string DivisorsText(int n);
+
 // What one rank owns. Ranges are of the whole model's indices.
 struct RankShard {
   int rank = 0;

@@ -7,12 +7,14 @@
 #include <memory>
 #include <string>
 
+#include "base/limits.h"
+
 namespace witan {
 
 struct ChannelOptions {
   int max_receive_bytes = 0;
   // Longest pause between two attempts to connect.
-  int64_t max_reconnect_pause_ms = 5000;
+  int64_t max_reconnect_pause_ms = kMaxReconnectPauseMs;
 };
 
 // A plaintext channel to "host:port" whose keepalive agrees with RpcServer's.

@@ -2,6 +2,7 @@
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
@@ -44,6 +45,8 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
       GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
       static_cast<int>(kKeepaliveTimeMs / 2));
   builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
+  builder.SetResourceQuota(
+      grpc::ResourceQuota().Resize(options.max_receive_buffer_bytes));
   builder.SetMaxSendMessageSize(kMaxWorkerMessageBytes);
   int port = 0;
   builder.AddListeningPort(HostPort(options.address.host, options.address.port),

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/limits.h"
 #include "net/address.h"
 
 namespace witan {
@@ -17,6 +18,9 @@ struct RpcServerOptions {
   bool insecure_listen = false;
   // Largest message that is received.
   int max_receive_bytes = 0;
+  // Of messages that have arrived in part, all calls together. gRPC slows down
+  // and then cancels calls that would exceed it.
+  size_t max_receive_buffer_bytes = kMaxReceiveBufferBytes;
   // Names that grpc.health.v1 knows besides "".
   std::vector<std::string> health_names;
 };

@@ -61,7 +61,11 @@ absl::Status ReadSampling(const v1::GenerationParameters& in,
   sampling.temperature = in.has_temperature()
                              ? in.temperature()
                              : defaults.temperature.value_or(1.0f);
-  sampling.top_k = in.has_top_k() ? in.top_k() : defaults.top_k.value_or(0);
+  sampling.top_k =
+      in.has_top_k()
+          ? in.top_k()
+          : static_cast<int32_t>(std::min<int64_t>(defaults.top_k.value_or(0),
+                                                   model.config.vocab_size));
   sampling.top_p = in.has_top_p() ? in.top_p() : defaults.top_p.value_or(1.0f);
   sampling.min_p = in.has_min_p() ? in.min_p() : defaults.min_p.value_or(0.0f);
   sampling.repetition_penalty =

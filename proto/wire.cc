@@ -33,6 +33,7 @@ void Fill(wv::RegisterWorker& out, const RegisterWorker& in) {
   out.set_device(in.device);
   out.set_cpu_path(in.cpu_path);
   out.set_num_cores(in.num_cores);
+  out.set_num_threads(in.num_threads);
   out.set_memory_bytes(in.memory_bytes);
   out.set_memory_is_of_host(in.memory_is_of_host);
   out.set_model_directory(in.model_directory);
@@ -52,6 +53,8 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
   RETURN_IF_ERROR(CheckRange("process_id", in.process_id(), 0, INT32_MAX));
   RETURN_IF_ERROR(CheckRange("num_cores", in.num_cores(), 0, kMaxCores));
   RETURN_IF_ERROR(
+      CheckRange("num_threads", in.num_threads(), 0, kMaxThreadsPerRank));
+  RETURN_IF_ERROR(
       CheckRange("memory_bytes", in.memory_bytes(), 0, kMaxMemoryBytes));
   return RegisterWorker{.build_id = in.build_id(),
                         .protocol_version = in.protocol_version(),
@@ -61,6 +64,7 @@ absl::StatusOr<RegisterWorker> Read(const wv::RegisterWorker& in) {
                         .device = in.device(),
                         .cpu_path = in.cpu_path(),
                         .num_cores = in.num_cores(),
+                        .num_threads = in.num_threads(),
                         .memory_bytes = in.memory_bytes(),
                         .memory_is_of_host = in.memory_is_of_host(),
                         .model_directory = in.model_directory(),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The gates that need no running program: format, each header compiles alone,
-# lock annotations hold, shell scripts are sound.
+# lock annotations hold, shell scripts are sound, Ubuntu has the packages.
 # Headers include what protoc makes; build witan_proto_generated first.
 #   tools/gates.sh             run all; exit status 1 if one fails
 #   tools/gates.sh --sources   only list the C++ sources, one per line
@@ -60,8 +60,21 @@ check_shell() {
   shellcheck --severity=warning dev .ci/run tools/*.sh tests/*.sh
 }
 
+# Every package that ./dev installs has this name on Ubuntu 24.04 too.
+check_ubuntu() {
+  local unknown
+  unknown=$(awk '/^readonly .*_packages=/ {on = 1} on; /\)$/ {on = 0}' dev |
+    sed -E 's/^readonly .*=\(//; s/\)$//' | tr -s ' ' '\n' | grep . |
+    grep -vxF -f <(grep -v '^#' tests/ubuntu_24_04_packages.txt))
+  [[ -z $unknown ]] || {
+    echo "not in tests/ubuntu_24_04_packages.txt: $unknown"
+    return 1
+  }
+}
+
 gate "format" check_format
 gate "headers compile alone" check_headers
 gate "lock annotations" check_locks
 gate "shell" check_shell
+gate "package names of Ubuntu 24.04" check_ubuntu
 exit "$failed"

@@ -277,11 +277,10 @@ absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
                   .max_step_tokens = request.max_step_tokens,
                   .max_sequences = request.max_sequences,
                   .num_blocks = request.num_blocks};
-  const int num_threads =
-      options_.num_threads > 0 ? options_.num_threads : request.num_threads;
-  ASSIGN_OR_RETURN(group.backend, MakeCpuBackend({.num_threads = num_threads,
-                                                  .path = options_.cpu_path,
-                                                  .weights = config.weights}));
+  ASSIGN_OR_RETURN(group.backend,
+                   MakeCpuBackend({.num_threads = request.num_threads,
+                                   .path = options_.cpu_path,
+                                   .weights = config.weights}));
   group.rope = MakeRopeTable(request.max_context_tokens, config.head_dim,
                              config.rope_theta);
   ASSIGN_OR_RETURN(group.cache,
@@ -296,7 +295,7 @@ absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
   prepared.config = ConfigText(config);
   prepared.piece_hashes = model_->piece_hashes;
   const MemoryPlan plan = MakeMemoryPlan(config, model_->layout, request.rank,
-                                         group.limits, num_threads);
+                                         group.limits, request.num_threads);
   prepared.weights_bytes = plan.weights_bytes;
   prepared.kv_bytes = group.cache->size_bytes();
   return prepared;

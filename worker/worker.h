@@ -38,8 +38,6 @@ using RendezvousFactory =
 
 struct WorkerOptions {
   CpuPath cpu_path = CpuPath::kAuto;
-  // 0: as the coordinator says.
-  int num_threads = 0;
   // Address other hosts reach this one at; TCP transport listens there.
   std::string communication_host = "127.0.0.1";
   // Nonempty: serve this directory and refuse another.
@@ -55,7 +53,8 @@ struct WorkerOptions {
 
 class Worker {
  public:
-  // Bytes of weights verified so far, and in total; called on Prepare's thread.
+  // Bytes of weights verified so far, and in total; called by one thread
+  // at a time, any of those that hash.
   using ProgressFn = std::function<void(int64_t done, int64_t total)>;
 
   explicit Worker(WorkerOptions options);

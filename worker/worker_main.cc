@@ -128,8 +128,8 @@ RegisterWorker Registration(const Options& options, const std::string& cpu_path,
   registration.process_id = getpid();
   registration.device = "cpu";
   registration.cpu_path = cpu_path;
-  registration.num_cores =
-      options.threads > 0 ? options.threads : NumUsableCores();
+  registration.num_cores = NumUsableCores();
+  registration.num_threads = options.threads;
   registration.memory_is_of_host = options.memory_gib == 0;
   registration.memory_bytes =
       registration.memory_is_of_host
@@ -187,7 +187,6 @@ int Main(int argc, char** argv) {
   }
 
   Worker worker({.cpu_path = *cpu_path,
-                 .num_threads = options.threads,
                  .communication_host = options.comm_host,
                  .model_directory = options.model_directory,
                  .cache_directory = options.cache_directory,

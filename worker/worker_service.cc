@@ -307,7 +307,8 @@ absl::Status WorkerService::Run() {
       if (stopping_) return absl::OkStatus();
     }
     if (!session.accepted() &&
-        (status.code() == absl::StatusCode::kFailedPrecondition ||
+        (status.code() == absl::StatusCode::kInvalidArgument ||
+         status.code() == absl::StatusCode::kFailedPrecondition ||
          status.code() == absl::StatusCode::kUnimplemented)) {
       return FailedPrecondition("the coordinator at {} refused this worker: {}",
                                 options_.coordinator, MessageOf(status));

@@ -13,6 +13,7 @@
 #include <stop_token>
 #include <string>
 
+#include "base/limits.h"
 #include "base/mutex.h"
 #include "base/worker_protocol.h"
 #include "proto/worker.grpc.pb.h"
@@ -41,8 +42,8 @@ struct WorkerServiceOptions {
   std::string coordinator;  // HOST:PORT
   RegisterWorker registration;
   // Pause before the second attempt to connect, doubled up to the maximum.
-  int64_t min_reconnect_pause_ms = 100;
-  int64_t max_reconnect_pause_ms = 2000;
+  int64_t min_reconnect_pause_ms = kMinReconnectPauseMs;
+  int64_t max_reconnect_pause_ms = kMaxReconnectPauseMs;
 };
 
 class WorkerService {

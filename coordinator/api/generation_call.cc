@@ -81,8 +81,31 @@ void Merge(v1::GenerateResponse& into, v1::GenerateResponse chunk) {
   into.set_seed(chunk.seed());
 }
 
-ChatTemplateInput TemplateInput(const GenerationRequest& request,
-                                const Tokenizer& tokenizer) {
+// A template argument is JSON, or text where it is not. Depth is bounded while
+// it is parsed: deeper values are copied by recursion.
+absl::StatusOr<nlohmann::ordered_json> ParseTemplateArgument(
+    const std::string& name, const std::string& value) {
+  using nlohmann::ordered_json;
+  constexpr int kMaxDepth = kMaxJsonDepth - 1;  // the arguments are one level
+  bool is_too_deep = false;
+  using Event = ordered_json::parse_event_t;
+  const auto bound_depth = [&](int depth, Event event, ordered_json&) {
+    is_too_deep |= depth == kMaxDepth && (event == Event::array_start ||
+                                          event == Event::object_start);
+    return !is_too_deep;
+  };
+  ordered_json parsed =
+      ordered_json::parse(value, bound_depth, /*allow_exceptions=*/false);
+  if (is_too_deep) {
+    return InvalidField(fmt::format("template_arguments[{}]", name),
+                        "is nested deeper than {} levels", kMaxDepth);
+  }
+  if (parsed.is_discarded()) return ordered_json(value);
+  return parsed;
+}
+
+absl::StatusOr<ChatTemplateInput> TemplateInput(
+    const GenerationRequest& request, const Tokenizer& tokenizer) {
   using nlohmann::ordered_json;
   ChatTemplateInput input;
   for (const ChatTurn& turn : request.messages) {
@@ -92,10 +115,7 @@ ChatTemplateInput TemplateInput(const GenerationRequest& request,
   input.add_generation_prompt = request.add_generation_prompt;
   input.special_tokens = tokenizer.special_tokens();
   for (const auto& [name, value] : request.template_arguments) {
-    ordered_json parsed = ordered_json::parse(value, /*callback=*/nullptr,
-                                              /*allow_exceptions=*/false);
-    input.arguments[name] =
-        parsed.is_discarded() ? ordered_json(value) : std::move(parsed);
+    ASSIGN_OR_RETURN(input.arguments[name], ParseTemplateArgument(name, value));
   }
   input.now_unix_seconds = std::time(nullptr);
   return input;
@@ -125,11 +145,11 @@ absl::Status CallRegistry::Insert(const std::string& id,
       id);
 }
 
-void CallRegistry::Remove(const std::string& id) {
+void CallRegistry::Remove(const std::string& id, const GenerationCall* owner) {
   std::shared_ptr<GenerationCall> call;  // destroyed outside the lock
   MutexLock lock(mutex_);
   const auto found = calls_.find(id);
-  if (found == calls_.end()) return;
+  if (found == calls_.end() || found->second.get() != owner) return;
   call = std::move(found->second);
   calls_.erase(found);
 }
@@ -352,7 +372,7 @@ absl::StatusOr<bool> GenerationCall::Register(const std::string& request_id) {
     request_id_ = request_id;
     finished = finished_;
   }
-  if (finished) context_.registry.Remove(request_id);
+  if (finished) context_.registry.Remove(request_id, this);
   return !finished;
 }
 
@@ -362,10 +382,12 @@ absl::StatusOr<std::vector<TokenId>> GenerationCall::Tokenize(
   const ServedModel& model = context_.model;
   const bool is_chat = method_ == GenerationMethod::kChat;
   const char* const field = is_chat ? "messages" : "text";
-  absl::StatusOr<std::string> text =
-      is_chat ? model.chat_template->Render(
-                    TemplateInput(request, *model.tokenizer))
-              : request.text;
+  absl::StatusOr<std::string> text = request.text;
+  if (is_chat) {
+    ASSIGN_OR_RETURN(const ChatTemplateInput input,
+                     TemplateInput(request, *model.tokenizer));
+    text = model.chat_template->Render(input);
+  }
   RETURN_IF_ERROR(BlameField(text.status(), field));
   absl::StatusOr<std::vector<TokenId>> token_ids = model.tokenizer->Encode(
       *text, {.add_special_tokens = request.add_special_tokens,
@@ -531,7 +553,7 @@ void GenerationCall::Release() {
     outcome = outcome_;
     request_id = request_id_;
   }
-  if (!request_id.empty()) context_.registry.Remove(request_id);
+  if (!request_id.empty()) context_.registry.Remove(request_id, this);
   context_.metrics.OnRequestEnded(NameOf(method_), outcome,
                                   context_.clock.Now() - arrived_at_);
   on_end_();

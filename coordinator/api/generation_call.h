@@ -31,7 +31,8 @@ class CallRegistry {
   // ALREADY_EXISTS when the id is in flight.
   absl::Status Insert(const std::string& id,
                       std::shared_ptr<GenerationCall> call);
-  void Remove(const std::string& id);
+  // Nothing when the id is another call's.
+  void Remove(const std::string& id, const GenerationCall* owner);
   // Null: not in flight.
   std::shared_ptr<GenerationCall> Find(const std::string& id);
 
@@ -93,8 +94,7 @@ class GenerationCall final
                  grpc::CallbackServerContext* rpc,
                  std::function<void()> on_end);
 
-  // --- In the text pool
-  // --------------------------------------------------------
+  // --- In the text pool -----------------------------------------------------
   void Prepare(const grpc::ByteBuffer& bytes);
   absl::Status ReadAndSubmit(const grpc::ByteBuffer& bytes);
   // False: the stream has ended meanwhile.
@@ -105,9 +105,9 @@ class GenerationCall final
   absl::Status SubmitChoices(const GenerationRequest& request,
                              const std::vector<TokenId>& prompt);
 
-  // --- Any thread
-  // -------------------------------------------------------------- Merges
-  // `chunk` into what waits for its choice.
+  // --- Any thread -----------------------------------------------------------
+
+  // Merges `chunk` into what waits for its choice.
   void AddChunk(v1::GenerateResponse chunk);
   void EndChoice(FinishReason reason, v1::GenerateResponse last_chunk);
   // Ends the stream after what is pending. False: it has its end already.

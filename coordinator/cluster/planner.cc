@@ -172,24 +172,32 @@ class GroupPlanner {
     Workers usable;
     for (const WorkerInfo* worker : workers) {
       if (worker->num_failed_starts > max_failed_starts) continue;
-      if (must_fit && !HoldsAnyRank(MemoryBytesOf(*worker))) continue;
+      if (must_fit && !HoldsAnyRank(*worker)) continue;
       usable.push_back(worker);
     }
     return usable;
   }
 
-  bool HoldsAnyRank(int64_t memory_bytes) const {
+  bool HoldsAnyRank(const WorkerInfo& worker) const {
     if (options_.limits.num_blocks > 0) return true;  // the operator knows
-    const auto [entry, is_new] = holds_any_rank_.try_emplace(memory_bytes);
+    const int64_t memory_bytes = MemoryBytesOf(worker);
+    const int32_t num_threads = std::max(ToldThreads(worker.registration), 1);
+    const auto [entry, is_new] =
+        holds_any_rank_.try_emplace({memory_bytes, num_threads});
     if (is_new) {
       entry->second =
           PlanNumBlocks(config_, layout_, options_.limits,
                         std::vector<int64_t>(num_ranks_, memory_bytes),
-                        std::vector<int32_t>(num_ranks_,
-                                             std::max(options_.num_threads, 1)))
+                        std::vector<int32_t>(num_ranks_, num_threads))
               .ok();
     }
     return entry->second;
+  }
+
+  // 0: neither the worker nor the operator said.
+  int32_t ToldThreads(const RegisterWorker& registration) const {
+    return registration.num_threads > 0 ? registration.num_threads
+                                        : options_.num_threads;
   }
 
   // What a host can spare is shared by all workers there, also by those that
@@ -216,11 +224,12 @@ class GroupPlanner {
     }
     for (const WorkerInfo* worker : chosen) {
       plan.workers.push_back(worker->id);
-      const int64_t num_threads =
-          options_.num_threads > 0
-              ? options_.num_threads
-              : worker->registration.num_cores /
-                    num_ranks_on_host[worker->registration.host_id];
+      const RegisterWorker& registration = worker->registration;
+      int64_t num_threads = ToldThreads(registration);
+      if (num_threads == 0) {
+        num_threads =
+            registration.num_cores / num_ranks_on_host[registration.host_id];
+      }
       plan.num_threads.push_back(static_cast<int32_t>(
           std::clamp<int64_t>(num_threads, 1, kMaxThreadsPerRank)));
     }
@@ -238,7 +247,8 @@ class GroupPlanner {
   const PlannerOptions& options_;
   Workers all_;  // sorted by ComesBefore
   std::map<std::string, int64_t> num_workers_on_host_;
-  mutable std::map<int64_t, bool> holds_any_rank_;  // by memory
+  // By memory and threads.
+  mutable std::map<std::pair<int64_t, int32_t>, bool> holds_any_rank_;
 };
 
 }  // namespace

@@ -24,7 +24,8 @@ struct PlannerOptions {
   // what the host can spare.
   EngineLimits limits;
   std::optional<Transport> transport;  // forced, else shared memory if possible
-  int32_t num_threads = 0;             // forced per rank; 0: cores / ranks
+  int32_t num_threads = 0;             // per rank, unless a worker was told
+                                       // its own; 0: cores / ranks
   int64_t one_shot_max_bytes = 0;      // see PrepareGroup
 };
 

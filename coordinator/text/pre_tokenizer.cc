@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/normalizer.h"
@@ -49,6 +50,11 @@ absl::Status PreTokenizer::AddSplit(std::string_view pattern, Behavior behavior,
 
 absl::Status PreTokenizer::AddStages(const JsonValue& value) {
   ASSIGN_OR_RETURN(const std::string_view type, value["type"].String());
+  if (stages_.size() >= kMaxPreTokenizerStages) {
+    return InvalidArgument(
+        "tokenizer.json: pre_tokenizer has more than {} stages",
+        kMaxPreTokenizerStages);
+  }
   if (is_byte_level_) {
     return value.Mismatch("nothing behind ByteLevel, which must come last");
   }

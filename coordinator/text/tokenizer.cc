@@ -12,18 +12,6 @@
 
 namespace witan {
 
-namespace {
-
-// The contents of a file of the directory; "" when there is none.
-absl::StatusOr<std::string> ReadOptionalFile(const std::string& path,
-                                             int64_t max_bytes) {
-  absl::StatusOr<std::string> content = ReadFile(path, max_bytes);
-  if (absl::IsNotFound(content.status())) return std::string();
-  return content;
-}
-
-}  // namespace
-
 Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts)
     : parts_(std::move(parts)) {}
 
@@ -42,11 +30,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(
   }
   RETURN_IF_ERROR(json.status());
   ASSIGN_OR_RETURN(const std::string config,
-                   ReadOptionalFile(directory + "/tokenizer_config.json",
-                                    kMaxTokenizerFileBytes));
+                   ReadFileOrEmpty(directory + "/tokenizer_config.json",
+                                   kMaxTokenizerFileBytes));
   ASSIGN_OR_RETURN(const std::string special_tokens_map,
-                   ReadOptionalFile(directory + "/special_tokens_map.json",
-                                    kMaxTokenizerFileBytes));
+                   ReadFileOrEmpty(directory + "/special_tokens_map.json",
+                                   kMaxTokenizerFileBytes));
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
       FromJson(*json, config, special_tokens_map);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), directory);

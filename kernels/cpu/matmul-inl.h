@@ -287,6 +287,7 @@ bool MatMulInParts(const MatMulJob& job, const MatMulPiece& piece,
   task.leaf = job.leaves.data();
   task.rows = piece.rows;
   task.num_leaves = 1;
+  task.pending = scratch;  // one leaf leaves nothing there
   task.prefetch_columns = group_panels * kernel.columns;
   for (int64_t begin = piece.columns.begin; begin < piece.columns.end;
        begin += group_panels * kernel.columns) {
@@ -319,6 +320,7 @@ void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
   const int64_t panel_floats = num_tiles * kernel.tile_floats;
   PanelTask task = {};
   task.rows = piece.rows;
+  task.suspended = scratch;  // whole leaves leave nothing there
   task.pending_level_floats = chunk_panels * panel_floats;
   task.prefetch_columns = kernel.columns;
   for (int64_t begin = piece.columns.begin; begin < piece.columns.end;

@@ -6,19 +6,20 @@
 #include <system_error>
 
 #include "base/cores.h"
+#include "base/limits.h"
 #include "base/status.h"
 
 namespace witan {
 namespace {
 
 constexpr uint32_t kFloatingPointMode = 0x1f80;
-constexpr std::chrono::microseconds kMaxSpin{50};
 
 // Returns once `value` is no longer `old`.
 void WaitWhileEqual(const std::atomic<uint32_t>& value, uint32_t old,
                     bool may_spin) {
   if (may_spin) {
-    const auto deadline = std::chrono::steady_clock::now() + kMaxSpin;
+    const auto deadline = std::chrono::steady_clock::now() +
+                          std::chrono::microseconds(kMaxSpinUs);
     do {
       for (int i = 0; i < 64; ++i) {
         if (value.load(std::memory_order_acquire) != old) return;

@@ -140,6 +140,26 @@ TEST(ApiTextTest, ChatNeedsAModelWithATemplate) {
   EXPECT_TRUE(api.Generate(APrompt(1)).status.ok());
 }
 
+TEST(ApiTextTest, ADeeplyNestedTemplateArgumentIsABadRequest) {
+  const TinyModel model;
+  RunningApi api(model.directory());
+  const auto nested = [](size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
+  v1::ChatRequest request = AChat("hi");
+  auto& arguments = *request.mutable_template_arguments();
+  // Several: they must not be copied on the way either.
+  for (const char* name : {"a", "b", "c", "d"}) {
+    arguments[name] = nested(kMaxTemplateArgumentBytes / 2);
+  }
+  ExpectBadField(api.Chat(request), "template_arguments[a]",
+                 "nested deeper than 63 levels");
+  for (auto& [name, value] : arguments) value = nested(kMaxJsonDepth - 1);
+  EXPECT_TRUE(api.Chat(request).status.ok());
+  arguments["d"] = nested(kMaxJsonDepth);
+  ExpectBadField(api.Chat(request), "template_arguments[d]", "63 levels");
+}
+
 TEST(ApiTextTest, DetokenizeTakesABoundedNumberOfTokens) {
   const TinyModel model;
   RunningApi api(model.directory());

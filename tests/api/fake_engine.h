@@ -42,8 +42,8 @@ class FakeEngine final : public Engine {
     thread_.join();
   }
 
-  // --- Engine
-  // ------------------------------------------------------------------
+  // --- Engine ----------------------------------------------------------------
+
   // Called in the text pool.
   SequenceId NewSequenceId() override {
     MutexLock lock(mutex_);
@@ -76,8 +76,8 @@ class FakeEngine final : public Engine {
     return snapshot_;
   }
 
-  // --- For tests
-  // ---------------------------------------------------------------
+  // --- For tests -------------------------------------------------------------
+
   void SetSnapshot(ReplicaSnapshot snapshot) {
     auto shared = std::make_shared<const ReplicaSnapshot>(std::move(snapshot));
     MutexLock lock(mutex_);

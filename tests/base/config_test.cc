@@ -145,6 +145,16 @@ TEST_F(ConfigTest, AnEmptyValueIsAValueAndLeavesTheNextArgumentAlone) {
   }
 }
 
+TEST_F(ConfigTest, FractionsAreFiniteOrRefused) {
+  ASSERT_TRUE(Parse({"m", "--scale", "-1.5e2"}).ok());
+  EXPECT_EQ(scale_, -150);
+  for (const char* text : {"nan", "NaN", "inf", "-inf", "1e999", "x", "1x"}) {
+    EXPECT_THAT(ErrorOf({"m", "--scale", text}), HasSubstr("--scale")) << text;
+  }
+  EXPECT_THAT(ErrorOf({"m", "--scale", "nan"}),
+              HasSubstr("\"nan\" is not a finite number"));
+}
+
 TEST_F(ConfigTest, WholeNumbersAreTakenWholeOrRefused) {
   const std::string max_seed = "18446744073709551615";
   ASSERT_TRUE(Parse({"m", "--seed", max_seed}).ok());

@@ -91,6 +91,20 @@ TEST(PlannerTest, CoresAreSharedByTheRanksOfAHost) {
   EXPECT_THAT(plan->num_threads, Each(1));
 }
 
+TEST(PlannerTest, AWorkerThatWasToldItsThreadsUsesThem) {
+  std::vector<WorkerInfo> workers = {Worker(1, "a"), Worker(2, "a"),
+                                     Worker(3, "a")};
+  workers[1].registration.num_threads = 7;
+  auto plan = Plan(3, workers);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->num_threads, ElementsAre(2, 7, 2));
+  PlannerOptions options = Options();
+  options.num_threads = 3;
+  plan = Plan(3, workers, options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->num_threads, ElementsAre(3, 7, 3));
+}
+
 TEST(PlannerTest, ForcedThreadsTransportAndBlocksAreTaken) {
   PlannerOptions options = Options();
   options.num_threads = 3;

@@ -76,24 +76,29 @@ struct ProcessLayout {
   int tp;
   int ep;
   const char* transport;
+  // Sums of up to so many KiB go one-shot; 0: every sum goes two-shot.
+  int one_shot_max_kib = 64;
 };
 
 TEST(LayoutsTest, ProcessesOnEveryLayoutGiveTheSameBits) {
   const TinyModel model;
   const int64_t vocab_size = model.config().vocab_size;
   constexpr ProcessLayout kLayouts[] = {
-      {1, 1, "shm"}, {2, 2, "shm"}, {4, 4, "shm"}, {8, 8, "shm"},
-      {2, 4, "shm"}, {4, 2, "shm"}, {8, 1, "shm"}, {1, 8, "shm"},
-      {2, 2, "tcp"}, {4, 4, "tcp"}};
+      {1, 1, "shm"}, {2, 2, "shm"}, {4, 4, "shm"},    {8, 8, "shm"},
+      {2, 4, "shm"}, {4, 2, "shm"}, {8, 1, "shm"},    {1, 8, "shm"},
+      {2, 2, "tcp"}, {4, 4, "tcp"}, {2, 2, "shm", 0}, {2, 2, "tcp", 0}};
   std::vector<std::string> expected;
   std::string weights_id;
   for (const ProcessLayout& layout : kLayouts) {
     SCOPED_TRACE(testing::Message() << "tp=" << layout.tp << " ep=" << layout.ep
-                                    << " " << layout.transport);
-    LocalServe serve(model.directory(),
-                     {"--tp=" + std::to_string(layout.tp),
-                      "--ep=" + std::to_string(layout.ep),
-                      std::string("--transport=") + layout.transport});
+                                    << " " << layout.transport << " one-shot "
+                                    << layout.one_shot_max_kib);
+    LocalServe serve(
+        model.directory(),
+        {"--tp=" + std::to_string(layout.tp),
+         "--ep=" + std::to_string(layout.ep),
+         std::string("--transport=") + layout.transport,
+         "--one-shot-max-kib=" + std::to_string(layout.one_shot_max_kib)});
     ASSERT_NE(serve.ready_line(), "") << serve.program().err();
     const auto status = serve.Status();
     EXPECT_EQ(status.num_ranks(), std::max(layout.tp, layout.ep));

@@ -164,7 +164,8 @@ TEST_F(ServeTest, RefusedRequestsSayWhyAndHurtNobody) {
       Witan({"generate", "--prompt=x", "--temperature=nan", "--max-tokens=1"});
   EXPECT_EQ(nan.exit_code, kExitUsage);
   EXPECT_THAT(nan.err, HasSubstr("temperature"));
-  const auto model = Witan({"generate", "--prompt=x", "--model=other"});
+  const auto model =
+      Witan({"generate", "--prompt=x", "--served-model-name=other"});
   EXPECT_EQ(model.exit_code, kExitUsage);
   EXPECT_THAT(model.err, HasSubstr("witling-instruct"));
   EXPECT_EQ(Witan({"generate", "--prompt=x", "--max-tokens=1"}).exit_code,

@@ -210,8 +210,13 @@ TEST(ModelsTest, SeveralThreadsPerRankComputeTheSame) {
   EXPECT_EQ(premises.num_pieces_of_other_threads, 0);
   for (const int num_threads : {2, 3, 4}) {
     options.num_threads = num_threads;
-    ExpectSame(RunTogether(options, specs, {}, &premises), reference);
-    EXPECT_GT(premises.num_pieces_of_other_threads, 0);
+    // On a busy machine the caller may be done before another thread comes.
+    int64_t num_pieces_of_others = 0;
+    for (int run = 0; run < 200 && num_pieces_of_others == 0; ++run) {
+      ExpectSame(RunTogether(options, specs, {}, &premises), reference);
+      num_pieces_of_others = premises.num_pieces_of_other_threads;
+    }
+    EXPECT_GT(num_pieces_of_others, 0);
   }
 }
 

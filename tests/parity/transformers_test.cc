@@ -46,6 +46,10 @@ class Goldens {
 struct Positions {
   double our_max_error = 0;
   double their_max_error = 0;  // transformers in bfloat16, same logits
+  // All but one position in a hundred err less: a near-tie of the router, which
+  // makes the largest error, hides nothing here.
+  double our_common_error = 0;
+  double their_common_error = 0;
   int64_t count = 0;
   int64_t num_qualified = 0;  // the reference's margin exceeds our error
   int64_t num_equal = 0;      // of those, where our first choice is its
@@ -139,14 +143,20 @@ class Comparer {
     const auto margin = goldens_.Get<float>("margin");
     const auto top_token = goldens_.Get<int32_t>("top_token");
     Positions positions;
+    std::vector<double> ours, theirs;
     for (size_t i = 0; i < seen_.size(); ++i) {
       if (!chosen(seen_[i])) continue;
-      ++positions.count;
-      positions.our_max_error =
-          std::max(positions.our_max_error, seen_[i].error);
-      positions.their_max_error =
-          std::max<double>(positions.their_max_error, their_error[i]);
+      ours.push_back(seen_[i].error);
+      theirs.push_back(their_error[i]);
     }
+    std::sort(ours.begin(), ours.end());
+    std::sort(theirs.begin(), theirs.end());
+    positions.count = static_cast<int64_t>(ours.size());
+    if (ours.empty()) return positions;
+    positions.our_max_error = ours.back();
+    positions.their_max_error = theirs.back();
+    positions.our_common_error = ours[ours.size() * 99 / 100];
+    positions.their_common_error = theirs[theirs.size() * 99 / 100];
     for (size_t i = 0; i < seen_.size(); ++i) {
       if (!chosen(seen_[i]) || margin[i] <= positions.our_max_error) continue;
       ++positions.num_qualified;
@@ -185,15 +195,17 @@ void ExpectAgreement(const std::string& model, const Comparison& c) {
        {std::pair("all positions", c.all), {"greedy tokens", c.greedy}}) {
     std::printf(
         "%s, %s: %lld; largest logit error %.4f, transformers in bfloat16 %.4f "
-        "on the same logits; margin above it at %.1f %%, first choice equal at "
-        "%lld of these %lld\n",
+        "on the same logits; at 99 %% of them %.4f and %.4f; margin above the "
+        "largest at %.1f %%, first choice equal at %lld of these %lld\n",
         model.c_str(), name, static_cast<long long>(positions.count),
         positions.our_max_error, positions.their_max_error,
+        positions.our_common_error, positions.their_common_error,
         PercentQualified(positions),
         static_cast<long long>(positions.num_equal),
         static_cast<long long>(positions.num_qualified));
     EXPECT_GT(positions.our_max_error, 0);
     EXPECT_LE(positions.our_max_error, 2 * positions.their_max_error);
+    EXPECT_LE(positions.our_common_error, 2 * positions.their_common_error);
     EXPECT_EQ(positions.num_equal, positions.num_qualified);
   }
   EXPECT_EQ(c.num_prompts, 50);

@@ -64,6 +64,14 @@ std::string FieldOf(const absl::Status& status) {
   return "";
 }
 
+TEST(GenerationRequestTest, ADefaultTopKBeyondTheVocabularyKeepsAllOfIt) {
+  ModelFacts model = AModel();
+  model.generation.top_k = 1000;
+  const auto request = ReadRequest(AGenerate(), model);
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->sampling.top_k, model.config.vocab_size);
+}
+
 TEST(GenerationRequestTest, UnsetParametersComeFromTheModelThenFromTheEngine) {
   const auto request = ReadRequest(AGenerate(), AModel());
   ASSERT_TRUE(request.ok()) << request.status();

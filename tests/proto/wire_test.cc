@@ -46,6 +46,7 @@ RegisterWorker ARegistration() {
           .device = "cpu",
           .cpu_path = "avx512bf16",
           .num_cores = 64,
+          .num_threads = 5,
           .memory_bytes = int64_t{64} << 30,
           .memory_is_of_host = true,
           .model_directory = "/models/m\xc3",
@@ -199,6 +200,10 @@ TEST(WireTest, DamagedWorkerMessagesAreRefusedByField) {
       {"process_id", [&](auto& m) { registration(m).set_process_id(-1); }},
       {"num_cores",
        [&](auto& m) { registration(m).set_num_cores(kMaxCores + 1); }},
+      {"num_threads",
+       [&](auto& m) {
+         registration(m).set_num_threads(kMaxThreadsPerRank + 1);
+       }},
       {"memory_bytes", [&](auto& m) { registration(m).set_memory_bytes(-1); }},
   };
   const std::vector<WorkerRefusal> prepared = {

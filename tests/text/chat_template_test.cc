@@ -155,7 +155,7 @@ TEST(ChatTemplateTest, BoundsTheNestingOfSourceAndValues) {
   }
   ChatTemplateInput input;
   input.arguments["deep"] = std::move(deep);
-  EXPECT_FALSE(Render("x", input).ok());
+  EXPECT_FALSE((*ChatTemplate::Parse("x"))->Render(input).ok());
 }
 
 TEST(ChatTemplateTest, TakesLongChainsOfOperators) {

@@ -191,6 +191,20 @@ TEST(TokenizerTest, NamesUnsupportedParts) {
       "no error");
 }
 
+TEST(TokenizerTest, BoundsTheStagesOfThePreTokenizer) {
+  const auto with_stages = [](size_t count) {
+    return [count](ordered_json& spec) {
+      spec["pre_tokenizer"] = {
+          {"type", "Sequence"},
+          {"pretokenizers",
+           std::vector<ordered_json>(count, {{"type", "Digits"}})}};
+    };
+  };
+  EXPECT_EQ(ErrorAfter(with_stages(kMaxPreTokenizerStages)), "no error");
+  EXPECT_EQ(ErrorAfter(with_stages(kMaxPreTokenizerStages + 1)),
+            "tokenizer.json: pre_tokenizer has more than 64 stages");
+}
+
 TEST(TokenizerTest, NamesDamageOfTheVocabulary) {
   using J = ordered_json;
   EXPECT_EQ(ErrorAfter([](J& s) { s["model"]["vocab"]["d"] = 1; }),

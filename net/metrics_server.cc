@@ -1,15 +1,57 @@
 #include "net/metrics_server.h"
 
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <exception>
+#include <thread>
 
 #include "base/status.h"
 
 namespace witan {
+namespace {
+
+// Connects and hangs up.
+void Touch(const ListenAddress& address) {
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(),
+                  &hints, &found) != 0) {
+    return;
+  }
+  const int fd =
+      socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd >= 0) {
+    connect(fd, found->ai_addr, found->ai_addrlen);
+    close(fd);
+  }
+  freeaddrinfo(found);
+}
+
+}  // namespace
+
+// The HTTP server looks whether it shall stop when somebody connects, or else
+// every two seconds.
+MetricsServer::~MetricsServer() {
+  if (exposer_ == nullptr) return;
+  std::jthread toucher([this](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      Touch({host_, port_});
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  });
+  exposer_.reset();
+}
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
     const ListenAddress& address, bool insecure_listen) {
   RETURN_IF_ERROR(CheckCanListen(address, insecure_listen));
   auto server = std::unique_ptr<MetricsServer>(new MetricsServer());
+  server->host_ = address.host;
   try {
     server->exposer_ = std::make_unique<prometheus::Exposer>(
         HostPort(address.host, address.port), /*num_threads=*/1);
@@ -18,7 +60,6 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
                              HostPort(address.host, address.port),
                              error.what());
   }
-  server->host_ = address.host;
   server->port_ = server->exposer_->GetListeningPorts().front();
   return server;
 }

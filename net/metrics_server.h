@@ -19,6 +19,10 @@ class MetricsServer {
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(
       const ListenAddress& address, bool insecure_listen);
 
+  ~MetricsServer();
+  MetricsServer(const MetricsServer&) = delete;
+  MetricsServer& operator=(const MetricsServer&) = delete;
+
   // Included in every scrape while it lives.
   void Add(const std::weak_ptr<prometheus::Collectable>& collectable);
   int port() const { return port_; }

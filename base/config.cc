@@ -405,7 +405,10 @@ absl::StatusOr<std::string> ParseOptions(CLI::App& app,
                  "TOML file with any of these options");
   std::set<const CLI::Option*> required;
   for (CLI::App* each : AllApps(app)) {
-    if (each != &app) each->fallthrough();
+    if (each != &app) {
+      each->fallthrough();
+      each->footer("--config FILE names a TOML file with any of these.");
+    }
     for (CLI::Option* option : SettingsOf(*each)) {
       if (option->get_required()) required.insert(option);
       option->required(false);

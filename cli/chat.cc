@@ -46,9 +46,9 @@ class Conversation {
     GenerationResult result;
     const grpc::Status status =
         Receive(*stream, NumChoices(options_), Output(), &result);
-    if (dimmer_) {
-      fmt::print("{}", dimmer_->Finish());
-      dimmer_.reset();
+    if (marker_) {
+      fmt::print("{}", marker_->Finish());
+      marker_.reset();
     }
     const int code = PrintEnd(status, options_, result);
     if (code != kExitOk) {
@@ -71,17 +71,18 @@ class Conversation {
  private:
   TextSink Output() {
     const TextSink plain = TextOutput(options_);
-    if (options_.json || isatty(STDOUT_FILENO) == 0) return plain;
+    if (options_.json) return plain;
     const auto found = request_.template_arguments().find("enable_thinking");
-    dimmer_.emplace(found != request_.template_arguments().end() &&
-                    found->second == "true");
-    return [this, plain](std::string_view text) { plain(dimmer_->Push(text)); };
+    marker_.emplace(
+        found != request_.template_arguments().end() && found->second == "true",
+        isatty(STDOUT_FILENO) != 0 ? kTerminalMarks : kPlainMarks);
+    return [this, plain](std::string_view text) { plain(marker_->Push(text)); };
   }
 
   const GenerationOptions& options_;
   v1::ChatRequest request_;
   const std::unique_ptr<v1::Inference::Stub> stub_;
-  std::optional<ThinkingDimmer> dimmer_;  // while an answer streams
+  std::optional<ThoughtMarker> marker_;  // while an answer streams
 };
 
 // Reads messages from stdin until its end or /bye.
@@ -97,6 +98,11 @@ int Converse(Conversation& conversation) {
     if (!std::getline(std::cin, line) || line == "/bye") break;
     if (line == "/clear") {
       conversation.Forget();
+    } else if (line.starts_with('/')) {
+      fmt::print(stderr,
+                 "unknown command \"{}\"; /clear forgets the "
+                 "conversation, /bye ends it\n",
+                 line);
     } else if (!line.empty()) {
       code = conversation.Say(line);
     }
@@ -122,6 +128,9 @@ int Run(const Options& options) {
     system->set_role("system");
     system->set_content(*options.system);
   }
+  if (options.message && options.message->empty()) {
+    return ReportUsage(InvalidArgument("--message is empty; say something"));
+  }
   Conversation conversation(generation, std::move(request));
   return options.message ? conversation.Say(*options.message)
                          : Converse(conversation);
@@ -133,8 +142,10 @@ Command AddChat(CLI::App& parent) {
   CLI::App* app = parent.add_subcommand(
       "chat", "Ask once with --message, or converse line by line");
   const auto options = std::make_shared<Options>();
-  app->add_option("--message", options->message, "Say this and end");
-  app->add_option("--system", options->system, "System message");
+  app->add_option("--message", options->message, "Say this and end")
+      ->check(CheckUtf8);
+  app->add_option("--system", options->system, "System message")
+      ->check(CheckUtf8);
   app->add_option("--template-arg", options->template_arguments,
                   "NAME=VALUE for the chat template; may be repeated")
       ->allow_extra_args(false);

@@ -7,6 +7,7 @@
 
 #include "base/config.h"
 #include "base/limits.h"
+#include "net/address.h"
 #include "net/channel.h"
 
 namespace witan {
@@ -56,6 +57,7 @@ bool IsUnreachable(const grpc::Status& status) {
 void AddServerOption(CLI::App& app, std::string* server) {
   *server = kDefaultServer;
   app.add_option("--server", *server, "HOST:PORT of the coordinator")
+      ->check(CheckHostPort)
       ->capture_default_str();
 }
 

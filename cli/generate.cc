@@ -48,7 +48,9 @@ Command AddGenerate(CLI::App& parent) {
   CLI::App* app = parent.add_subcommand(
       "generate", "Continue a prompt and stream the text");
   const auto options = std::make_shared<Options>();
-  app->add_option("--prompt", options->prompt, "Text to continue")->required();
+  app->add_option("--prompt", options->prompt, "Text to continue")
+      ->required()
+      ->check(CheckUtf8);
   AddGenerationOptions(*app, &options->generation);
   return {app, [options] { return Run(*options); }};
 }

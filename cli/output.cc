@@ -7,13 +7,11 @@
 
 #include "base/config.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "cli/client.h"
 
 namespace witan {
 namespace {
-
-constexpr std::string_view kDim = "\x1b[2m";
-constexpr std::string_view kUndim = "\x1b[0m";
 
 void WriteNow(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -29,6 +27,11 @@ size_t PartialTagSize(std::string_view text, std::string_view tag) {
 }
 
 }  // namespace
+
+std::string CheckUtf8(const std::string& text) {
+  if (IsValidUtf8(text)) return "";
+  return fmt::format("the text is not UTF-8 at byte {}", ValidUtf8Prefix(text));
+}
 
 int ReportUsage(const absl::Status& status) {
   fmt::print(stderr, "error: {}\n", MessageOf(status));
@@ -69,7 +72,7 @@ int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
   return kExitOk;
 }
 
-std::string ThinkingDimmer::Push(std::string_view text) {
+std::string ThoughtMarker::Push(std::string_view text) {
   held_ += text;
   std::string out;
   while (true) {
@@ -78,8 +81,8 @@ std::string ThinkingDimmer::Push(std::string_view text) {
                            ? found
                            : held_.size() - PartialTagSize(held_, tag());
     if (end > 0) {
-      if (thinking_ != dimmed_) out += thinking_ ? kDim : kUndim;
-      dimmed_ = thinking_;
+      if (thinking_ != marked_) out += thinking_ ? marks_.begin : marks_.end;
+      marked_ = thinking_;
       out += held_.substr(0, end);
     }
     if (found == std::string::npos) {
@@ -91,10 +94,10 @@ std::string ThinkingDimmer::Push(std::string_view text) {
   }
 }
 
-std::string ThinkingDimmer::Finish() {
+std::string ThoughtMarker::Finish() {
   std::string out = std::exchange(held_, "");
-  if (dimmed_) out += kUndim;
-  dimmed_ = false;
+  if (marked_) out += marks_.end;
+  marked_ = false;
   return out;
 }
 

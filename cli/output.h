@@ -28,22 +28,34 @@ TextSink TextOutput(const GenerationOptions& options);
 int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
              const GenerationResult& result);
 
-// Text for a terminal in which what stands between <think> and </think> is
-// dimmed. Holds back the start of a possible tag.
-class ThinkingDimmer {
+// "" for UTF-8, else what is wrong with it: for an option's check.
+std::string CheckUtf8(const std::string& text);
+
+// How a thought is told from the answer: what is written around it.
+struct ThoughtMarks {
+  std::string_view begin;
+  std::string_view end;
+};
+inline constexpr ThoughtMarks kTerminalMarks = {"\x1b[2m", "\x1b[0m"};  // dim
+inline constexpr ThoughtMarks kPlainMarks = {"<think>\n", "</think>\n"};
+
+// Replaces the tags <think> and </think> in a text that comes in pieces.
+class ThoughtMarker {
  public:
   // `thinking`: the text starts inside a thought (the prompt opened it).
-  explicit ThinkingDimmer(bool thinking) : thinking_(thinking) {}
+  ThoughtMarker(bool thinking, ThoughtMarks marks)
+      : thinking_(thinking), marks_(marks) {}
   // What to write for the next piece of text.
   std::string Push(std::string_view text);
-  // What to write at the end; leaves the terminal undimmed.
+  // What to write at the end; ends a thought that is open.
   std::string Finish();
 
  private:
   std::string_view tag() const { return thinking_ ? "</think>" : "<think>"; }
 
   bool thinking_;
-  bool dimmed_ = false;
+  const ThoughtMarks marks_;
+  bool marked_ = false;
   std::string held_;
 };
 

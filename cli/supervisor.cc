@@ -24,6 +24,8 @@ namespace {
 
 constexpr Micros kStatusIntervalLoading = 100 * kMicrosPerMilli;
 constexpr Micros kStatusIntervalServing = kMicrosPerSecond;
+// A reason not to be ready is told to people when it stands for so long.
+constexpr Micros kShownDelay = 2 * kMicrosPerSecond;
 
 Micros Now() { return MonotonicClock().Now(); }
 
@@ -277,6 +279,7 @@ void LocalCluster::ShowState(const v1::StatusResponse& status) {
   if (!was_ready_)
     fmt::print(stderr, "{}", progress_.Show(LoadStateOf(status)));
   if (!serving) {
+    if (!was_ready_) ShowDelay(status.state_reason());
     if (was_ready_ && changed) {
       WriteLine(fmt::format("not serving, {}: {}", NameOf(status.state()),
                             status.state_reason()));
@@ -303,7 +306,23 @@ void LocalCluster::ShowState(const v1::StatusResponse& status) {
   std::fflush(stdout);
 }
 
+void LocalCluster::ShowDelay(const std::string& reason) {
+  const Micros now = Now();
+  if (reason != delay_reason_) {
+    delay_reason_ = reason;
+    delay_since_ = now;
+    delay_is_shown_ = false;
+  }
+  if (delay_is_shown_ || reason.empty() || now < delay_since_ + kShownDelay) {
+    return;
+  }
+  delay_is_shown_ = true;
+  WriteLine("not ready yet: " + reason);
+}
+
 void LocalCluster::Stop() {
+  // The coordinator would wait for its clients to hang up.
+  stub_.reset();
   // The coordinator first, so that its streams end with its reason; it logs as
   // soon as it has the signal.
   coordinator_.process.Signal(SIGTERM);
@@ -311,7 +330,6 @@ void LocalCluster::Stop() {
   for (const Child& worker : workers_) worker.process.Signal(SIGTERM);
 
   const Micros deadline = Now() + kShutdownGraceMs * kMicrosPerMilli;
-  next_status_at_ = deadline;
   bool killed = false;
   const auto is_running = [](const Child* child) {
     return child->process.running();

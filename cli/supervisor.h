@@ -66,6 +66,8 @@ class LocalCluster {
   void ForwardLog(const std::string& name, const std::string& line);
   void AskForStatus(Micros now);
   void ShowState(const v1::StatusResponse& status);
+  // Says, once, why a start makes no progress.
+  void ShowDelay(const std::string& reason);
   // Ends the processes, the coordinator first, and returns when they have.
   void Stop();
   void Fail(int exit_code, const std::string& message);
@@ -85,6 +87,9 @@ class LocalCluster {
   v1::GroupState last_state_ = v1::GROUP_STATE_UNSPECIFIED;
   Epoch last_epoch_ = 0;
   bool was_ready_ = false;
+  std::string delay_reason_;
+  Micros delay_since_ = 0;
+  bool delay_is_shown_ = false;
   std::optional<int> exit_code_;
 };
 

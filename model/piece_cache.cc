@@ -7,12 +7,14 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <string_view>
 #include <utility>
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/sha256.h"
 
 namespace witan {
@@ -114,7 +116,11 @@ void PieceCache::Store(const std::string& path, const FileIdentity& file,
   }
   const int lock =
       open((directory_ + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock < 0) return;
+  if (lock < 0) {
+    LogWarning("hashes of weights cannot be kept",
+               {{"cache_dir", directory_}, {"reason", std::strerror(errno)}});
+    return;
+  }
   if (flock(lock, LOCK_EX) == 0) {
     CachedHashes all = Load(file);
     for (const auto& [key, hash] : hashes) all[key] = hash;

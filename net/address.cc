@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
 #include "base/status.h"
 
@@ -31,6 +33,24 @@ std::string HostPort(const std::string& host, int port) {
     return fmt::format("[{}]:{}", host, port);
   }
   return fmt::format("{}:{}", host, port);
+}
+
+std::string CheckHostPort(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  const std::string_view host = std::string_view(text).substr(0, colon);
+  const std::string_view port = std::string_view(text).substr(
+      colon == std::string::npos ? text.size() : colon + 1);
+  int number = 0;
+  const auto [end, error] =
+      std::from_chars(port.data(), port.data() + port.size(), number);
+  const bool is_port = error == std::errc() &&
+                       end == port.data() + port.size() && number >= 1 &&
+                       number <= 65535;
+  const bool is_bare_v6 =
+      host.find(':') != std::string_view::npos && !host.starts_with('[');
+  if (is_port && !host.empty() && !is_bare_v6) return "";
+  return fmt::format(
+      "\"{}\" is no HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051", text);
 }
 
 absl::Status CheckCanListen(const ListenAddress& address,

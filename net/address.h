@@ -18,6 +18,10 @@ struct ListenAddress {
 // "127.0.0.1:50051", "[::1]:50051".
 std::string HostPort(const std::string& host, int port);
 
+// "" for "host:port" with a port of 1 to 65535, also with a literal such as
+// [::1]; else what is wrong with it, for an option's check.
+std::string CheckHostPort(const std::string& text);
+
 // OK if `address` can be listened on now. FAILED_PRECONDITION for an address
 // other than loopback without `insecure_listen`; RESOURCE_EXHAUSTED for a port
 // in use (the message names it and the remedy); INVALID_ARGUMENT for what is

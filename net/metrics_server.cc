@@ -8,10 +8,13 @@
 #include <exception>
 #include <thread>
 
+#include "base/mutex.h"
 #include "base/status.h"
 
 namespace witan {
 namespace {
+
+constexpr std::chrono::milliseconds kTouchInterval{5};
 
 // Connects and hangs up.
 void Touch(const ListenAddress& address) {
@@ -38,13 +41,23 @@ void Touch(const ListenAddress& address) {
 // every two seconds.
 MetricsServer::~MetricsServer() {
   if (exposer_ == nullptr) return;
-  std::jthread toucher([this](const std::stop_token& stop) {
-    while (!stop.stop_requested()) {
+  Mutex mutex;
+  CondVar end;
+  bool has_ended = false;
+  std::thread toucher([&] {
+    MutexLock lock(mutex);
+    while (!has_ended) {
       Touch({host_, port_});
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      end.WaitUntil(mutex, std::chrono::steady_clock::now() + kTouchInterval);
     }
   });
   exposer_.reset();
+  {
+    MutexLock lock(mutex);
+    has_ended = true;
+    end.NotifyAll();
+  }
+  toucher.join();
 }
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(

@@ -1,5 +1,6 @@
 #include "net/rpc_server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
@@ -16,10 +17,12 @@
 namespace witan {
 namespace {
 
-// Both are global in gRPC and have to be said before the first server.
-void EnablePlugins() {
+// All are global and have to be said before the first server.
+void SetGlobals() {
   static std::once_flag once;
   std::call_once(once, [] {
+    // Else any client could write to our terminal, with text that is not UTF-8.
+    google::protobuf::SetLogHandler(nullptr);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   });
@@ -31,7 +34,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
     const RpcServerOptions& options,
     const std::vector<grpc::Service*>& services) {
   RETURN_IF_ERROR(CheckCanListen(options.address, options.insecure_listen));
-  EnablePlugins();
+  SetGlobals();
   grpc::ServerBuilder builder;
   // Without this two servers would share a port, each with half the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

@@ -50,7 +50,7 @@ metrics=$(value_of metrics)
 echo "$ready"
 
 ask() {
-  printf '\n> %s\n' "$*"
+  printf '\n$ witan chat --temperature 0 --message "%s"%s\n' "$1" "${2:+ ${*:2}}"
   "$bin/witan" chat --server "$server" --timings --temperature 0 --message "$@"
 }
 ask "What is 478 + 264?" --template-arg enable_thinking=true

@@ -50,6 +50,7 @@ struct Options {
 void AddOptions(CLI::App& app, Options& options) {
   app.set_version_flag("--version", VersionLine("witan-worker"));
   app.add_option("--join", options.join, "Coordinator, as HOST:PORT")
+      ->check(CheckHostPort)
       ->required();
   app.add_option("--model", options.model_directory,
                  "Model directory; the coordinator must serve the same one. "
@@ -180,7 +181,8 @@ int Main(int argc, char** argv) {
     auto server = MetricsServer::Start(
         {.host = options.metrics_host, .port = options.metrics_port},
         options.insecure_listen);
-    if (!server.ok()) return Fail(kExitResources, server.status());
+    if (!server.ok())
+      return Fail(kExitResources, Annotate(server.status(), "--metrics-port"));
     metrics_server = *std::move(server);
     metrics_server->Add(metrics.registry());
     LogInfo("metrics", {{"address", metrics_server->address()}});

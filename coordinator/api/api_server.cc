@@ -27,9 +27,10 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(
   auto server =
       std::unique_ptr<ApiServer>(new ApiServer(options, model, engine, clock));
   if (options.has_metrics) {
-    ASSIGN_OR_RETURN(
-        server->metrics_server_,
-        MetricsServer::Start(options.metrics, options.insecure_listen));
+    auto metrics =
+        MetricsServer::Start(options.metrics, options.insecure_listen);
+    if (!metrics.ok()) return Annotate(metrics.status(), "--metrics-port");
+    server->metrics_server_ = *std::move(metrics);
     server->metrics_server_->Add(server->metrics_.registry());
     server->metrics_server_->Add(server->cluster_metrics_);
   }
@@ -44,8 +45,9 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(
   std::vector<grpc::Service*> services = {&server->inference_,
                                           &server->cluster_};
   services.insert(services.end(), more_services.begin(), more_services.end());
-  ASSIGN_OR_RETURN(server->rpc_server_,
-                   RpcServer::Start(rpc_options, services));
+  auto rpc_server = RpcServer::Start(rpc_options, services);
+  if (!rpc_server.ok()) return Annotate(rpc_server.status(), "--port");
+  server->rpc_server_ = *std::move(rpc_server);
   server->rpc_server_->SetServing(kHealthLiveness, true);
   server->cluster_.SetAddresses(server->grpc_address(),
                                 server->metrics_address());

@@ -350,24 +350,33 @@ TEST(GenerationTest, LogprobsKeepTheirBitsThroughJson) {
 
 // --- Output -----------------------------------------------------------------
 
-std::string Dimmed(bool thinking, const std::string& text, size_t piece) {
-  ThinkingDimmer dimmer(thinking);
+std::string Marked(bool thinking, const std::string& text, size_t piece,
+                   ThoughtMarks marks = kTerminalMarks) {
+  ThoughtMarker marker(thinking, marks);
   std::string out;
   for (size_t at = 0; at < text.size(); at += piece) {
-    out += dimmer.Push(text.substr(at, piece));
+    out += marker.Push(text.substr(at, piece));
   }
-  return out + dimmer.Finish();
+  return out + marker.Finish();
 }
 
-TEST(ThinkingDimmerTest, DimsThoughtsHoweverTheTextIsCut) {
+TEST(OptionTest, TextIsUtf8OrRefusedWithItsByte) {
+  EXPECT_EQ(CheckUtf8("h\xC3\xA9"), "");
+  EXPECT_EQ(CheckUtf8(""), "");
+  EXPECT_EQ(CheckUtf8("ab\xFF"), "the text is not UTF-8 at byte 2");
+}
+
+TEST(ThoughtMarkerTest, MarksThoughtsHoweverTheTextIsCut) {
   for (size_t piece = 1; piece < 40; ++piece) {
-    EXPECT_EQ(Dimmed(false, "a <think>b</think> c", piece),
+    EXPECT_EQ(Marked(false, "a <think>b</think> c", piece),
               "a \x1b[2mb\x1b[0m c");
-    EXPECT_EQ(Dimmed(true, "1 < 2</think>so <b>", piece),
+    EXPECT_EQ(Marked(true, "1 < 2</think>so <b>", piece),
               "\x1b[2m1 < 2\x1b[0mso <b>");
-    EXPECT_EQ(Dimmed(true, "never ends </thi", piece),
+    EXPECT_EQ(Marked(true, "never ends </thi", piece),
               "\x1b[2mnever ends </thi\x1b[0m");
-    EXPECT_EQ(Dimmed(false, "plain", piece), "plain");
+    EXPECT_EQ(Marked(false, "plain", piece), "plain");
+    EXPECT_EQ(Marked(true, "1+1=2</think>2", piece, kPlainMarks),
+              "<think>\n1+1=2</think>\n2");
   }
 }
 

@@ -82,5 +82,18 @@ TEST(ListenTest, BracketsKeepIpv6PortsApart) {
   EXPECT_EQ(HostPort("::1", 80), "[::1]:80");
 }
 
+TEST(HostPortTest, NeedsAHostAndAPort) {
+  for (const char* good : {"127.0.0.1:50051", "localhost:1", "a.b:65535",
+                           "[::1]:50051", "worker-0.pods:50051"}) {
+    EXPECT_EQ(CheckHostPort(good), "") << good;
+  }
+  for (const char* bad :
+       {"", ":", "localhost", "localhost:", ":50051", "localhost:1x",
+        "localhost:0", "localhost:65536", "localhost:-1", "::1", "::1:50051",
+        "localhost: 1", "localhost:99999999999999999999"}) {
+    EXPECT_THAT(CheckHostPort(bad), HasSubstr("is no HOST:PORT")) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace witan

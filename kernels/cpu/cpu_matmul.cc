@@ -12,8 +12,9 @@ namespace {
 // A multiple of every panel width but the rare ones.
 constexpr int64_t kColumnGrain = 48;
 constexpr int64_t kMaxPieceColumns = 384;
-// Pieces per thread that even out what the threads get.
-constexpr int64_t kPiecesPerThread = 8;
+// Pieces per thread that even out what the threads get, and what their cores
+// lose to others.
+constexpr int64_t kPiecesPerThread = 16;
 
 int64_t RoundUp(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;

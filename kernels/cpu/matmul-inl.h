@@ -322,7 +322,7 @@ void MatMulInOrder(const MatMulJob& job, const MatMulPiece& piece,
   task.rows = piece.rows;
   task.suspended = scratch;  // whole leaves leave nothing there
   task.pending_level_floats = chunk_panels * panel_floats;
-  task.prefetch_columns = kernel.columns;
+  task.prefetch_columns = 2 * kernel.columns;
   for (int64_t begin = piece.columns.begin; begin < piece.columns.end;
        begin += chunk_panels * kernel.columns) {
     const int64_t end =

@@ -83,6 +83,8 @@ constexpr size_t kMaxPromptTextBytes = size_t{2} << 20;
 constexpr int kMaxDetokenizeTokens = 1 << 18;
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr size_t kMaxModelNameBytes = 256;
+constexpr size_t kMaxTenantBytes = 64;
+constexpr int kMaxAbsolutePriority = 10;
 constexpr int kMaxMessages = 1024;
 constexpr size_t kMaxRoleBytes = 256;
 constexpr int kMaxTemplateArguments = 64;
@@ -104,12 +106,20 @@ constexpr double kMaxAbsoluteLogitBias = 1000.0;
 // Tokens in one message of a stream; what a slow reader has yet to take is cut
 // into messages of this size.
 constexpr int kMaxChunkTokens = 256;
+// Tokens that a client has yet to take, of one request: beyond it the request
+// is paused, and goes on below half of it.
+constexpr int64_t kMaxUnreadTokens = 4096;
+// A client that takes so long to get there is cut off.
+constexpr int64_t kSlowReaderTimeoutMs = 60000;
 // Message of an error; a longer one is cut. It travels in a header, which
 // clients bound to 8 KiB, with each byte that is not ASCII written as three.
 constexpr size_t kMaxStatusMessageBytes = 1024;
 
 // --- Queues and waits ------------------------------------------------------
 constexpr int kMaxWaitingSequences = 4096;
+// Tenants without a request whose share is remembered.
+constexpr size_t kMaxIdleTenants = 4096;
+constexpr int kMaxReplicas = 64;
 constexpr int kMaxConcurrentStreams = 4096;
 // Messages, requests and cancellations that wait for one replica's thread.
 constexpr size_t kMaxReplicaInbox = 65536;

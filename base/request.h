@@ -11,6 +11,9 @@ namespace witan {
 
 using TokenId = int32_t;
 
+// Whose requests those are that name no tenant.
+inline constexpr char kDefaultTenant[] = "default";
+
 struct LogitBias {
   TokenId token_id = 0;
   float bias = 0;

@@ -37,6 +37,10 @@ struct SlotStart {
   // the prompt.
   std::vector<TokenId> history;
   int32_t num_prompt_tokens = 0;
+  // Positions whose keys and values are in the cache already, a multiple of
+  // kBlockTokens: the slot's first blocks hold them, perhaps those of other
+  // slots too, and its rows begin behind them.
+  int32_t num_cached_tokens = 0;
   bool operator==(const SlotStart&) const = default;
 };
 
@@ -53,8 +57,9 @@ struct StepPlan {
   std::vector<int32_t> first_positions;  // [S] absolute position of first row
   // Nonzero: the last row's logits are sampled (its prompt is complete).
   std::vector<uint8_t> samples;  // [S]
-  // Block ids appended to the slot's table before the rows run, ragged:
-  // sequence s gets new_block_ids[new_block_begin[s] .. new_block_begin[s+1]).
+  // Block ids appended to the slot's table before the rows run, ragged; after
+  // a SlotStart those of its cached positions come first. Sequence s gets
+  // new_block_ids[new_block_begin[s] .. new_block_begin[s+1]).
   std::vector<int32_t> new_block_begin;  // [S+1]
   std::vector<int32_t> new_block_ids;
 

@@ -38,7 +38,7 @@
 namespace witan {
 
 // Raised when a message of this protocol changes its meaning.
-constexpr uint32_t kWorkerProtocolVersion = 3;
+constexpr uint32_t kWorkerProtocolVersion = 4;
 
 struct RegisterWorker {
   std::string build_id;

@@ -118,6 +118,8 @@ int Run(const Options& options) {
   *request.mutable_parameters() = *parameters;
   if (generation.model) request.set_model(*generation.model);
   if (generation.request_id) request.set_request_id(*generation.request_id);
+  if (generation.tenant) request.set_tenant(*generation.tenant);
+  if (generation.priority) request.set_priority(*generation.priority);
   for (const std::string& text : options.template_arguments) {
     const auto argument = SplitAssignment("template-arg", text);
     if (!argument.ok()) return ReportUsage(argument.status());

@@ -31,6 +31,8 @@ int Run(const Options& options) {
   request.set_text(options.prompt);
   if (generation.model) request.set_model(*generation.model);
   if (generation.request_id) request.set_request_id(*generation.request_id);
+  if (generation.tenant) request.set_tenant(*generation.tenant);
+  if (generation.priority) request.set_priority(*generation.priority);
 
   const auto stub =
       v1::Inference::NewStub(MakeClientChannel(generation.server));

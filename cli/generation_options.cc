@@ -40,6 +40,9 @@ void AddGenerationOptions(CLI::App& app, GenerationOptions* options) {
                  "Name of the model; another than the served one is an error");
   app.add_option("--request-id", o.request_id,
                  "Name of this request, 1 to 128 of A-Z a-z 0-9 . _ : -");
+  app.add_option("--tenant", o.tenant,
+                 "On whose account, 1 to 64 of A-Z a-z 0-9 . _ : -");
+  app.add_option("--priority", o.priority, "Higher goes first; -10 to 10");
   app.add_option("--max-tokens", o.max_tokens, "Tokens to make at most");
   app.add_option("--min-tokens", o.min_tokens,
                  "Tokens to make before a stop rule applies");

@@ -24,6 +24,8 @@ struct GenerationOptions {
   std::string server;
   std::optional<std::string> model;
   std::optional<std::string> request_id;
+  std::optional<std::string> tenant;
+  std::optional<int32_t> priority;
   std::optional<int64_t> max_tokens;
   std::optional<int64_t> min_tokens;
   std::optional<float> temperature;

@@ -155,6 +155,27 @@ absl::Status ReadStopRules(const v1::GenerationParameters& in,
   return absl::OkStatus();
 }
 
+// 1 to `max_bytes` of [A-Za-z0-9._:-].
+absl::Status CheckName(const std::string& field, const std::string& name,
+                       size_t max_bytes) {
+  if (name.empty() || name.size() > max_bytes) {
+    return InvalidField(
+        field, "has {} characters; allowed is 1 to {}, or leave it unset",
+        name.size(), max_bytes);
+  }
+  for (const char c : name) {
+    const bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                    (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+                    c == ':' || c == '-';
+    if (!ok) {
+      return InvalidField(field,
+                          "holds the byte {:#04x}; allowed is [A-Za-z0-9._:-]",
+                          static_cast<unsigned char>(c));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // What both kinds of request have.
 template <typename Request>
 absl::StatusOr<GenerationRequest> ReadCommon(const Request& in,
@@ -165,6 +186,16 @@ absl::StatusOr<GenerationRequest> ReadCommon(const Request& in,
     out.request_id = in.request_id();
   }
   RETURN_IF_ERROR(CheckModelName(in.model(), model));
+  if (in.has_tenant()) {
+    RETURN_IF_ERROR(CheckTenant(in.tenant()));
+    out.tenant = in.tenant();
+  }
+  if (in.has_priority()) {
+    RETURN_IF_ERROR(CheckFieldRange("priority", in.priority(),
+                                    -kMaxAbsolutePriority,
+                                    kMaxAbsolutePriority));
+    out.priority = in.priority();
+  }
   RETURN_IF_ERROR(ReadSampling(in.parameters(), model, out));
   RETURN_IF_ERROR(ReadStopRules(in.parameters(), model, out));
   return out;
@@ -279,23 +310,11 @@ absl::Status CheckModelName(const std::string& name, const ModelFacts& model) {
 }
 
 absl::Status CheckRequestId(const std::string& request_id) {
-  if (request_id.empty() || request_id.size() > kMaxRequestIdBytes) {
-    return InvalidField("request_id",
-                        "has {} characters; allowed is 1 to {}, or leave it "
-                        "unset",
-                        request_id.size(), kMaxRequestIdBytes);
-  }
-  for (const char c : request_id) {
-    const bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                    (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-                    c == ':' || c == '-';
-    if (!ok) {
-      return InvalidField("request_id",
-                          "holds the byte {:#04x}; allowed is [A-Za-z0-9._:-]",
-                          static_cast<unsigned char>(c));
-    }
-  }
-  return absl::OkStatus();
+  return CheckName("request_id", request_id, kMaxRequestIdBytes);
+}
+
+absl::Status CheckTenant(const std::string& tenant) {
+  return CheckName("tenant", tenant, kMaxTenantBytes);
 }
 
 absl::Status CheckTokenIds(

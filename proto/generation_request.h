@@ -35,6 +35,8 @@ struct ChatTurn {
 
 struct GenerationRequest {
   std::string request_id;  // empty: the server draws one
+  std::string tenant = kDefaultTenant;
+  int32_t priority = 0;
 
   // Exactly one of the three is nonempty.
   std::string text;
@@ -70,6 +72,9 @@ absl::Status CheckModelName(const std::string& name, const ModelFacts& model);
 
 // 1 to kMaxRequestIdBytes of [A-Za-z0-9._:-].
 absl::Status CheckRequestId(const std::string& request_id);
+
+// 1 to kMaxTenantBytes of the same characters.
+absl::Status CheckTenant(const std::string& tenant);
 
 absl::Status CheckTokenIds(
     const std::string& field,

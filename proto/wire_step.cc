@@ -90,6 +90,9 @@ absl::StatusOr<SlotStart> Read(const wv::SlotStart& in) {
   ASSIGN_OR_RETURN(out.sampling, Read(in.sampling()));
   out.history = ToVector(in.history());
   out.num_prompt_tokens = in.num_prompt_tokens();
+  RETURN_IF_ERROR(CheckRange("slot_starts.num_cached_tokens",
+                             in.num_cached_tokens(), 0, kMaxContextTokens));
+  out.num_cached_tokens = in.num_cached_tokens();
   if (!out.sampling.uses_penalties() && !out.history.empty()) {
     return InvalidArgument(
         "slot_starts.history has {} tokens for a sequence without penalties",
@@ -202,6 +205,7 @@ void Fill(wv::StepPlan& out, const StepPlan& in) {
     Fill(*entry.mutable_sampling(), start.sampling);
     Fill(*entry.mutable_history(), start.history);
     entry.set_num_prompt_tokens(start.num_prompt_tokens);
+    entry.set_num_cached_tokens(start.num_cached_tokens);
   }
   Fill(*out.mutable_token_ids(), in.token_ids);
   Fill(*out.mutable_row_begin(), in.row_begin);

@@ -62,10 +62,20 @@ absl::Status SlotTable::Start(const SlotStart& start) {
     return InvalidArgument("slot {} has a prompt of {} tokens", start.slot,
                            start.num_prompt_tokens);
   }
+  if (start.num_cached_tokens < 0 ||
+      start.num_cached_tokens > limits_.max_context_tokens ||
+      start.num_cached_tokens % kBlockTokens != 0) {
+    return InvalidArgument(
+        "slot {} starts with {} cached positions; they must be a multiple of "
+        "{} up to {}",
+        start.slot, start.num_cached_tokens, kBlockTokens,
+        limits_.max_context_tokens);
+  }
   Slot slot;
   slot.started = true;
   slot.choice = start.choice;
   slot.sampling = start.sampling;
+  slot.num_positions = start.num_cached_tokens;
   for (const LogitBias& bias : start.sampling.logit_bias) {
     if (bias.token_id < 0 || bias.token_id >= vocab_size_) {
       return InvalidArgument("logit_bias token id {} is out of [0, {})",

@@ -292,6 +292,31 @@ TEST(GenerationRequestTest, RequestIdsAreShortAndPlain) {
   EXPECT_EQ(FieldOf(ReadRequest(request, AModel()).status()), "request_id");
 }
 
+TEST(GenerationRequestTest, TenantAndPriorityHaveDefaultsAndBounds) {
+  v1::GenerateRequest request = AGenerate();
+  auto read = ReadRequest(request, AModel());
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(read->tenant, "default");
+  EXPECT_EQ(read->priority, 0);
+  request.set_tenant(std::string(64, 'x'));
+  request.set_priority(-10);
+  read = ReadRequest(request, AModel());
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->tenant, std::string(64, 'x'));
+  EXPECT_EQ(read->priority, -10);
+  for (const int32_t priority : {-11, 11, INT32_MIN, INT32_MAX}) {
+    request.set_priority(priority);
+    EXPECT_EQ(FieldOf(ReadRequest(request, AModel()).status()), "priority");
+  }
+  request.clear_priority();
+  for (const std::string& tenant :
+       {std::string(), std::string(65, 'x'), std::string("a b"),
+        std::string("a\0b", 3), std::string("\xc3\xa9")}) {
+    request.set_tenant(tenant);
+    EXPECT_EQ(FieldOf(ReadRequest(request, AModel()).status()), "tenant");
+  }
+}
+
 TEST(GenerationRequestTest, AnotherModelIsNotFound) {
   v1::GenerateRequest request = AGenerate();
   request.set_model("gpt-9");

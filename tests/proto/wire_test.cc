@@ -101,6 +101,7 @@ StepPlan APlan() {
   start.sampling.num_top_logprobs = 5;
   start.history = {1, 2, 3, 4, 5, 6};
   start.num_prompt_tokens = 5;
+  start.num_cached_tokens = 64;
   plan.slot_starts = {start};
   plan.token_ids = {1, 2, 3, 4, 5, kTokenOfPreviousStep};
   plan.row_begin = {0, 5, 6};
@@ -440,6 +441,8 @@ TEST(WireTest, PlansThatDoNotFitTogetherAreRefusedByField) {
        [](StepPlan& p) { p.slot_starts[0].num_prompt_tokens = 7; }},
       {"slot_starts.num_prompt_tokens",
        [](StepPlan& p) { p.slot_starts[0].num_prompt_tokens = -1; }},
+      {"slot_starts.num_cached_tokens",
+       [](StepPlan& p) { p.slot_starts[0].num_cached_tokens = -1; }},
       {"temperature",
        [](StepPlan& p) { p.slot_starts[0].sampling.temperature = kNan; }},
       {"temperature",

@@ -106,6 +106,19 @@ TEST(SlotTableTest, EveryDamagedPlanIsRefused) {
   }
 }
 
+TEST(SlotTableTest, ASlotMayStartBehindCachedPositions) {
+  StepPlan plan = FirstStep();
+  plan.slot_starts[0].num_cached_tokens = 64;
+  plan.first_positions = {64};
+  plan.new_block_begin = {0, 4};
+  plan.new_block_ids = {5, 9, 11, 3};
+  SlotTable slots(kLimits, kVocab);
+  ResolvedStep step;
+  ASSERT_TRUE(slots.Resolve(plan, step).ok());
+  EXPECT_EQ(step.block_ids, (std::vector<int32_t>{5, 9, 11, 3}));
+  EXPECT_EQ(step.sample_positions, (std::vector<int64_t>{104}));
+}
+
 // Slots 2 and 3 start, with five rows and a block each.
 StepPlan TwoSequences() {
   StepPlan plan{.epoch = 1, .step = 1};
@@ -141,6 +154,17 @@ TEST(SlotTableTest, EveryDamageBetweenTwoSequencesIsRefused) {
        [](StepPlan& p) { p.new_block_begin[1] = 2; }},
       {"a negative prompt",
        [](StepPlan& p) { p.slot_starts[1].num_prompt_tokens = -1; }},
+      {"a negative number of cached positions",
+       [](StepPlan& p) { p.slot_starts[1].num_cached_tokens = -32; }},
+      {"part of a cached block",
+       [](StepPlan& p) { p.slot_starts[1].num_cached_tokens = 31; }},
+      {"cached positions before the first row",
+       [](StepPlan& p) { p.slot_starts[1].num_cached_tokens = 32; }},
+      {"more cached positions than blocks",
+       [](StepPlan& p) {
+         p.slot_starts[1].num_cached_tokens = 64;
+         p.first_positions[1] = 64;
+       }},
       {"two starts of one slot",
        [](StepPlan& p) { p.slot_starts[1].slot = 2; }},
       {"three starts of two slots",

@@ -108,9 +108,10 @@ constexpr double kMaxAbsoluteLogitBias = 1000.0;
 constexpr int kMaxChunkTokens = 256;
 // Tokens that a client has yet to take, of one request: beyond it the request
 // is paused, and goes on below half of it.
-constexpr int64_t kMaxUnreadTokens = 4096;
-// A client that takes so long to get there is cut off.
+constexpr int64_t kMaxUnreadTokens = 1024;
+// A client that takes no message for so long is cut off.
 constexpr int64_t kSlowReaderTimeoutMs = 60000;
+constexpr int64_t kStreamWatchIntervalMs = 1000;
 // Message of an error; a longer one is cut. It travels in a header, which
 // clients bound to 8 KiB, with each byte that is not ASCII written as three.
 constexpr size_t kMaxStatusMessageBytes = 1024;

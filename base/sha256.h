@@ -1,7 +1,9 @@
 #ifndef WITAN_BASE_SHA256_H_
 #define WITAN_BASE_SHA256_H_
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,6 +22,8 @@ class Sha256 {
   void Update(std::string_view text) { Update(text.data(), text.size()); }
   // Lower-case hex, 64 characters. REQUIRES: called once, as the last call.
   std::string Finish();
+  // The same as bytes. REQUIRES: called once, instead of Finish.
+  std::array<uint8_t, 32> FinishBytes();
 
  private:
   struct Context;

@@ -26,7 +26,8 @@ nlohmann::ordered_json ToJson(const ChoiceResult& choice) {
   }
   json["finish_reason"] = NameOf(choice.finish_reason);
   json["usage"] = {{"prompt_tokens", choice.usage.prompt_tokens()},
-                   {"completion_tokens", choice.usage.completion_tokens()}};
+                   {"completion_tokens", choice.usage.completion_tokens()},
+                   {"cached_tokens", choice.usage.cached_tokens()}};
   json["timings"] = {
       {"queue_ms", choice.timings.queue_ms()},
       {"prefill_ms", choice.timings.prefill_ms()},

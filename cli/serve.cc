@@ -121,6 +121,12 @@ std::vector<PassedOption> PassedOptions() {
        .description = "Blocks of the KV cache [as many as fit]"},
       {.name = "--chunk",
        .description = "Prompt tokens of one sequence in one step [256]"},
+      {.name = "--chunk-beside-decode",
+       .description = "Prompt tokens of one step beside sequences that are "
+                      "being answered, 0: no such bound [128]"},
+      {.name = "--prefix-cache",
+       .description = "true: keep prompts for requests that begin like them "
+                      "[true]"},
       {.name = "--look-ahead",
        .description = "true: send step k+1 while step k runs [true]"},
       {.name = "--max-streams",

@@ -49,6 +49,8 @@ struct Options {
   int64_t max_sequences = 64;
   int64_t num_blocks = 0;
   int64_t chunk = 256;
+  int64_t chunk_beside_decode = 128;
+  bool prefix_cache = true;
   std::string transport = "auto";
   int threads = 0;
   bool look_ahead = true;
@@ -114,6 +116,13 @@ void AddEngineOptions(CLI::App& app, Options& options) {
                  "Prompt tokens of one sequence in one step at most")
       ->check(CLI::Range(1, kMaxStepTokens))
       ->capture_default_str();
+  app.add_option("--chunk-beside-decode", options.chunk_beside_decode,
+                 "Prompt tokens of one step beside sequences that are being "
+                 "answered; 0: no such bound")
+      ->check(CLI::Range(0, kMaxStepTokens))
+      ->capture_default_str();
+  app.add_flag("--prefix-cache,!--no-prefix-cache", options.prefix_cache,
+               "Keep prompts for requests that begin like them (default: on)");
   app.add_flag("--look-ahead,!--no-look-ahead", options.look_ahead,
                "Send step k+1 while step k runs (default: on)");
   app.add_option("--max-streams", options.max_streams,
@@ -162,6 +171,8 @@ ReplicaOptions MakeReplicaOptions(const Options& options,
   replica.planner.num_threads = options.threads;
   replica.planner.one_shot_max_bytes = options.one_shot_max_kib * 1024;
   replica.max_prefill_chunk_tokens = options.chunk;
+  replica.max_prefill_tokens_beside_decode = options.chunk_beside_decode;
+  replica.prefix_cache = options.prefix_cache;
   replica.look_ahead = options.look_ahead;
   return replica;
 }

@@ -85,6 +85,31 @@ FamilyBuilder Counter(const char* name, const char* help) {
   return FamilyBuilder(name, help, prometheus::MetricType::Counter);
 }
 
+void CollectPrefixCache(const SchedulerStats& stats,
+                        std::vector<prometheus::MetricFamily>& out) {
+  out.push_back(Counter(metric::kPrefixLookupTokens,
+                        "Tokens of admitted sequences, looked up in the cache")
+                    .Add(static_cast<double>(stats.num_prefix_lookup_tokens))
+                    .Take());
+  out.push_back(Counter(metric::kPrefixHitTokens,
+                        "Of these tokens, found and not computed again")
+                    .Add(static_cast<double>(stats.num_prefix_hit_tokens))
+                    .Take());
+  out.push_back(
+      Counter(metric::kPrefixEvictions, "Cached blocks whose place was needed")
+          .Add(static_cast<double>(stats.num_prefix_evictions))
+          .Take());
+  out.push_back(Counter(metric::kPrefixParked,
+                        "Sequences that waited for another one to compute what "
+                        "both begin with")
+                    .Add(static_cast<double>(stats.num_parked))
+                    .Take());
+  out.push_back(Gauge(metric::kPrefixBlocks,
+                      "Blocks that the prefix cache knows, in use or not")
+                    .Add(static_cast<double>(stats.num_named_blocks))
+                    .Take());
+}
+
 void CollectScheduler(const SchedulerStats& stats,
                       std::vector<prometheus::MetricFamily>& out) {
   const double used =
@@ -95,6 +120,10 @@ void CollectScheduler(const SchedulerStats& stats,
                     .Take());
   out.push_back(Gauge(metric::kSequencesWaiting, "Sequences in the queue")
                     .Add(static_cast<double>(stats.num_waiting))
+                    .Take());
+  out.push_back(Gauge(metric::kSequencesPaused,
+                      "Sequences whose client does not take its tokens")
+                    .Add(static_cast<double>(stats.num_paused))
                     .Take());
   out.push_back(Gauge(metric::kKvBlocks, "Blocks of the KV cache by state")
                     .Add(used, {{"state", "used"}})
@@ -108,6 +137,10 @@ void CollectScheduler(const SchedulerStats& stats,
       Counter(metric::kPreemptions, "Sequences that had to give up their cache")
           .Add(static_cast<double>(stats.num_preemptions))
           .Take());
+  out.push_back(Counter(metric::kPauses, "Sequences paused for their client")
+                    .Add(static_cast<double>(stats.num_pauses))
+                    .Take());
+  CollectPrefixCache(stats, out);
   out.push_back(Counter(metric::kSteps, "Steps planned")
                     .Add(static_cast<double>(stats.num_steps))
                     .Take());
@@ -181,6 +214,9 @@ ApiMetrics::ApiMetrics()
                                  "Tokens of prompts that were admitted")),
       generated_tokens_(
           MakeCounter(*registry_, metric::kGeneratedTokens, "Tokens made")),
+      slow_readers_cut_(
+          MakeCounter(*registry_, metric::kSlowReadersCut,
+                      "Streams ended because their client did not read")),
       time_to_first_token_(MakeHistogram(
           *registry_, metric::kTimeToFirstToken,
           "From a request's arrival to its first token", kFirstTokenBuckets)),
@@ -237,6 +273,8 @@ void ApiMetrics::OnLaterToken(Micros since_previous_us) {
 void ApiMetrics::OnQueued(Micros queued_us) {
   queue_time_.Observe(Seconds(queued_us));
 }
+
+void ApiMetrics::OnSlowReaderCut() { slow_readers_cut_.Increment(); }
 
 std::vector<prometheus::MetricFamily> ClusterMetrics::Collect() const {
   const std::shared_ptr<const ReplicaSnapshot> snapshot = engine_.Snapshot();

@@ -33,6 +33,7 @@ class ApiMetrics {
   void OnFirstToken(Micros since_arrival_us);
   void OnLaterToken(Micros since_previous_us);
   void OnQueued(Micros queued_us);
+  void OnSlowReaderCut();
 
   int64_t num_prompt_tokens() const {
     return static_cast<int64_t>(prompt_tokens_.Value());
@@ -49,6 +50,7 @@ class ApiMetrics {
   prometheus::Gauge& in_flight_;
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generated_tokens_;
+  prometheus::Counter& slow_readers_cut_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;
   prometheus::Histogram& request_duration_;

@@ -22,6 +22,8 @@ class Engine {
   virtual absl::Status Submit(SequenceSpec spec,
                               std::unique_ptr<TokenSink> sink) = 0;
   virtual void Cancel(SequenceId id) = 0;
+  virtual void Pause(SequenceId id) = 0;
+  virtual void Resume(SequenceId id) = 0;
   virtual std::shared_ptr<const ReplicaSnapshot> Snapshot() const = 0;
 };
 
@@ -36,6 +38,8 @@ class ReplicaEngine final : public Engine {
     return loop_.Submit(std::move(spec), std::move(sink));
   }
   void Cancel(SequenceId id) override { loop_.Cancel(id); }
+  void Pause(SequenceId id) override { loop_.Pause(id); }
+  void Resume(SequenceId id) override { loop_.Resume(id); }
   std::shared_ptr<const ReplicaSnapshot> Snapshot() const override {
     return loop_.Snapshot();
   }

@@ -160,6 +160,14 @@ std::shared_ptr<GenerationCall> CallRegistry::Find(const std::string& id) {
   return found == calls_.end() ? nullptr : found->second;
 }
 
+std::vector<std::shared_ptr<GenerationCall>> CallRegistry::All() {
+  std::vector<std::shared_ptr<GenerationCall>> calls;
+  MutexLock lock(mutex_);
+  calls.reserve(calls_.size());
+  for (const auto& [id, call] : calls_) calls.push_back(call);
+  return calls;
+}
+
 // Turns the tokens of one choice into chunks. On the replica's thread.
 class GenerationCall::ChoiceSink final : public TokenSink {
  public:
@@ -220,6 +228,7 @@ class GenerationCall::ChoiceSink final : public TokenSink {
     chunk.set_finish_reason(ToProto(*reason));
     chunk.mutable_usage()->set_prompt_tokens(usage.num_prompt_tokens);
     chunk.mutable_usage()->set_completion_tokens(usage.num_output_tokens);
+    chunk.mutable_usage()->set_cached_tokens(usage.num_cached_tokens);
     SetTimings(usage, *chunk.mutable_timings());
     chunk.set_seed(seed_);
     call_->EndChoice(*reason, std::move(chunk));
@@ -413,6 +422,8 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
                       .sampling = request.sampling,
                       .stop = request.stop,
                       .choice = choice,
+                      .tenant = request.tenant,
+                      .priority = request.priority,
                       .deadline = deadline_};
     const SequenceId id = spec.id;
     const absl::Status status = context_.engine.Submit(
@@ -430,6 +441,7 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
       MutexLock lock(mutex_);
       cancel = cancel_sequences_;
       if (!cancel) sequences_.push_back(id);
+      if (paused_) context_.engine.Pause(id);
     }
     if (cancel) context_.engine.Cancel(id);
   }
@@ -440,6 +452,7 @@ void GenerationCall::AddChunk(v1::GenerateResponse chunk) {
   {
     MutexLock lock(mutex_);
     if (client_gone_ || end_.has_value()) return;
+    num_unread_tokens_ += chunk.token_ids_size();
     const auto last_of_choice = std::find_if(
         pending_.rbegin(), pending_.rend(),
         [&chunk](const auto& p) { return p.choice() == chunk.choice(); });
@@ -450,6 +463,7 @@ void GenerationCall::AddChunk(v1::GenerateResponse chunk) {
     } else {
       pending_.push_back(std::move(chunk));
     }
+    UpdatePause();
   }
   Advance();
 }
@@ -492,15 +506,51 @@ void GenerationCall::CancelSequences() {
   for (const SequenceId id : sequences) context_.engine.Cancel(id);
 }
 
+void GenerationCall::UpdatePause() {
+  if (!paused_ && num_unread_tokens_ > kMaxUnreadTokens) {
+    paused_ = true;
+    for (const SequenceId id : sequences_) context_.engine.Pause(id);
+  } else if (paused_ && num_unread_tokens_ <= kMaxUnreadTokens / 2) {
+    paused_ = false;
+    for (const SequenceId id : sequences_) context_.engine.Resume(id);
+  }
+}
+
+void GenerationCall::CutIfStalled(Micros now) {
+  {
+    MutexLock lock(mutex_);
+    if (!write_in_flight_ || client_gone_ || being_cut_ ||
+        now - write_started_at_ < kSlowReaderTimeoutMs * kMicrosPerMilli) {
+      return;
+    }
+    client_gone_ = true;
+    end_ = DeadlineExceeded("the client took no message for {} s",
+                            kSlowReaderTimeoutMs / 1000);
+    // Until then the call is not finished, so that rpc_ lives.
+    being_cut_ = true;
+  }
+  context_.metrics.OnSlowReaderCut();
+  rpc_->TryCancel();
+  CancelSequences();
+  {
+    MutexLock lock(mutex_);
+    being_cut_ = false;
+  }
+  Advance();
+}
+
 void GenerationCall::Advance() {
   std::optional<absl::Status> finish;
   {
     MutexLock lock(mutex_);
-    if (write_in_flight_ || finished_) return;
+    if (write_in_flight_ || finished_ || being_cut_) return;
     if (!pending_.empty() && !client_gone_) {
       const absl::Status status = SerializeMessage(pending_.front(), writing_);
+      num_unread_tokens_ -= pending_.front().token_ids_size();
       pending_.pop_front();
+      UpdatePause();
       write_in_flight_ = status.ok();
+      write_started_at_ = context_.clock.Now();
       if (!status.ok()) {
         pending_.clear();
         end_ = status;

@@ -35,6 +35,7 @@ class CallRegistry {
   void Remove(const std::string& id, const GenerationCall* owner);
   // Null: not in flight.
   std::shared_ptr<GenerationCall> Find(const std::string& id);
+  std::vector<std::shared_ptr<GenerationCall>> All();
 
  private:
   Mutex mutex_;
@@ -59,10 +60,12 @@ enum class GenerationMethod { kGenerate, kChat };
 // gRPC reacts on its threads, text work runs in the text pool, tokens arrive
 // through the choices' sinks on the replica's thread; none of them waits. At
 // most one write is in flight; what arrives meanwhile is merged into chunks of
-// up to kMaxChunkTokens of a choice, so a slow reader costs memory for its own
-// tokens and nothing else. The stream ends when all choices have, or with the
-// first error, or when the client goes away; then the sequences still running
-// are cancelled. Sinks share ownership and may outlive the stream.
+// up to kMaxChunkTokens of a choice. A client that leaves kMaxUnreadTokens
+// unread is not served until it has taken half of them, and one that takes no
+// message for kSlowReaderTimeoutMs is cut off. The stream ends when all choices
+// have, or with the first error, or when the client goes away; then the
+// sequences still running are cancelled. Sinks share ownership and may outlive
+// the stream.
 class GenerationCall final
     : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       public std::enable_shared_from_this<GenerationCall> {
@@ -81,6 +84,8 @@ class GenerationCall final
 
   // Ends all choices with FINISH_REASON_CANCELLED. Thread-safe.
   void CancelChoices();
+  // Cuts the client off if it has taken no message for too long. Thread-safe.
+  void CutIfStalled(Micros now);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -113,6 +118,9 @@ class GenerationCall final
   // Ends the stream after what is pending. False: it has its end already.
   bool Fail(const absl::Status& status);
   void CancelSequences();
+  // Pauses or resumes all sequences, as there is much or little to be read.
+  // Under the mutex, so that the engine hears of it in order.
+  void UpdatePause() WITAN_REQUIRES(mutex_);
   // Starts the next write, or finishes the stream.
   void Advance();
   // Gives back what the stream holds of the server: its id, its place among the
@@ -135,10 +143,14 @@ class GenerationCall final
   int open_choices_ WITAN_GUARDED_BY(mutex_) = 0;
   // Chunks to write; only the last one of each choice has room for more.
   std::deque<v1::GenerateResponse> pending_ WITAN_GUARDED_BY(mutex_);
+  int64_t num_unread_tokens_ WITAN_GUARDED_BY(mutex_) = 0;  // of pending_
+  bool paused_ WITAN_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> end_ WITAN_GUARDED_BY(mutex_);
   std::string outcome_ WITAN_GUARDED_BY(mutex_);
   bool write_in_flight_ WITAN_GUARDED_BY(mutex_) = false;
+  Micros write_started_at_ WITAN_GUARDED_BY(mutex_) = 0;
   bool client_gone_ WITAN_GUARDED_BY(mutex_) = false;
+  bool being_cut_ WITAN_GUARDED_BY(mutex_) = false;  // rpc_ is in use
   bool finished_ WITAN_GUARDED_BY(mutex_) = false;
   grpc::ByteBuffer writing_;  // of the write in flight
 };

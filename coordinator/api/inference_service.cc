@@ -1,5 +1,7 @@
 #include "coordinator/api/inference_service.h"
 
+#include <chrono>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,7 +34,37 @@ InferenceService::InferenceService(const InferenceServiceOptions& options,
                .text_pool = text_pool_,
                .registry = registry_,
                .metrics = metrics,
-               .clock = clock} {}
+               .clock = clock},
+      watch_([this] { WatchStreams(); }) {}
+
+InferenceService::~InferenceService() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  stopping_changed_.NotifyAll();
+  watch_.join();
+}
+
+void InferenceService::CutStalledStreams(Micros now) {
+  for (const std::shared_ptr<GenerationCall>& call : registry_.All()) {
+    call->CutIfStalled(now);
+  }
+}
+
+void InferenceService::WatchStreams() {
+  while (true) {
+    const auto next = std::chrono::steady_clock::now() +
+                      std::chrono::milliseconds(kStreamWatchIntervalMs);
+    {
+      MutexLock lock(mutex_);
+      while (!stopping_ && stopping_changed_.WaitUntil(mutex_, next)) {
+      }
+      if (stopping_) return;
+    }
+    CutStalledStreams(context_.clock.Now());
+  }
+}
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::StartGeneration(
     GenerationMethod method, grpc::CallbackServerContext* rpc,

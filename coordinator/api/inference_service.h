@@ -6,8 +6,10 @@
 
 #include <atomic>
 #include <functional>
+#include <thread>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "coordinator/api/api_metrics.h"
 #include "coordinator/api/engine.h"
 #include "coordinator/api/generation_call.h"
@@ -40,6 +42,11 @@ class InferenceService final : public RawInferenceService {
   InferenceService(const InferenceServiceOptions& options,
                    const ServedModel& model, Engine& engine,
                    ApiMetrics& metrics, const Clock& clock);
+  ~InferenceService() override;
+
+  // Cuts off the clients that took no message for kSlowReaderTimeoutMs; called
+  // every kStreamWatchIntervalMs.
+  void CutStalledStreams(Micros now);
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(
       grpc::CallbackServerContext* rpc,
@@ -94,6 +101,9 @@ class InferenceService final : public RawInferenceService {
       const v1::ListModelsRequest& request);
   absl::StatusOr<v1::Model> DoGetModel(const v1::GetModelRequest& request);
 
+  // Looks after streams that nobody reads.
+  void WatchStreams();
+
   const InferenceServiceOptions options_;
   const ServedModel& model_;
   ApiMetrics& metrics_;
@@ -101,6 +111,11 @@ class InferenceService final : public RawInferenceService {
   CallRegistry registry_;
   TextPool text_pool_;
   const GenerationContext context_;
+
+  Mutex mutex_;
+  CondVar stopping_changed_;
+  bool stopping_ WITAN_GUARDED_BY(mutex_) = false;
+  std::thread watch_;
 };
 
 }  // namespace witan

@@ -236,6 +236,10 @@ void Replica::StartServing() {
   options.max_sequences = group_.limits.max_sequences;
   options.num_blocks = group_.limits.num_blocks;
   options.max_context_tokens = group_.limits.max_context_tokens;
+  options.max_prefill_tokens_beside_decode =
+      options_.max_prefill_tokens_beside_decode;
+  options.prefix_cache = options_.prefix_cache;
+  options.identity = {weights_id_, numerics_id_};
   options.look_ahead = options_.look_ahead;
   scheduler_ = std::make_unique<Scheduler>(options, epoch_, /*first_step=*/2);
   state_ = ReplicaState::kServing;
@@ -392,6 +396,14 @@ void Replica::Cancel(SequenceId id, Micros now) {
       scheduler_->Finish(id, FinishReason::kCancelled, now)) {
     DeliverEvents(now);
   }
+}
+
+void Replica::Pause(SequenceId id) {
+  if (scheduler_ != nullptr) scheduler_->Pause(id);
+}
+
+void Replica::Resume(SequenceId id) {
+  if (scheduler_ != nullptr) scheduler_->Resume(id);
 }
 
 void Replica::Tick(Micros now) {

@@ -53,6 +53,8 @@ struct ReplicaOptions {
   std::string build_id;
   PlannerOptions planner;
   int64_t max_prefill_chunk_tokens = 0;  // 0: only the budget of a step cuts
+  int64_t max_prefill_tokens_beside_decode = 0;  // see SchedulerOptions
+  bool prefix_cache = true;
   bool look_ahead = true;
 };
 
@@ -93,6 +95,10 @@ class Replica {
   void Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink, Micros now);
   // The client went away. Nothing happens if the sequence has ended.
   void Cancel(SequenceId id, Micros now);
+  // Its client does not take its tokens: no more of them are made until Resume.
+  // Nothing happens if the sequence has ended, or is so already.
+  void Pause(SequenceId id);
+  void Resume(SequenceId id);
   // Forms groups, ends what is late and plans steps. To be called after inputs
   // and at NextWakeup at the latest. A call that comes much later
   // (kMaxTickDelayMs) means that this process did not run, and that what others

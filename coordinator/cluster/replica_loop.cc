@@ -67,6 +67,10 @@ void ReplicaLoop::PostClosed(WorkerId worker, const std::string& cause) {
 
 void ReplicaLoop::Cancel(SequenceId id) { PostAlways(CancelInput{id}); }
 
+void ReplicaLoop::Pause(SequenceId id) { PostAlways(PauseInput{id, true}); }
+
+void ReplicaLoop::Resume(SequenceId id) { PostAlways(PauseInput{id, false}); }
+
 std::shared_ptr<const ReplicaSnapshot> ReplicaLoop::Snapshot() const {
   MutexLock lock(mutex_);
   return snapshot_;
@@ -137,8 +141,15 @@ void ReplicaLoop::Take(Input input, Micros now) {
     replica_.OnClosed(closed->worker, closed->cause, now);
   } else if (auto* submit = std::get_if<SubmitInput>(&input)) {
     replica_.Submit(std::move(submit->spec), std::move(submit->sink), now);
+  } else if (const auto* cancel = std::get_if<CancelInput>(&input)) {
+    replica_.Cancel(cancel->id, now);
   } else {
-    replica_.Cancel(std::get<CancelInput>(input).id, now);
+    const PauseInput& pause = std::get<PauseInput>(input);
+    if (pause.paused) {
+      replica_.Pause(pause.id);
+    } else {
+      replica_.Resume(pause.id);
+    }
   }
   unpublished_ = true;
 }

@@ -61,6 +61,10 @@ class ReplicaLoop {
   absl::Status Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink);
   // At most once for each submitted sequence.
   void Cancel(SequenceId id);
+  // In turn, as the client falls behind and catches up (Replica::Pause). They
+  // take effect in the order of the calls.
+  void Pause(SequenceId id);
+  void Resume(SequenceId id);
 
   // --- Looking --------------------------------------------------------------
 
@@ -91,8 +95,12 @@ class ReplicaLoop {
   struct CancelInput {
     SequenceId id = 0;
   };
+  struct PauseInput {
+    SequenceId id = 0;
+    bool paused = false;
+  };
   using Input = std::variant<ConnectedInput, MessageInput, ClosedInput,
-                             SubmitInput, CancelInput>;
+                             SubmitInput, CancelInput, PauseInput>;
 
   void Run();
   // Waits for input, a wakeup or Stop. False: stop.

@@ -7,34 +7,6 @@
 #include "base/status.h"
 
 namespace witan {
-namespace {
-
-int64_t BlocksFor(int64_t num_positions) {
-  return (num_positions + kBlockTokens - 1) / kBlockTokens;
-}
-
-// The last token made is never fed back, so it needs no position.
-int64_t MaxPositions(int64_t num_prompt_tokens, const StopRules& stop) {
-  return num_prompt_tokens + stop.max_tokens - 1;
-}
-
-// Its whole prompt is behind it, or will be once the step in flight is done.
-bool WantsDecodeRow(const Sequence& sequence) {
-  const int64_t position = sequence.num_planned_tokens;
-  if (position == sequence.num_tokens()) {  // token still being sampled
-    return sequence.num_samples_in_flight == 1 &&
-           sequence.num_output_tokens() + 1 < sequence.spec.stop.max_tokens;
-  }
-  return position + 1 == sequence.num_tokens() &&
-         sequence.num_output_tokens() > 0;
-}
-
-bool WantsPrefillRows(const Sequence& sequence) {
-  return sequence.num_planned_tokens < sequence.num_tokens() &&
-         !WantsDecodeRow(sequence);
-}
-
-}  // namespace
 
 void SchedulerStats::AddCounters(const SchedulerStats& other) {
   num_steps += other.num_steps;
@@ -43,6 +15,11 @@ void SchedulerStats::AddCounters(const SchedulerStats& other) {
   num_prefill_rows += other.num_prefill_rows;
   num_discarded_rows += other.num_discarded_rows;
   num_preemptions += other.num_preemptions;
+  num_pauses += other.num_pauses;
+  num_parked += other.num_parked;
+  num_prefix_lookup_tokens += other.num_prefix_lookup_tokens;
+  num_prefix_hit_tokens += other.num_prefix_hit_tokens;
+  num_prefix_evictions += other.num_prefix_evictions;
   num_finished += other.num_finished;
 }
 
@@ -58,6 +35,9 @@ Scheduler::Scheduler(const SchedulerOptions& options, Epoch epoch,
   WITAN_CHECK(options.max_prefill_chunk_tokens >= 1,
               "max_prefill_chunk_tokens is {}",
               options.max_prefill_chunk_tokens);
+  WITAN_CHECK(options.max_prefill_tokens_beside_decode >= 0,
+              "max_prefill_tokens_beside_decode is {}",
+              options.max_prefill_tokens_beside_decode);
   WITAN_CHECK(
       options.max_sequences >= 1 && options.max_sequences <= kMaxStepSequences,
       "max_sequences is {}", options.max_sequences);
@@ -86,11 +66,12 @@ absl::Status Scheduler::Add(SequenceSpec spec, Micros now) {
         "tokens, and the whole cache has {}; shorten one of them",
         num_prompt, max_tokens, num_needed, kBlockTokens, blocks_.capacity());
   }
-  if (waiting_.size() >= static_cast<size_t>(kMaxWaitingSequences)) {
+  const int64_t num_waiting = waiting_.size() + num_parked_;
+  if (num_waiting >= kMaxWaitingSequences) {
     return ResourceExhausted(
         "{} sequences are waiting already, the most there "
         "may be; try again later",
-        waiting_.size());
+        num_waiting);
   }
   const SequenceId id = spec.id;
   auto [it, inserted] = sequences_.try_emplace(id);
@@ -102,30 +83,64 @@ absl::Status Scheduler::Add(SequenceSpec spec, Micros now) {
   sequence.num_prompt_tokens = num_prompt;
   sequence.arrival = next_arrival_++;
   sequence.added_at = now;
+  if (options_.prefix_cache) TakeNames(sequence);
   if (sequence.spec.deadline) deadlines_.insert({*sequence.spec.deadline, id});
-  waiting_.emplace(sequence.arrival, &sequence);
+  waiting_.Enter(sequence);
+  waiting_.Push(sequence);
   return absl::OkStatus();
 }
 
-bool Scheduler::Finish(SequenceId id, FinishReason reason, Micros now) {
+Sequence* Scheduler::FindLive(SequenceId id) {
   const auto it = sequences_.find(id);
-  if (it == sequences_.end() || it->second->state == SequenceState::kFinished) {
-    return false;
+  const bool is_live =
+      it != sequences_.end() && it->second->state != SequenceState::kFinished;
+  return is_live ? it->second.get() : nullptr;
+}
+
+bool Scheduler::Finish(SequenceId id, FinishReason reason, Micros now) {
+  Sequence* const sequence = FindLive(id);
+  if (sequence == nullptr) return false;
+  FinishSequence(*sequence, reason, now);
+  EraseIfOver(*sequence);
+  return true;
+}
+
+bool Scheduler::Pause(SequenceId id) {
+  Sequence* const sequence = FindLive(id);
+  if (sequence == nullptr || sequence->paused) return false;
+  if (sequence->state == SequenceState::kRunning) {
+    StopRunning(*sequence, SequenceState::kWaiting);
+  } else {
+    RemoveFromWaiting(*sequence);
   }
-  Sequence& sequence = *it->second;
-  FinishSequence(sequence, reason, now);
-  EraseIfOver(sequence);
+  sequence->paused = true;
+  ++num_paused_;
+  ++counters_.num_pauses;
+  return true;
+}
+
+bool Scheduler::Resume(SequenceId id) {
+  Sequence* const sequence = FindLive(id);
+  if (sequence == nullptr || !sequence->paused) return false;
+  sequence->paused = false;
+  --num_paused_;
+  waiting_.Push(*sequence);
   return true;
 }
 
 void Scheduler::FinishAll(const absl::Status& error, Micros now) {
-  // All that run arrived before all that wait.
-  for (ByArrival* sequences : {&running_, &waiting_}) {
-    while (!sequences->empty()) {
-      Sequence& sequence = *sequences->begin()->second;
-      FinishSequence(sequence, error, now);
-      EraseIfOver(sequence);
+  std::vector<Sequence*> live;
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence->state != SequenceState::kFinished) {
+      live.push_back(sequence.get());
     }
+  }
+  std::sort(live.begin(), live.end(), [](const Sequence* a, const Sequence* b) {
+    return a->arrival < b->arrival;
+  });
+  for (Sequence* const sequence : live) {
+    FinishSequence(*sequence, error, now);
+    EraseIfOver(*sequence);
   }
 }
 
@@ -140,160 +155,6 @@ void Scheduler::ExpireDeadlines(Micros now) {
         now);
     EraseIfOver(sequence);
   }
-}
-
-// --- Plan --------------------------------------------------------------------
-
-std::optional<StepPlan> Scheduler::Plan(Micros now) {
-  ExpireDeadlines(now);
-  const size_t max_in_flight = options_.look_ahead ? 1 + kMaxLookAheadSteps : 1;
-  if (in_flight_.size() >= max_in_flight) return std::nullopt;
-
-  Draft draft;
-  draft.now = now;
-  draft.plan.epoch = epoch_;
-  draft.plan.step = next_step_;
-  draft.plan.row_begin.push_back(0);
-  draft.plan.new_block_begin.push_back(0);
-  PlanRunning(draft);
-  PlanAdmissions(draft);
-  if (draft.plan.num_sequences() == 0) return std::nullopt;
-
-  draft.step.step = next_step_++;
-  ++counters_.num_steps;
-  if (!in_flight_.empty()) ++counters_.num_look_ahead_steps;
-  in_flight_.push_back(std::move(draft.step));
-  return std::move(draft.plan);
-}
-
-int64_t Scheduler::NumAvailableBlocks() const {
-  return blocks_.num_free() - num_reserved_blocks_;
-}
-
-int64_t Scheduler::NumRowsLeft(const Draft& draft) const {
-  return options_.max_step_tokens - draft.plan.num_rows();
-}
-
-void Scheduler::PlanRunning(Draft& draft) {
-  // Preemption strikes what is newer than the row at hand, so those noted here
-  // keep running.
-  std::vector<Sequence*> prefills;
-  for (auto it = running_.begin(); it != running_.end(); ++it) {
-    if (NumRowsLeft(draft) == 0) return;
-    Sequence& sequence = *it->second;
-    if (WantsPrefillRows(sequence)) {
-      prefills.push_back(&sequence);
-    } else if (WantsDecodeRow(sequence) && MakeRoomForDecodeRow(sequence)) {
-      AppendRows(sequence, 1, draft);
-      ++counters_.num_decode_rows;
-    }
-  }
-  for (Sequence* sequence : prefills) {
-    if (NumRowsLeft(draft) == 0) return;
-    AppendPrefillRows(*sequence, draft);
-  }
-}
-
-void Scheduler::PlanAdmissions(Draft& draft) {
-  while (!waiting_.empty() && !free_slots_.empty() && NumRowsLeft(draft) > 0) {
-    Sequence& sequence = *waiting_.begin()->second;
-    // Preempted, and a step in flight may still bring a token of it.
-    if (sequence.num_steps_in_flight > 0) return;
-    // One position more than it has, so that it does not come only to be
-    // preempted by its own first token.
-    const int64_t num_positions =
-        std::min(sequence.num_tokens() + 1,
-                 MaxPositions(sequence.num_prompt_tokens, sequence.spec.stop));
-    if (BlocksFor(num_positions) > NumAvailableBlocks()) return;
-    Admit(sequence, draft);
-  }
-}
-
-void Scheduler::Admit(Sequence& sequence, Draft& draft) {
-  waiting_.erase(sequence.arrival);
-  running_.emplace(sequence.arrival, &sequence);
-  sequence.state = SequenceState::kRunning;
-  sequence.slot = free_slots_.back();
-  free_slots_.pop_back();
-  sequence.num_reserved_blocks = BlocksFor(sequence.num_tokens());
-  num_reserved_blocks_ += sequence.num_reserved_blocks;
-  if (!sequence.first_planned_at) sequence.first_planned_at = draft.now;
-
-  SlotStart start;
-  start.slot = sequence.slot;
-  start.choice = sequence.spec.choice;
-  start.sampling = sequence.spec.sampling;
-  if (start.sampling.uses_penalties()) start.history = sequence.tokens;
-  start.num_prompt_tokens = static_cast<int32_t>(sequence.num_prompt_tokens);
-  draft.plan.slot_starts.push_back(std::move(start));
-  AppendPrefillRows(sequence, draft);
-}
-
-void Scheduler::AppendPrefillRows(Sequence& sequence, Draft& draft) {
-  const int64_t num_rows =
-      std::min({sequence.num_tokens() - sequence.num_planned_tokens,
-                options_.max_prefill_chunk_tokens, NumRowsLeft(draft)});
-  AppendRows(sequence, num_rows, draft);
-  counters_.num_prefill_rows += num_rows;
-}
-
-void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft) {
-  StepPlan& plan = draft.plan;
-  const int64_t begin = sequence.num_planned_tokens;
-  const int64_t end = begin + num_rows;
-  plan.slots.push_back(sequence.slot);
-  plan.first_positions.push_back(static_cast<int32_t>(begin));
-  for (int64_t position = begin; position < end; ++position) {
-    plan.token_ids.push_back(position < sequence.num_tokens()
-                                 ? sequence.tokens[position]
-                                 : kTokenOfPreviousStep);
-  }
-  plan.row_begin.push_back(plan.num_rows());
-
-  int64_t num_new_blocks =
-      BlocksFor(end) - static_cast<int64_t>(sequence.block_table.size());
-  const int64_t num_from_reserve =
-      std::min(num_new_blocks, sequence.num_reserved_blocks);
-  sequence.num_reserved_blocks -= num_from_reserve;
-  num_reserved_blocks_ -= num_from_reserve;
-  for (; num_new_blocks > 0; --num_new_blocks) {
-    const std::optional<int32_t> block = blocks_.Allocate();
-    WITAN_CHECK(block.has_value(), "no block for sequence {}",
-                sequence.spec.id);
-    sequence.block_table.push_back(*block);
-    plan.new_block_ids.push_back(*block);
-  }
-  plan.new_block_begin.push_back(
-      static_cast<int32_t>(plan.new_block_ids.size()));
-
-  const bool samples = end >= sequence.num_tokens();
-  plan.samples.push_back(samples ? 1 : 0);
-  draft.step.sequences.push_back({&sequence, num_rows, samples});
-  draft.step.num_samples += samples ? 1 : 0;
-  sequence.num_planned_tokens = end;
-  ++sequence.num_steps_in_flight;
-  sequence.num_samples_in_flight += samples ? 1 : 0;
-}
-
-bool Scheduler::MakeRoomForDecodeRow(const Sequence& sequence) {
-  const int64_t num_blocks = static_cast<int64_t>(sequence.block_table.size()) +
-                             sequence.num_reserved_blocks;
-  if (BlocksFor(sequence.num_planned_tokens + 1) <= num_blocks) return true;
-  while (NumAvailableBlocks() == 0) {
-    Sequence& newest = *running_.rbegin()->second;
-    if (num_draining_blocks_ > 0 || &newest == &sequence) return false;
-    Preempt(newest);
-  }
-  return true;
-}
-
-void Scheduler::Preempt(Sequence& sequence) {
-  ++counters_.num_preemptions;
-  ++sequence.num_preemptions;
-  running_.erase(sequence.arrival);
-  waiting_.emplace(sequence.arrival, &sequence);
-  sequence.state = SequenceState::kWaiting;
-  StartDraining(sequence);
 }
 
 // --- Apply -------------------------------------------------------------------
@@ -321,6 +182,7 @@ absl::Status Scheduler::Apply(StepResult result, Micros now) {
     Sequence& sequence = *rows.sequence;
     --sequence.num_steps_in_flight;
     if (rows.samples) --sequence.num_samples_in_flight;
+    CommitRows(sequence, rows.num_rows);
     if (sequence.state == SequenceState::kFinished) {
       counters_.num_discarded_rows += rows.num_rows;
     } else if (rows.samples) {
@@ -354,6 +216,7 @@ void Scheduler::FinishSequence(Sequence& sequence,
   SequenceUsage& usage = event.usage;
   usage.num_prompt_tokens = sequence.num_prompt_tokens;
   usage.num_output_tokens = sequence.num_output_tokens();
+  usage.num_cached_tokens = sequence.num_cached_tokens.value_or(0);
   usage.num_preemptions = sequence.num_preemptions;
   usage.queued_us = sequence.first_planned_at.value_or(now) - sequence.added_at;
   if (sequence.first_token_at) {
@@ -366,20 +229,34 @@ void Scheduler::FinishSequence(Sequence& sequence,
   if (sequence.spec.deadline) {
     deadlines_.erase({*sequence.spec.deadline, sequence.spec.id});
   }
-  const bool was_running = sequence.state == SequenceState::kRunning;
-  sequence.state = SequenceState::kFinished;
-  if (was_running) {
-    running_.erase(sequence.arrival);
-    StartDraining(sequence);
+  if (sequence.state == SequenceState::kRunning) {
+    StopRunning(sequence, SequenceState::kFinished);
+  } else if (sequence.paused) {
+    --num_paused_;
   } else {
-    waiting_.erase(sequence.arrival);
+    RemoveFromWaiting(sequence);
   }
+  sequence.state = SequenceState::kFinished;
+  waiting_.Leave(sequence);
 }
 
-void Scheduler::StartDraining(Sequence& sequence) {
+void Scheduler::RemoveFromWaiting(Sequence& sequence) {
+  if (!sequence.parked_on) {
+    waiting_.Remove(sequence);
+    return;
+  }
+  std::erase(pending_.at(*sequence.parked_on).parked, &sequence);
+  sequence.parked_on.reset();
+  --num_parked_;
+}
+
+void Scheduler::StopRunning(Sequence& sequence, SequenceState state) {
+  running_.erase(KeyOf(sequence));
+  sequence.state = state;
   num_reserved_blocks_ -= sequence.num_reserved_blocks;
   sequence.num_reserved_blocks = 0;
-  num_draining_blocks_ += static_cast<int64_t>(sequence.block_table.size());
+  ErasePendingBlocks(sequence);
+  ++num_draining_;
   ReleaseIfDrained(sequence);
 }
 
@@ -388,10 +265,18 @@ void Scheduler::ReleaseIfDrained(Sequence& sequence) {
       sequence.num_steps_in_flight > 0 || sequence.slot < 0) {
     return;
   }
-  num_draining_blocks_ -= static_cast<int64_t>(sequence.block_table.size());
-  for (const int32_t block : sequence.block_table) blocks_.Free(block);
+  --num_draining_;
+  ++num_releases_;
+  // Last to first: a block is given away before its parent.
+  for (auto block = sequence.block_table.rbegin();
+       block != sequence.block_table.rend(); ++block) {
+    blocks_.Release(*block);
+  }
   sequence.block_table.clear();
+  sequence.num_sent_blocks = 0;
   sequence.num_planned_tokens = 0;
+  sequence.num_committed_tokens = 0;
+  sequence.num_named_blocks = 0;
   free_slots_.push_back(sequence.slot);
   sequence.slot = -1;
 }
@@ -417,8 +302,11 @@ std::optional<Micros> Scheduler::NextDeadline() const {
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = counters_;
   stats.num_running = static_cast<int64_t>(running_.size());
-  stats.num_waiting = static_cast<int64_t>(waiting_.size());
-  stats.num_free_blocks = blocks_.num_free();
+  stats.num_waiting = waiting_.size() + num_parked_;
+  stats.num_paused = num_paused_;
+  stats.num_free_blocks = blocks_.num_available();
+  stats.num_named_blocks = blocks_.num_named();
+  stats.num_prefix_evictions = blocks_.num_evictions();
   stats.num_blocks = blocks_.capacity();
   return stats;
 }

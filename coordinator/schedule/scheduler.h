@@ -11,8 +11,18 @@
 //
 // One step holds, within max_step_tokens rows: first one decode row for every
 // running sequence that has its prompt behind it, then chunks of prompts being
-// read, then new admissions; each group in order of arrival. A chunk that
-// completes a prompt samples.
+// read, then new admissions. The first two go by priority, then arrival; who is
+// admitted is the WaitingQueue's affair. Beside decode rows no more than
+// max_prefill_tokens_beside_decode prompt rows are planned, so that long
+// prompts do not hold up those who are being answered. A chunk that completes a
+// prompt samples.
+//
+// Prefix cache: a block that all ranks have computed is kept under a name (see
+// block_name.h) for others with the same tokens before it. An admitted sequence
+// begins behind the blocks that it finds; its last token is always computed. A
+// sequence whose next block is being computed by another one waits for that
+// (it is "parked"), so that choices of one request, and requests that come
+// together, compute their common prompt once.
 //
 // Look-ahead: step k+1 may be planned while step k runs. A decode row of it
 // says kTokenOfPreviousStep for the token that step k samples. A sequence that
@@ -20,13 +30,15 @@
 // discarded. A slot and its blocks are released only once no step in flight
 // has rows of them.
 //
-// When a decode row needs a block and none is left, the newest running
-// sequence is preempted: it goes back to the front of the queue with its
-// tokens and is prefilled again. A sequence is refused at Add unless it fits
-// in the cache alone, so the oldest one always gets to its end.
+// Preemption: when a decode row needs a block and none is left, or a sequence
+// of a higher priority waits for a place, the newest running sequence of the
+// lowest priority goes back to the queue with its tokens and is prefilled
+// again. A sequence is refused at Add unless it fits in the cache alone, so the
+// oldest one of the highest priority always gets to its end.
 //
 // Plan and Apply cost about the rows of the step (times a logarithm of the
-// number of sequences), whatever the length of queue and contexts.
+// number of sequences), whatever the length of queue and contexts; an admission
+// costs a look-up for each block of the prompt, once.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -37,16 +49,20 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <unordered_map>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/request.h"
 #include "base/step_plan.h"
-#include "coordinator/schedule/block_allocator.h"
+#include "coordinator/schedule/block_name.h"
+#include "coordinator/schedule/prefix_cache.h"
+#include "coordinator/schedule/scheduler_event.h"
+#include "coordinator/schedule/scheduler_stats.h"
 #include "coordinator/schedule/sequence.h"
+#include "coordinator/schedule/waiting_queue.h"
 
 namespace witan {
 
@@ -56,42 +72,11 @@ struct SchedulerOptions {
   int64_t max_sequences = 0;             // running at once (slots), >= 1
   int64_t num_blocks = 0;                // the null block included, >= 2
   int64_t max_context_tokens = 0;        // of one sequence, >= 1
-  bool look_ahead = true;                // plan one step beyond the running one
-};
-
-// A token was made. Indices of one sequence are 0, 1, 2 ...
-struct TokenEvent {
-  SequenceId id = 0;
-  int64_t index = 0;
-  SampledToken token;
-};
-
-// The last event of a sequence.
-struct FinishEvent {
-  SequenceId id = 0;
-  absl::StatusOr<FinishReason> reason;  // not OK: late, or FinishAll
-  SequenceUsage usage;
-};
-
-using SchedulerEvent = std::variant<TokenEvent, FinishEvent>;
-
-struct SchedulerStats {
-  // --- Now -----------------------------------------------------------------
-  int64_t num_running = 0;
-  int64_t num_waiting = 0;  // preempted ones included
-  int64_t num_free_blocks = 0;
-  int64_t num_blocks = 0;  // that can be used; without the null block
-  // --- Since the start (only grow) -------------------------------------------
-  int64_t num_steps = 0;
-  int64_t num_look_ahead_steps = 0;  // planned while another one ran
-  int64_t num_decode_rows = 0;
-  int64_t num_prefill_rows = 0;
-  int64_t num_discarded_rows = 0;  // computed for sequences that had ended
-  int64_t num_preemptions = 0;
-  int64_t num_finished = 0;
-
-  // Adds the counters (not the gauges) of `other`.
-  void AddCounters(const SchedulerStats& other);
+  // Prompt rows of one step that has decode rows, >= 1; 0: no such bound.
+  int64_t max_prefill_tokens_beside_decode = 0;
+  bool prefix_cache = true;
+  PrefixIdentity identity;
+  bool look_ahead = true;  // plan one step beyond the running one
 };
 
 // Owned by a Replica, one for each epoch; used by its thread only.
@@ -112,10 +97,18 @@ class Scheduler {
   // ended by itself); then nothing happens.
   bool Finish(SequenceId id, FinishReason reason, Micros now);
 
+  // Takes a live sequence out of the batch until Resume, because its client
+  // does not take its tokens. Those of steps in flight still come. It gives up
+  // slot and blocks (the prefix cache may keep them). False: not live, or
+  // paused already.
+  bool Pause(SequenceId id);
+  bool Resume(SequenceId id);
+
   // Ends all live sequences, in order of arrival, with `error`.
   void FinishAll(const absl::Status& error, Micros now);
 
-  // Ends everything past its deadline. Plan does this as well.
+  // Ends everything past its deadline. Plan does this
+  // as well.
   void ExpireDeadlines(Micros now);
 
   // The next step to send, or nothing: there is no work, or as many steps are
@@ -151,15 +144,32 @@ class Scheduler {
     StepPlan plan;
     PlannedStep step;
     Micros now = 0;
+    int64_t num_decode_rows = 0;
+    int64_t num_prefill_rows = 0;
   };
-  // Keyed by arrival; Sequence has stable addresses in sequences_.
-  using ByArrival = std::map<uint64_t, Sequence*>;
+  // A named block that `owner` is computing, and who waits for it.
+  struct PendingBlock {
+    Sequence* owner = nullptr;
+    std::vector<Sequence*> parked;
+  };
+  // (-priority, arrival): who is preempted comes last. Sequence has stable
+  // addresses in sequences_.
+  using RunningKey = std::pair<int32_t, uint64_t>;
 
+  static RunningKey KeyOf(const Sequence& sequence);
+  Sequence* FindLive(SequenceId id);
+
+  // --- Plan (scheduler_plan.cc) ---------------------------------------------
   int64_t NumAvailableBlocks() const;
   int64_t NumRowsLeft(const Draft& draft) const;
+  int64_t NumPrefillRowsLeft(const Draft& draft) const;
   void PlanRunning(Draft& draft);
   void PlanAdmissions(Draft& draft);
-  void Admit(Sequence& sequence, Draft& draft);
+  // Admits or parks the next sequence, or makes room for it. False: nothing
+  // more can be admitted in this step.
+  bool AdvanceAdmission(Sequence& next, Draft& draft);
+  void Admit(Sequence& sequence, const std::vector<int32_t>& cached_blocks,
+             Draft& draft);
   // Appends the rows, with the blocks they need, which have to be there.
   void AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft);
   void AppendPrefillRows(Sequence& sequence, Draft& draft);
@@ -167,13 +177,42 @@ class Scheduler {
   // one; preempts newer sequences for it. False: it waits for blocks that
   // steps in flight still use, or for older sequences.
   bool MakeRoomForDecodeRow(const Sequence& sequence);
+  // Preempts one sequence of a lower priority if that can help `sequence` to a
+  // slot and `num_blocks` blocks. False: it cannot, or not yet.
+  bool MakeRoomForPriority(const Sequence& sequence, int64_t num_blocks);
   void Preempt(Sequence& sequence);
+
+  // --- Prefix cache (scheduler_prefix.cc) -----------------------------------
+  // Blocks of `sequence` that others may have computed: all full ones but for
+  // its last token.
+  size_t NumShareableBlocks(const Sequence& sequence) const;
+  // Of a new sequence: those that came with it, if they are under our root.
+  void TakeNames(Sequence& sequence);
+  // Computes block_names up to `num_blocks`.
+  void NameBlocks(Sequence& sequence, size_t num_blocks);
+  std::span<const TokenId> TokensOfBlock(const Sequence& sequence,
+                                         size_t block) const;
+  std::vector<int32_t> FindCachedBlocks(Sequence& sequence);
+  // Parks `sequence` if another one is computing its block after
+  // `num_cached_blocks`.
+  bool ParkIfPending(Sequence& sequence, size_t num_cached_blocks);
+  void RegisterPendingBlocks(Sequence& sequence);
+  // Those parked on it go back to the queue.
+  void ErasePendingBlock(const Sequence& owner, const BlockName& name);
+  // Of a sequence that computes no more, or whose blocks cannot be named.
+  void ErasePendingBlocks(Sequence& sequence);
+  // `num_rows` more positions of `sequence` were computed by all ranks.
+  void CommitRows(Sequence& sequence, int64_t num_rows);
+
+  // --- Ends -----------------------------------------------------------------
   void ApplyToken(Sequence& sequence, SampledToken token, Micros now);
   void FinishSequence(Sequence& sequence, absl::StatusOr<FinishReason> reason,
                       Micros now);
-  // The sequence runs no more: its slot and blocks go back as soon as no step
-  // in flight has rows of it.
-  void StartDraining(Sequence& sequence);
+  // Of a sequence that waits and is not paused: out of the queue, or unparked.
+  void RemoveFromWaiting(Sequence& sequence);
+  // The sequence leaves the batch for `state`: its slot and blocks go back as
+  // soon as no step in flight has rows of it.
+  void StopRunning(Sequence& sequence, SequenceState state);
   void ReleaseIfDrained(Sequence& sequence);
   void EraseIfOver(Sequence& sequence);
 
@@ -181,15 +220,19 @@ class Scheduler {
   const Epoch epoch_;
   StepNumber next_step_;
   uint64_t next_arrival_ = 0;
-  BlockAllocator blocks_;
+  PrefixCache blocks_;
   int64_t num_reserved_blocks_ = 0;  // of all running sequences
-  int64_t num_draining_blocks_ = 0;  // held by ended and preempted sequences
+  int64_t num_draining_ = 0;  // ended and preempted sequences with a slot
   std::vector<int32_t> free_slots_;  // a stack
   // Live ones, and ended ones with rows in flight.
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  ByArrival waiting_;
-  ByArrival running_;
+  WaitingQueue waiting_;
+  int64_t num_parked_ = 0;
+  int64_t num_paused_ = 0;
+  std::map<RunningKey, Sequence*> running_;
+  std::unordered_map<BlockName, PendingBlock, BlockNameHash> pending_;
   std::set<std::pair<Micros, SequenceId>> deadlines_;
+  int64_t num_releases_ = 0;
   std::deque<PlannedStep> in_flight_;
   std::vector<SchedulerEvent> events_;
   SchedulerStats counters_;

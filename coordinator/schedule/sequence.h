@@ -5,13 +5,18 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/request.h"
 #include "base/step_plan.h"
+#include "coordinator/schedule/block_name.h"
 
 namespace witan {
+
+struct TenantShare;  // waiting_queue.h
 
 // Unique for the life of the coordinator, never reused.
 using SequenceId = uint64_t;
@@ -24,6 +29,11 @@ struct SequenceSpec {
   SamplingParams sampling;
   StopRules stop;
   int32_t choice = 0;  // index of the choice in its request
+  std::string tenant = kDefaultTenant;
+  int32_t priority = 0;  // higher goes first
+  // Names of the prompt's full blocks under this root; empty: not computed yet.
+  BlockName block_root;
+  std::vector<BlockName> block_names;
   // Past this moment the sequence ends with DEADLINE_EXCEEDED, queued or not.
   std::optional<Micros> deadline;
 };
@@ -32,6 +42,7 @@ struct SequenceSpec {
 struct SequenceUsage {
   int64_t num_prompt_tokens = 0;
   int64_t num_output_tokens = 0;  // delivered, a stop token included
+  int64_t num_cached_tokens = 0;  // of the prompt, when first admitted
   int64_t num_preemptions = 0;
   Micros queued_us = 0;       // until its first row was planned, or the end
   Micros first_token_us = 0;  // from submission; 0: there was none
@@ -49,8 +60,18 @@ inline bool StopRulesApply(const StopRules& rules, int64_t index) {
 // The stop token is delivered like any other token; its text is not shown.
 bool IsStopToken(const StopRules& rules, int64_t index, TokenId token_id);
 
-// Waiting -> Running -> Finished; preemption goes back to Waiting with the
-// tokens made so far, and prompt and output are prefilled again.
+inline int64_t BlocksFor(int64_t num_positions) {
+  return (num_positions + kBlockTokens - 1) / kBlockTokens;
+}
+
+// The last token made is never fed back, so it needs no position.
+inline int64_t MaxPositions(int64_t num_prompt_tokens, const StopRules& stop) {
+  return num_prompt_tokens + stop.max_tokens - 1;
+}
+
+// Waiting -> Running -> Finished; preemption and pauses go back to Waiting with
+// the tokens made so far, and what the prefix cache lost of prompt and output
+// is prefilled again.
 enum class SequenceState : uint8_t { kWaiting, kRunning, kFinished };
 
 // Owned by the Scheduler, used by its thread only.
@@ -58,20 +79,43 @@ struct Sequence {
   SequenceSpec spec;     // spec.prompt was moved into `tokens`
   uint64_t arrival = 0;  // order of Add
   SequenceState state = SequenceState::kWaiting;
+  TenantShare* share = nullptr;  // in the queue's books while not finished
+  // Tokens that its tenant was charged for; what is computed again is free.
+  int64_t num_charged_tokens = 0;
+
+  // --- Reasons to wait outside the queue ------------------------------------
+  bool paused = false;
+  // Another sequence is computing the block of this name, which this one has
+  // in common with it.
+  std::optional<BlockName> parked_on;
+  // It found too few blocks then (Scheduler's count of releases); only another
+  // release can change that.
+  int64_t starved_at_release = -1;
 
   // Prompt, then the output as far as steps were applied.
   std::vector<TokenId> tokens;
   int64_t num_prompt_tokens = 0;
+
+  // Of the first full blocks of `tokens`, as far as they were needed.
+  std::vector<BlockName> block_names;
 
   // --- Valid while it holds a slot (slot >= 0) ------------------------------
   // Kept after preemption or the end until the last step with rows of this
   // sequence was applied.
   int32_t slot = -1;
   std::vector<int32_t> block_table;
+  size_t num_sent_blocks = 0;  // of the table, in plans
   // Blocks set aside for the tokens known at admission, not yet in the table.
   int64_t num_reserved_blocks = 0;
   // Positions [0, num_planned_tokens) have rows in the steps planned so far.
   int64_t num_planned_tokens = 0;
+  // Positions [0, num_committed_tokens) were computed by all ranks.
+  int64_t num_committed_tokens = 0;
+  // First blocks of the table that the prefix cache knows by name.
+  size_t num_named_blocks = 0;
+  // Blocks [num_named_blocks, num_pending_blocks) are registered as being
+  // computed.
+  size_t num_pending_blocks = 0;
   int num_steps_in_flight = 0;    // steps with rows of this sequence
   int num_samples_in_flight = 0;  // of them, those that sample
 
@@ -80,6 +124,7 @@ struct Sequence {
   std::optional<Micros> first_planned_at;
   std::optional<Micros> first_token_at;
   int64_t num_preemptions = 0;
+  std::optional<int64_t> num_cached_tokens;
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_output_tokens() const { return num_tokens() - num_prompt_tokens; }

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -62,13 +63,28 @@ class FakeEngine final : public Engine {
     Post([this, live] {
       sequences_[live->spec.id] = live;
       Changed();
-      while (runs_to_end_ && sequences_.contains(live->spec.id)) Advance(*live);
+      RunToEnd(*live);
     });
     return absl::OkStatus();
   }
 
   void Cancel(SequenceId id) override {
     Post([this, id] { Finish(id, FinishReason::kCancelled); });
+  }
+
+  void Pause(SequenceId id) override {
+    Post([this, id] {
+      if (sequences_.contains(id)) paused_.insert(id);
+      Changed();
+    });
+  }
+  void Resume(SequenceId id) override {
+    Post([this, id] {
+      if (paused_.erase(id) == 0) return;
+      Changed();
+      const std::shared_ptr<Live> live = sequences_.at(id);
+      RunToEnd(*live);
+    });
   }
 
   std::shared_ptr<const ReplicaSnapshot> Snapshot() const override {
@@ -105,6 +121,10 @@ class FakeEngine final : public Engine {
   void WaitForLive(int64_t count) {
     MutexLock lock(mutex_);
     while (num_live_ != count) changed_.Wait(mutex_);
+  }
+  void WaitForPaused(int64_t count) {
+    MutexLock lock(mutex_);
+    while (num_paused_ != count) changed_.Wait(mutex_);
   }
   // While `hold`, threads that want an id for a sequence have to wait.
   void HoldIds(bool hold) {
@@ -151,8 +171,23 @@ class FakeEngine final : public Engine {
   void Changed() {
     MutexLock lock(mutex_);
     num_live_ = static_cast<int64_t>(sequences_.size());
+    num_paused_ = static_cast<int64_t>(paused_.size());
     if (!sequences_.empty()) last_spec_ = sequences_.rbegin()->second->spec;
     changed_.NotifyAll();
+  }
+
+  // As far as it goes: one token a task, so that a pause may come between.
+  void RunToEnd(const Live& live) {
+    const SequenceId id = live.spec.id;
+    Post([this, id] {
+      const auto found = sequences_.find(id);
+      if (!runs_to_end_ || found == sequences_.end() || paused_.contains(id)) {
+        return;
+      }
+      const std::shared_ptr<Live> next = found->second;
+      Advance(*next);
+      RunToEnd(*next);
+    });
   }
 
   void Advance(Live& live) {
@@ -172,6 +207,7 @@ class FakeEngine final : public Engine {
     if (found == sequences_.end()) return;
     const std::shared_ptr<Live> live = found->second;
     sequences_.erase(found);
+    paused_.erase(id);
     live->sink->OnFinished(
         std::move(reason),
         {.num_prompt_tokens = static_cast<int64_t>(live->spec.prompt.size()),
@@ -190,6 +226,7 @@ class FakeEngine final : public Engine {
   bool stop_ = false;
   bool runs_to_end_ = true;
   std::map<SequenceId, std::shared_ptr<Live>> sequences_;
+  std::set<SequenceId> paused_;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -199,6 +236,7 @@ class FakeEngine final : public Engine {
   bool holds_ids_ WITAN_GUARDED_BY(mutex_) = false;
   int num_waiting_for_ids_ WITAN_GUARDED_BY(mutex_) = 0;
   int64_t num_live_ WITAN_GUARDED_BY(mutex_) = 0;
+  int64_t num_paused_ WITAN_GUARDED_BY(mutex_) = 0;
   SequenceSpec last_spec_ WITAN_GUARDED_BY(mutex_);
 
   std::thread thread_;

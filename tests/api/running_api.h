@@ -123,6 +123,7 @@ struct RunningApiOptions {
   FakeEngine::NextTokenFn next_token = NextLetter;
   int max_streams = 100;
   int num_text_threads = 2;
+  const Clock* clock = &MonotonicClock();  // outlives the API
 };
 
 // The whole API of a tiny model on a free port, with an engine that makes
@@ -138,9 +139,9 @@ class RunningApi {
     server_options.has_metrics = true;
     server_options.inference = {.max_concurrent_streams = options.max_streams,
                                 .num_text_threads = options.num_text_threads};
-    server_ = ApiServer::Start(server_options, *model_, *engine_, {},
-                               MonotonicClock())
-                  .value();
+    server_ =
+        ApiServer::Start(server_options, *model_, *engine_, {}, *options.clock)
+            .value();
     server_->OnState(ReplicaState::kServing);
     channel_ =
         MakeChannel(server_->grpc_address(), {.max_receive_bytes = 64 << 20});

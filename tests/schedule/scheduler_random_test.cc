@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
 
 #include "base/limits.h"
 #include "coordinator/schedule/scheduler.h"
@@ -27,7 +28,12 @@ struct Load {
   double arrivals_per_turn = 1;
   double cancel_probability = 0;  // of each sequence, at some random turn
   double deadline_probability = 0;
-  double stop_probability = 0;  // a sink that stops, and stop tokens
+  double stop_probability = 0;           // a sink that stops, and stop tokens
+  double shared_prefix_probability = 0;  // the prompt begins like others
+  double same_prompt_probability = 0;    // as the sequence before
+  double pause_probability = 0;          // per turn, of some sequence
+  int num_tenants = 1;
+  int num_priorities = 1;
 };
 
 // What a sequence may and must do, seen from outside.
@@ -49,6 +55,7 @@ struct Outcome {
   int64_t num_expired = 0;
   int64_t num_length = 0;
   int64_t num_preempted_and_finished = 0;
+  int64_t num_shared_blocks = 0;
 };
 
 class RandomRun {
@@ -69,6 +76,7 @@ class RandomRun {
       due += load_.arrivals_per_turn;
       for (; due >= 1 && num_added_ < load_.num_sequences; due -= 1) AddOne();
       MaybeCancel();
+      MaybePause();
       const bool apply = !results_.empty() && Below(2) == 0;
       bool progressed = false;
       if (apply) {
@@ -76,6 +84,7 @@ class RandomRun {
         progressed = true;
       } else {
         progressed = PlanOne();
+        if (!progressed && results_.empty() && !paused_.empty()) ResumeAll();
         if (!progressed && !results_.empty()) {
           ApplyOne();
           progressed = true;
@@ -86,6 +95,7 @@ class RandomRun {
       ASSERT_LT(turns_without_progress, 10000) << "stuck";
     }
     while (!results_.empty()) ApplyOne();
+    outcome_.num_shared_blocks = rank_.num_shared_blocks();
     outcome_.stats = scheduler_.stats();
     EXPECT_FALSE(scheduler_.Plan(now_).has_value());
     EXPECT_EQ(outcome_.stats.num_running, 0);
@@ -115,6 +125,20 @@ class RandomRun {
     for (TokenId& token : e.spec.prompt) {
       token = static_cast<TokenId>(Below(kVocab));
     }
+    e.spec.tenant = std::to_string(Below(load_.num_tenants));
+    e.spec.priority = static_cast<int32_t>(Below(load_.num_priorities));
+    if (Chance(load_.shared_prefix_probability)) {
+      const TokenId prefix = static_cast<TokenId>(Below(2));
+      const size_t num_shared = 1 + Below(e.spec.prompt.size());
+      for (size_t i = 0; i < num_shared; ++i) {
+        e.spec.prompt[i] = (prefix + static_cast<TokenId>(i)) % kVocab;
+      }
+    }
+    if (num_added_ > 1 && Chance(load_.same_prompt_probability)) {
+      const SequenceSpec& last = expectations_.at(num_added_ - 1).spec;
+      e.spec.prompt = last.prompt;
+      e.spec.tenant = last.tenant;
+    }
     if (Chance(load_.stop_probability)) {
       e.spec.stop.stop_token_ids = {static_cast<TokenId>(Below(kVocab))};
       e.spec.stop.min_tokens = Below(e.spec.stop.max_tokens + 1);
@@ -143,6 +167,24 @@ class RandomRun {
     TakeEvents();
   }
 
+  void MaybePause() {
+    if (num_added_ == 0 || !Chance(load_.pause_probability)) return;
+    const SequenceId id = 1 + Below(num_added_);
+    const bool is_live = !expectations_.at(id).ended;
+    if (paused_.erase(id) > 0) {
+      ASSERT_EQ(scheduler_.Resume(id), is_live);
+    } else if (scheduler_.Pause(id)) {
+      ASSERT_TRUE(is_live);
+      paused_.insert(id);
+    } else {
+      ASSERT_FALSE(is_live);
+    }
+  }
+  void ResumeAll() {
+    for (const SequenceId id : paused_) scheduler_.Resume(id);
+    paused_.clear();
+  }
+
   bool PlanOne() {
     std::optional<StepPlan> plan = scheduler_.Plan(now_);
     TakeEvents();
@@ -166,6 +208,7 @@ class RandomRun {
       // The history is complete: no token may be on its way.
       const Expectation& e = expectations_.at(start.sampling.seed);
       ASSERT_FALSE(e.ended) << e.spec.id;
+      ASSERT_FALSE(paused_.contains(e.spec.id)) << e.spec.id;
       ASSERT_EQ(start.choice, e.spec.choice);
     }
     outcome_.max_sequences_of_a_step = std::max<int64_t>(
@@ -204,13 +247,17 @@ class RandomRun {
   }
 
   void TakeEvents() {
-    for (SchedulerEvent& event : scheduler_.TakeEvents()) {
-      if (auto* token = std::get_if<TokenEvent>(&event)) {
-        OnToken(*token);
-      } else {
-        OnFinish(std::get<FinishEvent>(event));
+    // A sink that stops its sequence makes further events.
+    for (std::vector<SchedulerEvent> events = scheduler_.TakeEvents();
+         !events.empty(); events = scheduler_.TakeEvents()) {
+      for (SchedulerEvent& event : events) {
+        if (auto* token = std::get_if<TokenEvent>(&event)) {
+          OnToken(*token);
+        } else {
+          OnFinish(std::get<FinishEvent>(event));
+        }
+        if (::testing::Test::HasFatalFailure()) return;
       }
-      if (::testing::Test::HasFatalFailure()) return;
     }
   }
 
@@ -277,6 +324,7 @@ class RandomRun {
   std::map<SequenceId, Expectation> expectations_;
   std::map<int32_t, SequenceId> sequence_of_slot_;
   std::vector<SequenceId> to_cancel_;
+  std::set<SequenceId> paused_;
   Outcome outcome_;
 };
 
@@ -300,6 +348,7 @@ Outcome RunSeeds(Load load, int num_seeds) {
     sum.num_expired += outcome.num_expired;
     sum.num_length += outcome.num_length;
     sum.num_preempted_and_finished += outcome.num_preempted_and_finished;
+    sum.num_shared_blocks += outcome.num_shared_blocks;
   }
   return sum;
 }
@@ -337,6 +386,39 @@ TEST_P(TinyPoolTest, TokensAreThePureFunctionOfHistoryWhateverHappens) {
   EXPECT_GT(outcome.num_expired, 10);
   EXPECT_GT(outcome.num_length, 10);
   EXPECT_EQ(outcome.stats.num_look_ahead_steps > 0, look_ahead);
+}
+
+TEST_P(TinyPoolTest, SharedPrefixesPausesTenantsAndPrioritiesChangeNoToken) {
+  const auto [look_ahead, chunk] = GetParam();
+  Load load = TinyPool(look_ahead, chunk);
+  load.shared_prefix_probability = 0.8;
+  load.same_prompt_probability = 0.5;
+  load.arrivals_per_turn = 2;
+  load.pause_probability = 0.05;
+  load.num_tenants = 2;
+  load.num_priorities = 3;
+  load.options.max_prefill_tokens_beside_decode = 20;
+  load.options.num_blocks = 17;
+  const Outcome outcome = RunSeeds(load, 60);
+  EXPECT_GT(outcome.stats.num_preemptions, 100);
+  EXPECT_GT(outcome.num_preempted_and_finished, 10);
+  EXPECT_GT(outcome.stats.num_pauses, 100);
+  EXPECT_GT(outcome.stats.num_parked, 30);
+  EXPECT_GT(outcome.stats.num_prefix_evictions, 100);
+  EXPECT_GT(outcome.num_shared_blocks, 500);
+  EXPECT_EQ(outcome.num_shared_blocks * kBlockTokens,
+            outcome.stats.num_prefix_hit_tokens);
+  EXPECT_GT(outcome.num_expired, 10);
+}
+
+TEST(SchedulerRandomTest, WithoutThePrefixCacheNothingIsShared) {
+  Load load = TinyPool(true, 33);
+  load.shared_prefix_probability = 0.8;
+  load.options.prefix_cache = false;
+  const Outcome outcome = RunSeeds(load, 20);
+  EXPECT_EQ(outcome.num_shared_blocks, 0);
+  EXPECT_EQ(outcome.stats.num_parked, 0);
+  EXPECT_GT(outcome.stats.num_preemptions, 30);
 }
 
 INSTANTIATE_TEST_SUITE_P(

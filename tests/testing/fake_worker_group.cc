@@ -121,12 +121,18 @@ absl::Status FakeRank::StartSlot(const SlotStart& start, StepNumber applied) {
     return Internal("slot {} starts with {} tokens of history", start.slot,
                     start.history.size());
   }
+  if (start.num_cached_tokens < 0 ||
+      start.num_cached_tokens % kBlockTokens != 0) {
+    return Internal("slot {} starts with {} cached tokens", start.slot,
+                    start.num_cached_tokens);
+  }
   for (const int32_t block : slot.blocks) {
-    if (blocks_[block].owner == start.slot) blocks_[block].owner = -1;
+    blocks_[block].users.erase(start.slot);
   }
   slot = Slot();
   slot.in_use = true;
   slot.start = start;
+  slot.num_positions = start.num_cached_tokens;
   slot.penalty_tokens = start.history;
   return absl::OkStatus();
 }
@@ -140,18 +146,37 @@ absl::Status FakeRank::AppendBlocks(const StepPlan& plan, int sequence,
     if (id <= kNullBlock || id >= static_cast<int32_t>(blocks_.size())) {
       return Internal("there is no block {}", id);
     }
-    Block& block = blocks_[id];
-    if (block.owner == slot_index) return Internal("block {} twice", id);
+    RETURN_IF_ERROR(AppendBlock(slot_index, id, applied));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FakeRank::AppendBlock(int32_t slot_index, int32_t id,
+                                   StepNumber applied) {
+  Slot& slot = slots_[slot_index];
+  Block& block = blocks_[id];
+  if (block.users.contains(slot_index)) return Internal("block {} twice", id);
+  const int64_t begin = static_cast<int64_t>(slot.blocks.size()) * kBlockTokens;
+  if (begin < slot.start.num_cached_tokens) {
+    if (!block.is_full()) return Internal("cached block {} is not full", id);
+    if (block.last_written > applied) {
+      return Internal("block {} is shared before step {} was taken", id,
+                      block.last_written);
+    }
+    ++num_shared_blocks_;
+  } else {
     if (block.last_step > applied) {
       return Internal("block {} changes hands, and step {} still uses it", id,
                       block.last_step);
     }
-    // Its former owner must have ended; it has to start anew before it runs.
-    if (block.owner >= 0) slots_[block.owner].lost_a_block = true;
-    block.owner = slot_index;
+    // Its former users must have ended; they have to start anew before they
+    // run.
+    for (const int32_t user : block.users) slots_[user].lost_a_block = true;
+    block.users.clear();
     block.tokens.assign(kBlockTokens, -1);
-    slots_[slot_index].blocks.push_back(id);
   }
+  block.users.insert(slot_index);
+  slot.blocks.push_back(id);
   return absl::OkStatus();
 }
 
@@ -200,7 +225,13 @@ absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
     if (index >= slot.blocks.size()) {
       return Internal("position {} has no block", position);
     }
-    blocks_[slot.blocks[index]].tokens[position % kBlockTokens] = token;
+    Block& block = blocks_[slot.blocks[index]];
+    if (block.users.size() != 1) {
+      return Internal("position {} is in block {}, which others have too",
+                      position, slot.blocks[index]);
+    }
+    block.tokens[position % kBlockTokens] = token;
+    block.last_written = plan.step;
   }
   slot.last_step = plan.step;
   for (const int32_t block : slot.blocks) blocks_[block].last_step = plan.step;

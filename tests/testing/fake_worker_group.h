@@ -13,6 +13,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,9 @@ class FakeRank {
   // tell, so callers that cannot know pass the step before.
   absl::StatusOr<StepResult> Run(const StepPlan& plan, StepNumber applied);
 
+  // Blocks that slots were given as cached.
+  int64_t num_shared_blocks() const { return num_shared_blocks_; }
+
  private:
   struct Slot {
     bool in_use = false;
@@ -58,9 +62,11 @@ class FakeRank {
     std::vector<TokenId> penalty_tokens;  // history and samples since
   };
   struct Block {
-    int32_t owner = -1;        // slot
-    StepNumber last_step = 0;  // in which its owner had rows
-    std::vector<TokenId> tokens;
+    std::set<int32_t> users;      // slots that have it in their tables
+    StepNumber last_step = 0;     // in which one of them had rows
+    StepNumber last_written = 0;  // in which a row of it was written
+    std::vector<TokenId> tokens;  // -1: not written
+    bool is_full() const { return tokens.back() >= 0; }
   };
 
   absl::Status CheckShape(const StepPlan& plan) const;
@@ -70,6 +76,7 @@ class FakeRank {
                            std::vector<SampledToken>& tokens);
   absl::Status AppendBlocks(const StepPlan& plan, int sequence,
                             StepNumber applied);
+  absl::Status AppendBlock(int32_t slot, int32_t id, StepNumber applied);
   absl::StatusOr<TokenId> TokenOfRow(const Slot& slot, const StepPlan& plan,
                                      int row) const;
   std::vector<TokenId> ReadHistory(const Slot& slot) const;
@@ -78,6 +85,7 @@ class FakeRank {
   const int64_t max_step_tokens_;
   const int64_t vocab_size_;
   StepNumber last_step_ = 0;
+  int64_t num_shared_blocks_ = 0;
   std::vector<Slot> slots_;
   std::vector<Block> blocks_;
 };

@@ -1,0 +1,105 @@
+// Clients that do not take what they asked for.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+
+#include "base/limits.h"
+#include "base/metric_names.h"
+#include "tests/api/running_api.h"
+
+namespace witan {
+namespace {
+
+using ::testing::HasSubstr;
+
+class AdjustableClock final : public Clock {
+ public:
+  Micros Now() const override { return MonotonicClock().Now() + offset_us_; }
+  void Advance(int64_t ms) { offset_us_ += ms * kMicrosPerMilli; }
+
+ private:
+  std::atomic<Micros> offset_us_{0};
+};
+
+// Eight choices of 500 tokens with log-probabilities of many others: more than
+// the connection buffers and the server keeps for one client.
+v1::GenerateRequest AFlood() {
+  v1::GenerateRequest request = APrompt(500);
+  request.mutable_parameters()->set_num_choices(8);
+  request.mutable_parameters()->set_top_logprobs(20);
+  return request;
+}
+
+SampledToken LetterWithMuchBeside(int choice, int64_t index) {
+  SampledToken token = NextLetter(choice, index);
+  token.top_logprobs.resize(20, token.top_logprobs[1]);
+  return token;
+}
+
+TEST(SlowReaderTest, OneThatCatchesUpMissesNothing) {
+  const TinyModel model;
+  RunningApi api(model.directory(), {.next_token = LetterWithMuchBeside});
+  grpc::ClientContext context;
+  const auto reader = api.inference().Generate(&context, AFlood());
+  api.engine().WaitForPaused(8);
+  // Others are served meanwhile.
+  EXPECT_EQ(api.Generate(APrompt(400)).NumTokens(), 400);
+  const StreamResult result = ReadStream(context, *reader);
+  EXPECT_TRUE(result.status.ok()) << result.status.error_message();
+  ASSERT_EQ(result.choices.size(), 8u);
+  for (const auto& [index, choice] : result.choices) {
+    EXPECT_TRUE(choice.ended);
+    ASSERT_EQ(choice.token_ids.size(), 500u);
+    for (int i = 0; i < 500; ++i) {
+      ASSERT_EQ(choice.token_ids[i], NextLetter(index, i).token_id);
+    }
+  }
+}
+
+TEST(SlowReaderTest, OneThatReadsNothingIsCutOffAndItsSequencesEnd) {
+  const TinyModel model;
+  AdjustableClock clock;
+  RunningApi api(model.directory(),
+                 {.next_token = LetterWithMuchBeside, .clock = &clock});
+  grpc::ClientContext context;
+  v1::GenerateRequest request = AFlood();
+  request.set_request_id("slow");
+  const auto reader = api.inference().Generate(&context, request);
+  api.engine().WaitForPaused(8);
+  clock.Advance(kSlowReaderTimeoutMs);
+  api.engine().WaitForLive(0);
+  const StreamResult result = ReadStream(context, *reader);
+  EXPECT_FALSE(result.status.ok());
+  EXPECT_LT(result.NumTokens(), 4000);
+  EXPECT_THAT(api.Scrape(),
+              HasSubstr(std::string(metric::kSlowReadersCut) + " 1"));
+  // Its id is free again.
+  request = APrompt(3);
+  request.set_request_id("slow");
+  EXPECT_TRUE(api.Generate(request).status.ok());
+}
+
+TEST(SlowReaderTest, APauseOfTheClockBetweenTokensCutsNobody) {
+  const TinyModel model;
+  AdjustableClock clock;
+  RunningApi api(model.directory(), {.clock = &clock});
+  api.engine().HoldTokens();
+  grpc::ClientContext context;
+  const auto reader = api.inference().Generate(&context, APrompt(3));
+  api.engine().WaitForLive(1);
+  v1::GenerateResponse chunk;
+  for (int i = 0; i < 3; ++i) {
+    clock.Advance(2 * kSlowReaderTimeoutMs);
+    api.engine().Step();
+    ASSERT_TRUE(reader->Read(&chunk));
+  }
+  while (reader->Read(&chunk)) {
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+}  // namespace
+}  // namespace witan

@@ -121,6 +121,8 @@ constexpr int kMaxWaitingSequences = 4096;
 // Tenants without a request whose share is remembered.
 constexpr size_t kMaxIdleTenants = 4096;
 constexpr int kMaxReplicas = 64;
+// Blocks of one replica whose names the router remembers.
+constexpr int64_t kMaxRememberedBlocks = int64_t{1} << 20;
 constexpr int kMaxConcurrentStreams = 4096;
 // Messages, requests and cancellations that wait for one replica's thread.
 constexpr size_t kMaxReplicaInbox = 65536;
@@ -203,6 +205,9 @@ constexpr size_t kMaxTokenizerMerges = size_t{1} << 23;
 constexpr uint32_t kMaxRegexSteps = 10'000'000;
 constexpr uint32_t kMaxRegexHeapKib = 64 << 10;
 constexpr size_t kMaxRegexJitStackBytes = size_t{1} << 20;
+
+// --- Traces ----------------------------------------------------------------
+constexpr int64_t kMaxTraceBytes = int64_t{4} << 30;
 
 // --- Logs ------------------------------------------------------------------
 constexpr int kMaxLogLinesPerSecond = 200;

@@ -21,6 +21,7 @@ constexpr char kTimeToFirstToken[] = "witan_time_to_first_token_seconds";
 constexpr char kInterTokenLatency[] = "witan_inter_token_latency_seconds";
 constexpr char kRequestDuration[] = "witan_request_duration_seconds";
 constexpr char kQueueTime[] = "witan_request_queue_seconds";
+// --- Of each replica, label replica: 0, 1 ...
 constexpr char kSequencesRunning[] = "witan_sequences_running";
 constexpr char kSequencesWaiting[] = "witan_sequences_waiting";
 constexpr char kSequencesPaused[] = "witan_sequences_paused";
@@ -40,6 +41,10 @@ constexpr char kStepRows[] = "witan_step_rows_total";  // kind: decode, prefill
 constexpr char kDiscardedRows[] = "witan_discarded_rows_total";
 // Of the steps, planned while another one ran.
 constexpr char kLookAheadSteps[] = "witan_look_ahead_steps_total";
+// Of all steps so far; phase: compute, communication (without waiting), wait
+// (for other ranks; these three are means over the ranks), coordinator (what
+// the step took beyond its slowest rank).
+constexpr char kStepTime[] = "witan_step_seconds_total";
 constexpr char kSequencesFinished[] = "witan_sequences_finished_total";
 constexpr char kGroupEpoch[] = "witan_group_epoch";
 constexpr char kGroupServing[] = "witan_group_serving";

@@ -73,14 +73,23 @@ absl::Status CheckDivides(const char* name, int value, int num_workers,
       name, value, num_workers, DivisorsText(num_workers), num_ranks);
 }
 
-absl::StatusOr<int> NumWorkers(const ServeOptions& options, int num_ranks) {
+absl::StatusOr<int> NumWorkers(const ServeOptions& options,
+                               int num_ranks_of_one) {
+  if (options.num_replicas < 1 || options.num_replicas > kMaxReplicas) {
+    return InvalidArgument("--replicas is {}; allowed is 1 to {}",
+                           options.num_replicas, kMaxReplicas);
+  }
+  const int num_ranks = num_ranks_of_one * options.num_replicas;
   const int num_workers = options.num_workers.value_or(num_ranks);
   if (num_workers < num_ranks || num_workers > kMaxLocalWorkers) {
     return InvalidArgument(
-        "--workers {}: tp={} ep={} makes {} ranks; use {} to {} workers or "
+        "--workers {}: tp={} ep={} makes {} ranks{}; use {} to {} workers or "
         "another layout",
-        num_workers, options.tp, options.ep, num_ranks, num_ranks,
-        kMaxLocalWorkers);
+        num_workers, options.tp, options.ep, num_ranks,
+        options.num_replicas > 1
+            ? fmt::format(" in {} replicas", options.num_replicas)
+            : "",
+        num_ranks, kMaxLocalWorkers);
   }
   RETURN_IF_ERROR(CheckDivides("tp", options.tp, num_workers, num_ranks));
   RETURN_IF_ERROR(CheckDivides("ep", options.ep, num_workers, num_ranks));
@@ -105,6 +114,9 @@ std::vector<PassedOption> PassedOptions() {
            "free ones"},
       {.name = "--served-model-name",
        .description = "Name for clients [the directory's]"},
+      {.name = "--routing",
+       .description = "Which replica takes a request: prefix (by cached "
+                      "prompts and load) or round-robin [prefix]"},
       {.name = "--transport",
        .description = "Between ranks: auto, shm or tcp [auto]"},
       {.name = "--one-shot-max-kib",
@@ -129,6 +141,9 @@ std::vector<PassedOption> PassedOptions() {
                       "[true]"},
       {.name = "--look-ahead",
        .description = "true: send step k+1 while step k runs [true]"},
+      {.name = "--trace",
+       .description = "Write what happens when to this file, for "
+                      "chrome://tracing or Perfetto [nowhere]"},
       {.name = "--max-streams",
        .description = "Generate and Chat streams open at once [1024]"},
       {.name = "--text-threads",
@@ -156,9 +171,10 @@ absl::StatusOr<LocalClusterOptions> PlanProcesses(const ServeOptions& options) {
   plan.num_workers = num_workers;
   plan.binary_folder = OwnBinaryFolder();
   plan.verbose = options.verbose;
-  plan.coordinator_arguments = {options.model,
-                                fmt::format("--tp={}", options.tp),
-                                fmt::format("--ep={}", options.ep)};
+  plan.coordinator_arguments = {
+      options.model, fmt::format("--tp={}", options.tp),
+      fmt::format("--ep={}", options.ep),
+      fmt::format("--replicas={}", options.num_replicas)};
   plan.worker_arguments = MetricsArguments(options);
   if (options.insecure_listen) {
     plan.coordinator_arguments.push_back("--insecure-listen");
@@ -186,6 +202,8 @@ Command AddServe(CLI::App& parent) {
   app->add_option("--tp", options->tp,
                   "Ranks that share attention and vocabulary [1]");
   app->add_option("--ep", options->ep, "Ranks that share the experts [1]");
+  app->add_option("--replicas", options->num_replicas,
+                  "Copies of the model, each with its own workers [1]");
   app->add_flag("--insecure-listen", options->insecure_listen,
                 "Allow a --host that others can reach, in plaintext");
   app->add_flag("--verbose", options->verbose,

@@ -28,6 +28,7 @@ struct ServeOptions {
   int ep = 1;
   std::optional<int> num_workers;  // default: as many as ranks
   int num_spares = 0;              // beyond these
+  int num_replicas = 1;
   bool insecure_listen = false;
   bool verbose = false;
   std::vector<PassedOption> passed = PassedOptions();

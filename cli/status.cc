@@ -25,6 +25,7 @@ nlohmann::ordered_json WorkerJson(const v1::WorkerStatus& worker) {
   nlohmann::ordered_json json;
   json["worker_id"] = worker.worker_id();
   json["state"] = NameOf(worker.state());
+  json["replica"] = worker.replica();
   json["rank"] = worker.has_rank() ? nlohmann::ordered_json(worker.rank())
                                    : nlohmann::ordered_json();
   json["host_name"] = worker.host_name();
@@ -46,6 +47,14 @@ nlohmann::ordered_json WorkerJson(const v1::WorkerStatus& worker) {
   return json;
 }
 
+// "3", with several replicas "1/3": replica and rank.
+std::string WorkerPlace(const v1::WorkerStatus& worker, bool with_replica) {
+  const std::string rank =
+      worker.has_rank() ? fmt::format("{}", worker.rank()) : "-";
+  if (!with_replica) return rank;
+  return fmt::format("{}/{}", worker.replica(), rank);
+}
+
 nlohmann::ordered_json SchedulerJson(const v1::SchedulerStatus& scheduler) {
   return {{"running_sequences", scheduler.running_sequences()},
           {"waiting_sequences", scheduler.waiting_sequences()},
@@ -53,7 +62,10 @@ nlohmann::ordered_json SchedulerJson(const v1::SchedulerStatus& scheduler) {
           {"used_blocks", scheduler.used_blocks()},
           {"total_blocks", scheduler.total_blocks()},
           {"block_tokens", scheduler.block_tokens()},
+          {"paused_sequences", scheduler.paused_sequences()},
           {"preemptions", scheduler.preemptions()},
+          {"prefix_lookup_tokens", scheduler.prefix_lookup_tokens()},
+          {"prefix_hit_tokens", scheduler.prefix_hit_tokens()},
           {"steps", scheduler.steps()},
           {"prompt_tokens", scheduler.prompt_tokens()},
           {"generated_tokens", scheduler.generated_tokens()}};
@@ -130,6 +142,14 @@ nlohmann::ordered_json ToJson(const v1::StatusResponse& status) {
                             {"cause", worker.cause()}});
   }
   json["scheduler"] = SchedulerJson(status.scheduler());
+  auto& replicas = json["replicas"] = nlohmann::ordered_json::array();
+  for (const v1::ReplicaStatus& replica : status.replicas()) {
+    replicas.push_back({{"state", NameOf(replica.state())},
+                        {"state_reason", replica.state_reason()},
+                        {"epoch", replica.epoch()},
+                        {"transport", replica.transport()},
+                        {"scheduler", SchedulerJson(replica.scheduler())}});
+  }
   json["weights_id"] = status.weights_id();
   json["numerics_id"] = status.numerics_id();
   json["build_id"] = status.build_id();
@@ -154,6 +174,11 @@ std::string ToText(const v1::StatusResponse& status) {
   text += fmt::format("KV blocks   {} of {} used, {} tokens each\n",
                       scheduler.used_blocks(), scheduler.total_blocks(),
                       scheduler.block_tokens());
+  if (scheduler.prefix_lookup_tokens() > 0) {
+    text += fmt::format("prefixes    {} of {} prompt tokens were cached\n",
+                        scheduler.prefix_hit_tokens(),
+                        scheduler.prefix_lookup_tokens());
+  }
   text += fmt::format(
       "so far      {} steps, {} prompt and {} generated tokens, "
       "{} preemptions\n",
@@ -165,6 +190,18 @@ std::string ToText(const v1::StatusResponse& status) {
   text += fmt::format(
       "listening   gRPC {} metrics {}\n", status.grpc_address(),
       status.metrics_address().empty() ? "off" : status.metrics_address());
+  for (int i = 0; status.replicas_size() > 1 && i < status.replicas_size();
+       ++i) {
+    const v1::ReplicaStatus& replica = status.replicas(i);
+    text += fmt::format(
+        "replica {}   {}{}{}, epoch {}, {} running, {} waiting, {} of {} "
+        "blocks used\n",
+        i, NameOf(replica.state()), replica.state_reason().empty() ? "" : ", ",
+        replica.state_reason(), replica.epoch(),
+        replica.scheduler().running_sequences(),
+        replica.scheduler().waiting_sequences(),
+        replica.scheduler().used_blocks(), replica.scheduler().total_blocks());
+  }
   for (const v1::LostWorker& worker : status.lost_workers()) {
     text += fmt::format("went away   worker {} (pid {} on host {}): {}\n",
                         worker.worker_id(), worker.process_id(),
@@ -177,9 +214,9 @@ std::string ToText(const v1::StatusResponse& status) {
   for (const v1::WorkerStatus& worker : status.workers()) {
     text += fmt::format(
         "{:<5} {:<9} {:<16} {:<8} {:<14} {:>9.1f} MB  {:<12} {}\n",
-        worker.has_rank() ? fmt::format("{}", worker.rank()) : "-",
-        NameOf(worker.state()), worker.host_name(), worker.process_id(),
-        worker.cpu_path(), static_cast<double>(worker.weights_bytes()) / 1e6,
+        WorkerPlace(worker, status.replicas_size() > 1), NameOf(worker.state()),
+        worker.host_name(), worker.process_id(), worker.cpu_path(),
+        static_cast<double>(worker.weights_bytes()) / 1e6,
         fmt::format("{:.2f} ms",
                     static_cast<double>(worker.last_step().total_us()) / 1000),
         worker.metrics_address().empty() ? "off" : worker.metrics_address());

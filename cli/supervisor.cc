@@ -48,7 +48,7 @@ std::string PairValue(const std::string& line, const std::string& name) {
 
 LoadState LoadStateOf(const v1::StatusResponse& status) {
   LoadState load;
-  load.num_ranks = status.num_ranks();
+  load.num_ranks = status.num_ranks() * std::max(1, status.replicas_size());
   load.num_workers = status.workers_size();
   for (const v1::WorkerStatus& worker : status.workers()) {
     if (!worker.has_rank()) continue;

@@ -8,12 +8,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/build_id.h"
 #include "base/clock.h"
@@ -21,14 +21,15 @@
 #include "base/leaves.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/process.h"
 #include "base/status.h"
 #include "coordinator/api/api_server.h"
-#include "coordinator/api/engine.h"
 #include "coordinator/api/served_model.h"
 #include "coordinator/cluster/grpc_worker_link.h"
 #include "coordinator/cluster/planner.h"
-#include "coordinator/cluster/replica_loop.h"
+#include "coordinator/cluster/replica_set.h"
+#include "coordinator/cluster/trace_file.h"
 #include "model/memory_plan.h"
 #include "model/shard_plan.h"
 
@@ -53,6 +54,9 @@ struct Options {
   bool prefix_cache = true;
   std::string transport = "auto";
   int threads = 0;
+  int replicas = 1;
+  std::string routing = "prefix";
+  std::string trace;
   bool look_ahead = true;
   int64_t one_shot_max_kib = 64;
   int max_streams = 1024;
@@ -81,6 +85,15 @@ void AddClusterOptions(CLI::App& app, Options& options) {
       ->capture_default_str();
   app.add_option("--ep", options.ep, "Ranks that share the experts")
       ->check(CLI::Range(1, kNumLeaves))
+      ->capture_default_str();
+  app.add_option("--replicas", options.replicas,
+                 "Copies of the model, each on its own tp x ep workers")
+      ->check(CLI::Range(1, kMaxReplicas))
+      ->capture_default_str();
+  app.add_option("--routing", options.routing,
+                 "Which replica takes a request: prefix (by cached prompts and "
+                 "load) or round-robin")
+      ->check(CLI::IsMember({"prefix", "round-robin"}))
       ->capture_default_str();
   app.add_option("--transport", options.transport,
                  "How ranks exchange tensors: auto, shm or tcp")
@@ -125,6 +138,9 @@ void AddEngineOptions(CLI::App& app, Options& options) {
                "Keep prompts for requests that begin like them (default: on)");
   app.add_flag("--look-ahead,!--no-look-ahead", options.look_ahead,
                "Send step k+1 while step k runs (default: on)");
+  app.add_option("--trace", options.trace,
+                 "Write what happens when to this file, for chrome://tracing "
+                 "or Perfetto");
   app.add_option("--max-streams", options.max_streams,
                  "Generate and Chat streams open at once")
       ->check(CLI::Range(1, kMaxConcurrentStreams))
@@ -177,57 +193,89 @@ ReplicaOptions MakeReplicaOptions(const Options& options,
   return replica;
 }
 
-// Keeps health, the log and stdout in step with the replica. Its thread is the
-// replica's; the server is set once it listens.
+// Keeps health, the log and stdout in step with the replicas. Called on their
+// threads; the server is set once it listens.
 class StateReporter {
  public:
-  void SetServer(ApiServer* server) { server_ = server; }
+  StateReporter(int num_replicas, std::string model)
+      : model_(std::move(model)), last_(num_replicas) {}
 
-  void OnSnapshot(const ReplicaSnapshot& snapshot, const std::string& model) {
-    ApiServer* const server = server_;
-    if (server == nullptr) return;
-    if (last_state_ == snapshot.state && last_epoch_ == snapshot.epoch) return;
-    last_state_ = snapshot.state;
-    last_epoch_ = snapshot.epoch;
-    server->OnState(snapshot.state);
-    LogInfo("group state", {{"state", ReplicaStateName(snapshot.state)},
+  void SetServer(ApiServer* server) {
+    MutexLock lock(mutex_);
+    server_ = server;
+  }
+
+  void OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
+    MutexLock lock(mutex_);
+    if (server_ == nullptr) return;
+    Last& last = last_[replica];
+    if (last.state == snapshot.state && last.epoch == snapshot.epoch) return;
+    last = {snapshot.state, snapshot.epoch};
+    ReplicaState furthest = snapshot.state;
+    for (const Last& other : last_) {
+      furthest = std::max(furthest, other.state.value_or(furthest));
+    }
+    server_->OnState(furthest);
+    LogInfo("group state", {{"replica", replica},
+                            {"state", ReplicaStateName(snapshot.state)},
                             {"epoch", snapshot.epoch},
                             {"reason", snapshot.not_serving_reason},
                             {"last_error", snapshot.last_error}});
-    if (snapshot.state != ReplicaState::kServing || was_ready_) return;
+    if (snapshot.state == ReplicaState::kServing) SayReady(snapshot);
+  }
+
+ private:
+  struct Last {
+    std::optional<ReplicaState> state;
+    Epoch epoch = 0;
+  };
+
+  void SayReady(const ReplicaSnapshot& snapshot) WITAN_REQUIRES(mutex_) {
+    if (was_ready_) return;
     was_ready_ = true;
     fmt::print("ready grpc={} metrics={} model={} tp={} ep={} ranks={}\n",
-               server->grpc_address(), server->metrics_address(), model,
+               server_->grpc_address(), server_->metrics_address(), model_,
                snapshot.layout.tp, snapshot.layout.ep,
                snapshot.layout.num_ranks());
     std::fflush(stdout);
   }
 
- private:
-  std::atomic<ApiServer*> server_{nullptr};
-  std::optional<ReplicaState> last_state_;
-  Epoch last_epoch_ = 0;
-  bool was_ready_ = false;
+  const std::string model_;
+  Mutex mutex_;
+  ApiServer* server_ WITAN_GUARDED_BY(mutex_) = nullptr;
+  std::vector<Last> last_ WITAN_GUARDED_BY(mutex_);
+  bool was_ready_ WITAN_GUARDED_BY(mutex_) = false;
 };
 
 int Serve(const Options& options, const ServedModel& model, Layout layout,
           TerminationSignals& signals) {
-  const ReplicaOptions replica = MakeReplicaOptions(options, model, layout);
-  const absl::Status valid =
-      CheckPlannerOptions(replica.model, replica.planner);
+  ReplicaSetOptions set_options;
+  set_options.replica = MakeReplicaOptions(options, model, layout);
+  set_options.num_replicas = options.replicas;
+  set_options.routing = options.routing == "prefix"
+                            ? RoutingPolicy::kPrefix
+                            : RoutingPolicy::kRoundRobin;
+  const absl::Status valid = CheckPlannerOptions(set_options.replica.model,
+                                                 set_options.replica.planner);
   if (!valid.ok()) return Fail(kExitUsage, valid);
+  std::unique_ptr<TraceFile> trace;
+  if (!options.trace.empty()) {
+    auto created = TraceFile::Create(options.trace, options.replicas);
+    if (!created.ok()) return Fail(kExitUsage, created.status());
+    trace = *std::move(created);
+    set_options.trace = trace.get();
+  }
   WorkerLinkService worker_link(model.facts.config.vocab_size);
-  StateReporter reporter;
-  ReplicaLoop loop(
-      replica, MonotonicClock(),
+  StateReporter reporter(options.replicas, model.facts.name);
+  ReplicaSet replicas(
+      set_options, MonotonicClock(),
       [&worker_link](ReplicaOutput output) {
         worker_link.Send(std::move(output));
       },
-      [&reporter, &model](const ReplicaSnapshot& snapshot) {
-        reporter.OnSnapshot(snapshot, model.facts.name);
+      [&reporter](int replica, const ReplicaSnapshot& snapshot) {
+        reporter.OnSnapshot(replica, snapshot);
       });
-  worker_link.SetLoop(&loop);
-  ReplicaEngine engine(loop);
+  worker_link.SetReplicas(&replicas);
   auto server = ApiServer::Start(
       {.grpc = {.host = options.host, .port = options.port},
        .has_metrics = options.metrics_port >= 0,
@@ -236,7 +284,7 @@ int Serve(const Options& options, const ServedModel& model, Layout layout,
        .insecure_listen = options.insecure_listen,
        .inference = {.max_concurrent_streams = options.max_streams,
                      .num_text_threads = options.text_threads}},
-      model, engine, {&worker_link}, MonotonicClock());
+      model, replicas, {&worker_link}, MonotonicClock());
   if (!server.ok()) {
     const bool is_usage =
         server.status().code() != absl::StatusCode::kResourceExhausted;
@@ -249,7 +297,7 @@ int Serve(const Options& options, const ServedModel& model, Layout layout,
   signals.Wait();
   LogInfo("shutting down");
   // Ends the open streams with UNAVAILABLE and lets the workers go.
-  loop.Stop("the coordinator is shutting down");
+  replicas.Stop("the coordinator is shutting down");
   (*server)->Shutdown(kCallGraceMs);
   return kExitOk;
 }

@@ -77,116 +77,157 @@ class FamilyBuilder {
   prometheus::MetricFamily family_;
 };
 
-FamilyBuilder Gauge(const char* name, const char* help) {
-  return FamilyBuilder(name, help, prometheus::MetricType::Gauge);
+using Labels = std::vector<std::pair<std::string, std::string>>;
+using Snapshots = std::vector<std::shared_ptr<const ReplicaSnapshot>>;
+
+constexpr prometheus::MetricType kGauge = prometheus::MetricType::Gauge;
+constexpr prometheus::MetricType kCounter = prometheus::MetricType::Counter;
+
+// One number of a replica. Rows of one name follow each other and differ in
+// their label.
+struct ReplicaMetric {
+  const char* name;
+  const char* help;
+  prometheus::MetricType type;
+  double (*value)(const ReplicaSnapshot& snapshot);
+  const char* label = nullptr;
+  const char* label_value = nullptr;
+};
+
+template <int64_t SchedulerStats::*field>
+double Stat(const ReplicaSnapshot& snapshot) {
+  return static_cast<double>(snapshot.scheduler.*field);
 }
 
-FamilyBuilder Counter(const char* name, const char* help) {
-  return FamilyBuilder(name, help, prometheus::MetricType::Counter);
+double UsedBlocks(const ReplicaSnapshot& snapshot) {
+  return static_cast<double>(snapshot.scheduler.num_blocks -
+                             snapshot.scheduler.num_free_blocks);
 }
 
-void CollectPrefixCache(const SchedulerStats& stats,
-                        std::vector<prometheus::MetricFamily>& out) {
-  out.push_back(Counter(metric::kPrefixLookupTokens,
-                        "Tokens of admitted sequences, looked up in the cache")
-                    .Add(static_cast<double>(stats.num_prefix_lookup_tokens))
-                    .Take());
-  out.push_back(Counter(metric::kPrefixHitTokens,
-                        "Of these tokens, found and not computed again")
-                    .Add(static_cast<double>(stats.num_prefix_hit_tokens))
-                    .Take());
-  out.push_back(
-      Counter(metric::kPrefixEvictions, "Cached blocks whose place was needed")
-          .Add(static_cast<double>(stats.num_prefix_evictions))
-          .Take());
-  out.push_back(Counter(metric::kPrefixParked,
-                        "Sequences that waited for another one to compute what "
-                        "both begin with")
-                    .Add(static_cast<double>(stats.num_parked))
-                    .Take());
-  out.push_back(Gauge(metric::kPrefixBlocks,
-                      "Blocks that the prefix cache knows, in use or not")
-                    .Add(static_cast<double>(stats.num_named_blocks))
-                    .Take());
+double CacheUsage(const ReplicaSnapshot& snapshot) {
+  return snapshot.scheduler.num_blocks > 0
+             ? UsedBlocks(snapshot) /
+                   static_cast<double>(snapshot.scheduler.num_blocks)
+             : 0;
 }
 
-void CollectScheduler(const SchedulerStats& stats,
-                      std::vector<prometheus::MetricFamily>& out) {
-  const double used =
-      static_cast<double>(stats.num_blocks - stats.num_free_blocks);
-  const double all = static_cast<double>(stats.num_blocks);
-  out.push_back(Gauge(metric::kSequencesRunning, "Sequences being computed")
-                    .Add(static_cast<double>(stats.num_running))
-                    .Take());
-  out.push_back(Gauge(metric::kSequencesWaiting, "Sequences in the queue")
-                    .Add(static_cast<double>(stats.num_waiting))
-                    .Take());
-  out.push_back(Gauge(metric::kSequencesPaused,
-                      "Sequences whose client does not take its tokens")
-                    .Add(static_cast<double>(stats.num_paused))
-                    .Take());
-  out.push_back(Gauge(metric::kKvBlocks, "Blocks of the KV cache by state")
-                    .Add(used, {{"state", "used"}})
-                    .Add(all - used, {{"state", "free"}})
-                    .Take());
-  out.push_back(
-      Gauge(metric::kKvCacheUsage, "Blocks of the KV cache in use, of all")
-          .Add(all > 0 ? used / all : 0)
-          .Take());
-  out.push_back(
-      Counter(metric::kPreemptions, "Sequences that had to give up their cache")
-          .Add(static_cast<double>(stats.num_preemptions))
-          .Take());
-  out.push_back(Counter(metric::kPauses, "Sequences paused for their client")
-                    .Add(static_cast<double>(stats.num_pauses))
-                    .Take());
-  CollectPrefixCache(stats, out);
-  out.push_back(Counter(metric::kSteps, "Steps planned")
-                    .Add(static_cast<double>(stats.num_steps))
-                    .Take());
-  out.push_back(
-      Counter(metric::kLookAheadSteps, "Steps planned while another one ran")
-          .Add(static_cast<double>(stats.num_look_ahead_steps))
-          .Take());
-  out.push_back(Counter(metric::kDiscardedRows,
-                        "Token rows computed for sequences that had ended")
-                    .Add(static_cast<double>(stats.num_discarded_rows))
-                    .Take());
-  out.push_back(Counter(metric::kSequencesFinished,
-                        "Sequences that ended, for whatever reason")
-                    .Add(static_cast<double>(stats.num_finished))
-                    .Take());
-  out.push_back(
-      Counter(metric::kStepRows, "Token rows computed, by what for")
-          .Add(static_cast<double>(stats.num_decode_rows), {{"kind", "decode"}})
-          .Add(static_cast<double>(stats.num_prefill_rows),
-               {{"kind", "prefill"}})
-          .Take());
+template <int64_t StepTimeTotals::*field>
+double StepSeconds(const ReplicaSnapshot& snapshot) {
+  return Seconds(snapshot.step_time.*field);
 }
 
-void CollectRanks(const ReplicaSnapshot& snapshot,
-                  std::vector<prometheus::MetricFamily>& out) {
-  FamilyBuilder up =
-      Gauge(metric::kWorkerUp, "1 for a rank that is held by a live worker");
-  FamilyBuilder step =
-      Gauge(metric::kWorkerStepSeconds, "Duration of the rank's latest step");
-  FamilyBuilder progress = Gauge(metric::kLoadProgress,
-                                 "Bytes of the shard loaded, of all its bytes");
-  for (int rank = 0; rank < snapshot.layout.num_ranks(); ++rank) {
-    const std::vector<std::pair<std::string, std::string>> labels = {
-        {"rank", fmt::format("{}", rank)}};
-    const size_t index = static_cast<size_t>(rank);
-    if (index >= snapshot.ranks.size()) {
-      up.Add(0, labels);
-      progress.Add(0, labels);
+constexpr ReplicaMetric kReplicaMetrics[] = {
+    {metric::kSequencesRunning, "Sequences being computed", kGauge,
+     Stat<&SchedulerStats::num_running>},
+    {metric::kSequencesWaiting, "Sequences in the queue", kGauge,
+     Stat<&SchedulerStats::num_waiting>},
+    {metric::kSequencesPaused, "Sequences whose client takes no tokens", kGauge,
+     Stat<&SchedulerStats::num_paused>},
+    {metric::kKvBlocks, "Blocks of the KV cache by state", kGauge, UsedBlocks,
+     "state", "used"},
+    {metric::kKvBlocks, "", kGauge, Stat<&SchedulerStats::num_free_blocks>,
+     "state", "free"},
+    {metric::kKvCacheUsage, "Blocks of the KV cache in use, of all", kGauge,
+     CacheUsage},
+    {metric::kPreemptions, "Sequences that had to give up their cache",
+     kCounter, Stat<&SchedulerStats::num_preemptions>},
+    {metric::kPauses, "Sequences paused for their client", kCounter,
+     Stat<&SchedulerStats::num_pauses>},
+    {metric::kPrefixLookupTokens,
+     "Tokens of admitted sequences, looked up in the prefix cache", kCounter,
+     Stat<&SchedulerStats::num_prefix_lookup_tokens>},
+    {metric::kPrefixHitTokens, "Of these tokens, found and not computed again",
+     kCounter, Stat<&SchedulerStats::num_prefix_hit_tokens>},
+    {metric::kPrefixEvictions, "Cached blocks whose place was needed", kCounter,
+     Stat<&SchedulerStats::num_prefix_evictions>},
+    {metric::kPrefixParked,
+     "Sequences that waited while another one computed what both begin with",
+     kCounter, Stat<&SchedulerStats::num_parked>},
+    {metric::kPrefixBlocks, "Blocks that the prefix cache knows, used or not",
+     kGauge, Stat<&SchedulerStats::num_named_blocks>},
+    {metric::kSteps, "Steps planned", kCounter,
+     Stat<&SchedulerStats::num_steps>},
+    {metric::kLookAheadSteps, "Steps planned while another one ran", kCounter,
+     Stat<&SchedulerStats::num_look_ahead_steps>},
+    {metric::kDiscardedRows, "Token rows computed for sequences that had ended",
+     kCounter, Stat<&SchedulerStats::num_discarded_rows>},
+    {metric::kSequencesFinished, "Sequences that ended, for whatever reason",
+     kCounter, Stat<&SchedulerStats::num_finished>},
+    {metric::kStepRows, "Token rows computed, by what for", kCounter,
+     Stat<&SchedulerStats::num_decode_rows>, "kind", "decode"},
+    {metric::kStepRows, "", kCounter, Stat<&SchedulerStats::num_prefill_rows>,
+     "kind", "prefill"},
+    {metric::kStepTime, "Where the time of all steps went", kCounter,
+     StepSeconds<&StepTimeTotals::compute_us>, "phase", "compute"},
+    {metric::kStepTime, "", kCounter,
+     StepSeconds<&StepTimeTotals::communication_us>, "phase", "communication"},
+    {metric::kStepTime, "", kCounter, StepSeconds<&StepTimeTotals::wait_us>,
+     "phase", "wait"},
+    {metric::kStepTime, "", kCounter,
+     StepSeconds<&StepTimeTotals::coordinator_us>, "phase", "coordinator"},
+    {metric::kGroupEpoch, "Epoch of the worker group; grows on rebuild", kGauge,
+     [](const ReplicaSnapshot& snapshot) {
+       return static_cast<double>(snapshot.epoch);
+     }},
+    {metric::kGroupServing, "1 while requests can be served", kGauge,
+     [](const ReplicaSnapshot& snapshot) {
+       return snapshot.state == ReplicaState::kServing ? 1.0 : 0.0;
+     }},
+    {metric::kGroupFailures, "Worker groups that were lost", kCounter,
+     [](const ReplicaSnapshot& snapshot) {
+       return static_cast<double>(snapshot.num_group_failures);
+     }},
+};
+
+std::string ReplicaLabel(size_t replica) { return fmt::format("{}", replica); }
+
+void CollectReplicas(const Snapshots& snapshots,
+                     std::vector<prometheus::MetricFamily>& out) {
+  for (const ReplicaMetric& row : kReplicaMetrics) {
+    const bool continues = !out.empty() && out.back().name == row.name;
+    FamilyBuilder family(row.name, row.help, row.type);
+    for (size_t replica = 0; replica < snapshots.size(); ++replica) {
+      Labels labels = {{"replica", ReplicaLabel(replica)}};
+      if (row.label != nullptr) labels.push_back({row.label, row.label_value});
+      family.Add(row.value(*snapshots[replica]), labels);
+    }
+    prometheus::MetricFamily made = family.Take();
+    if (!continues) {
+      out.push_back(std::move(made));
       continue;
     }
-    const RankSnapshot& held = snapshot.ranks[index];
-    up.Add(1, labels);
-    step.Add(Seconds(held.last_step.total_us), labels);
-    const double done = static_cast<double>(held.load_bytes_done);
-    const double total = static_cast<double>(held.load_bytes_total);
-    progress.Add(held.prepared ? 1 : total > 0 ? done / total : 0, labels);
+    for (prometheus::ClientMetric& metric : made.metric) {
+      out.back().metric.push_back(std::move(metric));
+    }
+  }
+}
+
+void CollectRanks(const Snapshots& snapshots,
+                  std::vector<prometheus::MetricFamily>& out) {
+  FamilyBuilder up(metric::kWorkerUp,
+                   "1 for a rank that is held by a live worker", kGauge);
+  FamilyBuilder step(metric::kWorkerStepSeconds,
+                     "Duration of the rank's latest step", kGauge);
+  FamilyBuilder progress(metric::kLoadProgress,
+                         "Bytes of the shard loaded, of all its bytes", kGauge);
+  for (size_t replica = 0; replica < snapshots.size(); ++replica) {
+    const ReplicaSnapshot& snapshot = *snapshots[replica];
+    for (int rank = 0; rank < snapshot.layout.num_ranks(); ++rank) {
+      const Labels labels = {{"replica", ReplicaLabel(replica)},
+                             {"rank", fmt::format("{}", rank)}};
+      const size_t index = static_cast<size_t>(rank);
+      if (index >= snapshot.ranks.size()) {
+        up.Add(0, labels);
+        progress.Add(0, labels);
+        continue;
+      }
+      const RankSnapshot& held = snapshot.ranks[index];
+      up.Add(1, labels);
+      step.Add(Seconds(held.last_step.total_us), labels);
+      const double done = static_cast<double>(held.load_bytes_done);
+      const double total = static_cast<double>(held.load_bytes_total);
+      progress.Add(held.prepared ? 1 : total > 0 ? done / total : 0, labels);
+    }
   }
   out.push_back(up.Take());
   out.push_back(step.Take());
@@ -277,20 +318,10 @@ void ApiMetrics::OnQueued(Micros queued_us) {
 void ApiMetrics::OnSlowReaderCut() { slow_readers_cut_.Increment(); }
 
 std::vector<prometheus::MetricFamily> ClusterMetrics::Collect() const {
-  const std::shared_ptr<const ReplicaSnapshot> snapshot = engine_.Snapshot();
+  const Snapshots snapshots = engine_.Snapshots();
   std::vector<prometheus::MetricFamily> out;
-  CollectScheduler(snapshot->scheduler, out);
-  CollectRanks(*snapshot, out);
-  out.push_back(
-      Gauge(metric::kGroupEpoch, "Epoch of the worker group; grows on rebuild")
-          .Add(static_cast<double>(snapshot->epoch))
-          .Take());
-  out.push_back(Gauge(metric::kGroupServing, "1 while requests can be served")
-                    .Add(snapshot->state == ReplicaState::kServing ? 1 : 0)
-                    .Take());
-  out.push_back(Counter(metric::kGroupFailures, "Worker groups that were lost")
-                    .Add(static_cast<double>(snapshot->num_group_failures))
-                    .Take());
+  CollectReplicas(snapshots, out);
+  CollectRanks(snapshots, out);
   return out;
 }
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "coordinator/api/engine.h"
+#include "coordinator/cluster/engine.h"
 
 namespace witan {
 

@@ -54,16 +54,75 @@ void FillRank(const RankSnapshot& rank, int index, ReplicaState state,
   out.mutable_last_step()->set_wait_us(rank.last_step.wait_us);
 }
 
-void FillScheduler(const ReplicaSnapshot& snapshot, v1::SchedulerStatus& out) {
+void AddScheduler(const ReplicaSnapshot& snapshot, v1::SchedulerStatus& out) {
   const SchedulerStats& stats = snapshot.scheduler;
-  out.set_running_sequences(stats.num_running);
-  out.set_waiting_sequences(stats.num_waiting);
-  out.set_max_sequences(snapshot.limits.max_sequences);
-  out.set_used_blocks(stats.num_blocks - stats.num_free_blocks);
-  out.set_total_blocks(stats.num_blocks);
+  const auto add = [&out](auto get, auto set, int64_t value) {
+    (out.*set)((out.*get)() + value);
+  };
+  using Status = v1::SchedulerStatus;
+  add(&Status::running_sequences, &Status::set_running_sequences,
+      stats.num_running);
+  add(&Status::waiting_sequences, &Status::set_waiting_sequences,
+      stats.num_waiting);
+  add(&Status::paused_sequences, &Status::set_paused_sequences,
+      stats.num_paused);
+  add(&Status::max_sequences, &Status::set_max_sequences,
+      snapshot.limits.max_sequences);
+  add(&Status::used_blocks, &Status::set_used_blocks,
+      stats.num_blocks - stats.num_free_blocks);
+  add(&Status::total_blocks, &Status::set_total_blocks, stats.num_blocks);
+  add(&Status::preemptions, &Status::set_preemptions, stats.num_preemptions);
+  add(&Status::steps, &Status::set_steps, stats.num_steps);
+  add(&Status::prefix_lookup_tokens, &Status::set_prefix_lookup_tokens,
+      stats.num_prefix_lookup_tokens);
+  add(&Status::prefix_hit_tokens, &Status::set_prefix_hit_tokens,
+      stats.num_prefix_hit_tokens);
   out.set_block_tokens(kBlockTokens);
-  out.set_preemptions(stats.num_preemptions);
-  out.set_steps(stats.num_steps);
+}
+
+std::string StateReason(const ReplicaSnapshot& snapshot) {
+  std::string reason = snapshot.not_serving_reason;
+  if (snapshot.state != ReplicaState::kServing &&
+      !snapshot.last_error.empty() && reason != snapshot.last_error) {
+    reason += reason.empty() ? "" : "; ";
+    reason += "last failure: " + snapshot.last_error;
+  }
+  return ReplaceInvalidUtf8(reason);
+}
+
+const char* TransportName(const ReplicaSnapshot& snapshot) {
+  return snapshot.transport == Transport::kTcp ? "tcp" : "shm";
+}
+
+void FillReplica(const ReplicaSnapshot& snapshot, v1::ReplicaStatus& out) {
+  out.set_state(ToProto(snapshot.state));
+  out.set_state_reason(StateReason(snapshot));
+  out.set_epoch(snapshot.epoch);
+  out.set_transport(TransportName(snapshot));
+  AddScheduler(snapshot, *out.mutable_scheduler());
+}
+
+void AddWorkers(const ReplicaSnapshot& snapshot, int replica, Micros now,
+                v1::StatusResponse& out) {
+  for (size_t rank = 0; rank < snapshot.ranks.size(); ++rank) {
+    v1::WorkerStatus& status = *out.add_workers();
+    FillRank(snapshot.ranks[rank], static_cast<int>(rank), snapshot.state, now,
+             status);
+    status.set_replica(replica);
+  }
+  for (const WorkerInfo& worker : snapshot.idle_workers) {
+    v1::WorkerStatus& status = *out.add_workers();
+    FillWorker(worker, now, status);
+    status.set_state(v1::WORKER_STATE_SPARE);
+    status.set_replica(replica);
+  }
+  for (const WorkerInfo& worker : snapshot.lost_workers) {
+    v1::LostWorker& lost = *out.add_lost_workers();
+    lost.set_worker_id(worker.id);
+    lost.set_host_name(ReplaceInvalidUtf8(worker.registration.host_name));
+    lost.set_process_id(worker.registration.process_id);
+    lost.set_cause(ReplaceInvalidUtf8(worker.lost_cause));
+  }
 }
 
 }  // namespace
@@ -92,48 +151,35 @@ grpc::ServerUnaryReactor* ClusterService::Status(
     reactor->Finish(ToGrpcStatus(size_status));
     return reactor;
   }
-  const std::shared_ptr<const ReplicaSnapshot> snapshot = engine_.Snapshot();
+  const auto snapshots = engine_.Snapshots();
+  const ReplicaSnapshot* furthest = snapshots.front().get();
+  for (const auto& snapshot : snapshots) {
+    if (snapshot->state > furthest->state) furthest = snapshot.get();
+  }
   const Micros now = clock_.Now();
   v1::StatusResponse& out = *response;
   out.set_model(model_.facts.name);
   out.set_model_directory(ReplaceInvalidUtf8(model_.directory));
-  out.set_state(ToProto(snapshot->state));
-  std::string reason = snapshot->not_serving_reason;
-  if (snapshot->state != ReplicaState::kServing &&
-      !snapshot->last_error.empty() && reason != snapshot->last_error) {
-    reason += reason.empty() ? "" : "; ";
-    reason += "last failure: " + snapshot->last_error;
-  }
-  out.set_state_reason(ReplaceInvalidUtf8(reason));
-  out.set_epoch(snapshot->epoch);
-  out.set_tp(snapshot->layout.tp);
-  out.set_ep(snapshot->layout.ep);
-  out.set_num_ranks(snapshot->layout.num_ranks());
-  out.set_transport(snapshot->transport == Transport::kTcp ? "tcp" : "shm");
+  out.set_state(ToProto(furthest->state));
+  out.set_state_reason(StateReason(*furthest));
+  out.set_epoch(furthest->epoch);
+  out.set_tp(furthest->layout.tp);
+  out.set_ep(furthest->layout.ep);
+  out.set_num_ranks(furthest->layout.num_ranks());
+  out.set_transport(TransportName(*furthest));
   out.set_max_context_tokens(model_.facts.max_context_tokens);
-  out.set_max_step_tokens(snapshot->limits.max_step_tokens);
-  for (size_t rank = 0; rank < snapshot->ranks.size(); ++rank) {
-    FillRank(snapshot->ranks[rank], static_cast<int>(rank), snapshot->state,
-             now, *out.add_workers());
+  out.set_max_step_tokens(furthest->limits.max_step_tokens);
+  for (size_t replica = 0; replica < snapshots.size(); ++replica) {
+    const ReplicaSnapshot& snapshot = *snapshots[replica];
+    FillReplica(snapshot, *out.add_replicas());
+    AddWorkers(snapshot, static_cast<int>(replica), now, out);
+    AddScheduler(snapshot, *out.mutable_scheduler());
   }
-  for (const WorkerInfo& worker : snapshot->idle_workers) {
-    v1::WorkerStatus& status = *out.add_workers();
-    FillWorker(worker, now, status);
-    status.set_state(v1::WORKER_STATE_SPARE);
-  }
-  for (const WorkerInfo& worker : snapshot->lost_workers) {
-    v1::LostWorker& lost = *out.add_lost_workers();
-    lost.set_worker_id(worker.id);
-    lost.set_host_name(ReplaceInvalidUtf8(worker.registration.host_name));
-    lost.set_process_id(worker.registration.process_id);
-    lost.set_cause(ReplaceInvalidUtf8(worker.lost_cause));
-  }
-  FillScheduler(*snapshot, *out.mutable_scheduler());
   out.mutable_scheduler()->set_prompt_tokens(metrics_.num_prompt_tokens());
   out.mutable_scheduler()->set_generated_tokens(
       metrics_.num_generated_tokens());
-  out.set_weights_id(snapshot->weights_id);
-  out.set_numerics_id(ReplaceInvalidUtf8(snapshot->numerics_id));
+  out.set_weights_id(furthest->weights_id);
+  out.set_numerics_id(ReplaceInvalidUtf8(furthest->numerics_id));
   out.set_build_id(BuildId());
   out.set_uptime_seconds(static_cast<double>(now - started_at_) /
                          kMicrosPerSecond);

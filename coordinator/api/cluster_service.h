@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "coordinator/api/api_metrics.h"
-#include "coordinator/api/engine.h"
 #include "coordinator/api/served_model.h"
+#include "coordinator/cluster/engine.h"
 #include "proto/cluster.grpc.pb.h"
 
 namespace witan {

@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "coordinator/api/chat_input.h"
 #include "coordinator/api/messages.h"
 #include "coordinator/text/detokenizer.h"
 #include "coordinator/text/stop.h"
@@ -81,44 +80,23 @@ void Merge(v1::GenerateResponse& into, v1::GenerateResponse chunk) {
   into.set_seed(chunk.seed());
 }
 
-// A template argument is JSON, or text where it is not. Depth is bounded while
-// it is parsed: deeper values are copied by recursion.
-absl::StatusOr<nlohmann::ordered_json> ParseTemplateArgument(
-    const std::string& name, const std::string& value) {
-  using nlohmann::ordered_json;
-  constexpr int kMaxDepth = kMaxJsonDepth - 1;  // the arguments are one level
-  bool is_too_deep = false;
-  using Event = ordered_json::parse_event_t;
-  const auto bound_depth = [&](int depth, Event event, ordered_json&) {
-    is_too_deep |= depth == kMaxDepth && (event == Event::array_start ||
-                                          event == Event::object_start);
-    return !is_too_deep;
-  };
-  ordered_json parsed =
-      ordered_json::parse(value, bound_depth, /*allow_exceptions=*/false);
-  if (is_too_deep) {
-    return InvalidField(fmt::format("template_arguments[{}]", name),
-                        "is nested deeper than {} levels", kMaxDepth);
+// Tokens that one sequence may have on every replica that serves: a small cache
+// may hold less than the context. UNAVAILABLE when none serves.
+absl::StatusOr<int64_t> MaxSequenceTokens(const GenerationContext& context) {
+  int64_t max_tokens = context.model.facts.max_context_tokens;
+  bool serving = false;
+  std::string reason;
+  for (const auto& snapshot : context.engine.Snapshots()) {
+    if (snapshot->state == ReplicaState::kServing) {
+      serving = true;
+      max_tokens = std::min(max_tokens,
+                            (snapshot->limits.num_blocks - 1) * kBlockTokens);
+    } else if (reason.empty()) {
+      reason = snapshot->not_serving_reason;
+    }
   }
-  if (parsed.is_discarded()) return ordered_json(value);
-  return parsed;
-}
-
-absl::StatusOr<ChatTemplateInput> TemplateInput(
-    const GenerationRequest& request, const Tokenizer& tokenizer) {
-  using nlohmann::ordered_json;
-  ChatTemplateInput input;
-  for (const ChatTurn& turn : request.messages) {
-    input.messages.push_back(
-        ordered_json{{"role", turn.role}, {"content", turn.content}});
-  }
-  input.add_generation_prompt = request.add_generation_prompt;
-  input.special_tokens = tokenizer.special_tokens();
-  for (const auto& [name, value] : request.template_arguments) {
-    ASSIGN_OR_RETURN(input.arguments[name], ParseTemplateArgument(name, value));
-  }
-  input.now_unix_seconds = std::time(nullptr);
-  return input;
+  if (!serving) return Unavailable("not serving yet: {}", reason);
+  return max_tokens;
 }
 
 const char* NameOf(GenerationMethod method) {
@@ -134,39 +112,6 @@ class RefusedCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 };
 
 }  // namespace
-
-absl::Status CallRegistry::Insert(const std::string& id,
-                                  std::shared_ptr<GenerationCall> call) {
-  MutexLock lock(mutex_);
-  if (calls_.emplace(id, std::move(call)).second) return absl::OkStatus();
-  return AlreadyExists(
-      "a request with request_id \"{}\" is in flight; choose another id, or "
-      "cancel that one",
-      id);
-}
-
-void CallRegistry::Remove(const std::string& id, const GenerationCall* owner) {
-  std::shared_ptr<GenerationCall> call;  // destroyed outside the lock
-  MutexLock lock(mutex_);
-  const auto found = calls_.find(id);
-  if (found == calls_.end() || found->second.get() != owner) return;
-  call = std::move(found->second);
-  calls_.erase(found);
-}
-
-std::shared_ptr<GenerationCall> CallRegistry::Find(const std::string& id) {
-  MutexLock lock(mutex_);
-  const auto found = calls_.find(id);
-  return found == calls_.end() ? nullptr : found->second;
-}
-
-std::vector<std::shared_ptr<GenerationCall>> CallRegistry::All() {
-  std::vector<std::shared_ptr<GenerationCall>> calls;
-  MutexLock lock(mutex_);
-  calls.reserve(calls_.size());
-  for (const auto& [id, call] : calls_) calls.push_back(call);
-  return calls;
-}
 
 // Turns the tokens of one choice into chunks. On the replica's thread.
 class GenerationCall::ChoiceSink final : public TokenSink {
@@ -356,19 +301,12 @@ absl::Status GenerationCall::ReadAndSubmit(const grpc::ByteBuffer& bytes) {
   if (request.request_id.empty()) {
     request.request_id = fmt::format("{:016x}", RandomBits());
   }
-  const std::shared_ptr<const ReplicaSnapshot> snapshot =
-      context_.engine.Snapshot();
-  if (snapshot->state != ReplicaState::kServing) {
-    return Unavailable("not serving yet: {}", snapshot->not_serving_reason);
-  }
+  ASSIGN_OR_RETURN(const int64_t max_tokens, MaxSequenceTokens(context_));
   ASSIGN_OR_RETURN(const bool is_open, Register(request.request_id));
   if (!is_open) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, Tokenize(request));
-  // A small cache may hold less than the context.
-  const int64_t cache_tokens = (snapshot->limits.num_blocks - 1) * kBlockTokens;
-  RETURN_IF_ERROR(FitToContext(
-      request, static_cast<int64_t>(prompt.size()),
-      std::min(context_.model.facts.max_context_tokens, cache_tokens)));
+  RETURN_IF_ERROR(
+      FitToContext(request, static_cast<int64_t>(prompt.size()), max_tokens));
   if (!request.has_seed) request.sampling.seed = RandomBits();
   return SubmitChoices(request, prompt);
 }
@@ -417,33 +355,31 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
   }
   context_.metrics.OnPrompt(static_cast<int64_t>(prompt.size()));
   for (int choice = 0; choice < request.num_choices; ++choice) {
-    SequenceSpec spec{.id = context_.engine.NewSequenceId(),
-                      .prompt = prompt,
+    SequenceSpec spec{.prompt = prompt,
                       .sampling = request.sampling,
                       .stop = request.stop,
                       .choice = choice,
                       .tenant = request.tenant,
                       .priority = request.priority,
                       .deadline = deadline_};
-    const SequenceId id = spec.id;
-    const absl::Status status = context_.engine.Submit(
+    const absl::StatusOr<SequenceId> id = context_.engine.Submit(
         std::move(spec),
         std::make_unique<ChoiceSink>(shared_from_this(), request, matcher,
                                      choice, context_.clock.Now()));
-    if (!status.ok()) {
-      if (absl::IsResourceExhausted(status)) {
+    if (!id.ok()) {
+      if (absl::IsResourceExhausted(id.status())) {
         context_.metrics.OnRejected("inbox");
       }
-      return status;
+      return id.status();
     }
     bool cancel = false;
     {
       MutexLock lock(mutex_);
       cancel = cancel_sequences_;
-      if (!cancel) sequences_.push_back(id);
-      if (paused_) context_.engine.Pause(id);
+      if (!cancel) sequences_.push_back(*id);
+      if (paused_) context_.engine.Pause(*id);
     }
-    if (cancel) context_.engine.Cancel(id);
+    if (cancel) context_.engine.Cancel(*id);
   }
   return absl::OkStatus();
 }

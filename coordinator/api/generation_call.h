@@ -6,7 +6,6 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,33 +14,14 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "coordinator/api/api_metrics.h"
-#include "coordinator/api/engine.h"
+#include "coordinator/api/call_registry.h"
 #include "coordinator/api/served_model.h"
+#include "coordinator/cluster/engine.h"
 #include "coordinator/text/text_pool.h"
 #include "proto/generation_request.h"
 #include "proto/inference.pb.h"
 
 namespace witan {
-
-class GenerationCall;
-
-// Requests in flight by their id. Thread-safe.
-class CallRegistry {
- public:
-  // ALREADY_EXISTS when the id is in flight.
-  absl::Status Insert(const std::string& id,
-                      std::shared_ptr<GenerationCall> call);
-  // Nothing when the id is another call's.
-  void Remove(const std::string& id, const GenerationCall* owner);
-  // Null: not in flight.
-  std::shared_ptr<GenerationCall> Find(const std::string& id);
-  std::vector<std::shared_ptr<GenerationCall>> All();
-
- private:
-  Mutex mutex_;
-  std::map<std::string, std::shared_ptr<GenerationCall>> calls_
-      WITAN_GUARDED_BY(mutex_);
-};
 
 // What a call needs; all of it outlives every call.
 struct GenerationContext {

@@ -11,9 +11,9 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "coordinator/api/api_metrics.h"
-#include "coordinator/api/engine.h"
 #include "coordinator/api/generation_call.h"
 #include "coordinator/api/served_model.h"
+#include "coordinator/cluster/engine.h"
 #include "coordinator/text/text_pool.h"
 #include "proto/inference.grpc.pb.h"
 

@@ -1,5 +1,6 @@
 #include "coordinator/cluster/grpc_worker_link.h"
 
+#include <atomic>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -7,7 +8,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/status.h"
-#include "coordinator/cluster/replica_loop.h"
+#include "coordinator/cluster/replica_set.h"
 #include "proto/rpc_status.h"
 #include "proto/wire.h"
 
@@ -66,7 +67,7 @@ class WorkerLinkService::Link
     absl::StatusOr<WorkerMessage> message =
         FromProto(incoming_, service_.vocab_size_);
     absl::Status status = message.status();
-    if (status.ok()) status = service_.loop_->Post(id_, *std::move(message));
+    if (status.ok()) status = Post(*std::move(message));
     if (!status.ok()) {
       CutOff(status);
       Close(std::move(status));
@@ -92,10 +93,24 @@ class WorkerLinkService::Link
   }
 
  private:
+  ReplicaLoop& loop() const {
+    const WorkerId id = id_;
+    return service_.replicas_->loop(service_.replicas_->ReplicaOf(id));
+  }
+
+  absl::Status Post(WorkerMessage message) {
+    if (const auto* hello = std::get_if<RegisterWorker>(&message);
+        hello != nullptr && !placed_) {
+      placed_ = true;
+      id_ = service_.Place(id_, hello->host_id);
+    }
+    return loop().Post(id_, std::move(message));
+  }
+
   void CutOff(const absl::Status& reason) {
-    LogWarning(
-        "worker cut off",
-        {{"worker_id", id_}, {"peer", peer_}, {"reason", MessageOf(reason)}});
+    LogWarning("worker cut off", {{"worker_id", id_.load()},
+                                  {"peer", peer_},
+                                  {"reason", MessageOf(reason)}});
     PostClosed(std::string(MessageOf(reason)));
   }
 
@@ -115,7 +130,7 @@ class WorkerLinkService::Link
       if (posted_closed_) return;
       posted_closed_ = true;
     }
-    service_.loop_->PostClosed(id_, cause);
+    loop().PostClosed(id_, cause);
   }
 
   // Starts the next write, or finishes.
@@ -143,7 +158,9 @@ class WorkerLinkService::Link
   }
 
   WorkerLinkService& service_;
-  const WorkerId id_;
+  // Another one once the worker has a replica.
+  std::atomic<WorkerId> id_;
+  bool placed_ = false;                   // the reads'
   grpc::CallbackServerContext& context_;  // until finished_
   const std::string peer_;
   FromWorker incoming_;  // by the read in flight
@@ -189,7 +206,7 @@ grpc::ServerBidiReactor<FromWorker, FromCoordinator>* WorkerLinkService::Attach(
       return new RefusedLink(ResourceExhausted(
           "{} workers are connected, as many as allowed", links_.size()));
     }
-    const WorkerId id = loop_->NewWorker();
+    const WorkerId id = replicas_->loop(0).NewWorker();
     link = std::make_shared<Link>(*this, id, *context);
     links_.emplace(id, link);
   }
@@ -225,6 +242,34 @@ void WorkerLinkService::Remove(WorkerId id) {
   if (found == links_.end()) return;
   link = std::move(found->second);
   links_.erase(found);
+  if (hosts_.erase(id) == 0) return;
+  const std::optional<SpareMove> move =
+      FindSpareMove(Workers(), replicas_->num_ranks());
+  if (move) replicas_->loop(move->from).ReleaseSpare();
+}
+
+WorkerId WorkerLinkService::Place(WorkerId id, const std::string& host_id) {
+  MutexLock lock(mutex_);
+  const int replica = PlaceWorker(Workers(), replicas_->num_ranks(), host_id);
+  const int old_replica = replicas_->ReplicaOf(id);
+  WorkerId new_id = id;
+  if (replica != old_replica) {
+    new_id = replicas_->loop(replica).NewWorker();
+    auto link = links_.extract(id);
+    link.key() = new_id;
+    links_.insert(std::move(link));
+    replicas_->loop(old_replica).PostClosed(id, "joined another replica");
+  }
+  hosts_.emplace(new_id, host_id);
+  return new_id;
+}
+
+std::vector<ReplicaWorkers> WorkerLinkService::Workers() const {
+  std::vector<ReplicaWorkers> workers(replicas_->num_replicas());
+  for (const auto& [id, host] : hosts_) {
+    ++workers[replicas_->ReplicaOf(id)].num_by_host[host];
+  }
+  return workers;
 }
 
 }  // namespace witan

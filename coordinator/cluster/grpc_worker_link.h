@@ -6,20 +6,23 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/mutex.h"
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/replica.h"
+#include "coordinator/cluster/worker_placement.h"
 #include "proto/worker.grpc.pb.h"
 
 namespace witan {
 
-class ReplicaLoop;
+class ReplicaSet;
 
-// The coordinator's end of the streams that workers dial: turns messages into
-// structs and posts them into the replica's loop, and sends what the replica
-// puts out. A worker that sends what proto/wire refuses, or that does not take
-// its messages (kMaxWorkerLinkQueue), is cut off, and one too many
+// The coordinator's end of the streams that workers dial: gives each worker to
+// a replica when it registers (worker_placement.h), turns messages into structs
+// and posts them into the replica's loop, and sends what the replicas put out.
+// A worker that sends what proto/wire refuses, or that does not take its
+// messages (kMaxWorkerLinkQueue), is cut off, and one too many
 // (kMaxWorkerLinks) is refused. Thread-safe; never blocks.
 class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
  public:
@@ -28,10 +31,10 @@ class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
   ~WorkerLinkService() override;
 
   // REQUIRES: called once, before the server that holds this service starts;
-  // `loop` outlives that server.
-  void SetLoop(ReplicaLoop* loop) { loop_ = loop; }
+  // `replicas` outlive that server.
+  void SetReplicas(ReplicaSet* replicas) { replicas_ = replicas; }
 
-  // ReplicaLoop's SendFn.
+  // ReplicaSet's SendFn.
   void Send(ReplicaOutput output);
 
   grpc::ServerBidiReactor<worker::v1::FromWorker, worker::v1::FromCoordinator>*
@@ -42,10 +45,15 @@ class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
 
   std::shared_ptr<Link> Find(WorkerId id);
   void Remove(WorkerId id);
+  // The replica of a link that registers from `host_id`: its id from then on.
+  WorkerId Place(WorkerId id, const std::string& host_id);
+  std::vector<ReplicaWorkers> Workers() const WITAN_REQUIRES(mutex_);
 
   const int64_t vocab_size_;
-  ReplicaLoop* loop_ = nullptr;
+  ReplicaSet* replicas_ = nullptr;
   Mutex mutex_;
+  // Registered ones; the host of each.
+  std::map<WorkerId, std::string> hosts_ WITAN_GUARDED_BY(mutex_);
   std::map<WorkerId, std::shared_ptr<Link>> links_ WITAN_GUARDED_BY(mutex_);
 };
 

@@ -70,6 +70,16 @@ void Replica::OnClosed(WorkerId worker, const std::string& cause, Micros now) {
   OnWorkerLost(worker, cause, now);
 }
 
+void Replica::ReleaseSpare(Micros now) {
+  if (state_ == ReplicaState::kWaitingForWorkers) return;
+  const std::vector<WorkerInfo> idle = membership_.Idle();
+  if (idle.empty()) return;
+  const WorkerId worker = idle.back().id;
+  outputs_.push_back(CloseWorker{
+      worker, Unavailable("another replica lacks a worker; connect again")});
+  OnWorkerLost(worker, "sent to another replica", now);
+}
+
 void Replica::Handle(WorkerId worker, RegisterWorker message, Micros now) {
   const absl::Status status = membership_.Register(worker, message, now);
   if (!status.ok()) {
@@ -135,6 +145,7 @@ void Replica::Handle(WorkerId worker, StepResult message, Micros now) {
   StepInFlight& step =
       steps_in_flight_[message.step - steps_in_flight_.front().step];
   ++step.num_answers;
+  step.timings[*rank] = message.timings;
   if (*rank == 0) step.result = std::move(message);
   // A rank answers in order, so the oldest step is complete first.
   if (step.num_answers == static_cast<int>(ranks_.size())) {
@@ -309,13 +320,21 @@ void Replica::SendToRanks(CoordinatorMessage message) {
 
 void Replica::SendStep(StepPlan plan, Micros now) {
   if (steps_in_flight_.empty()) state_deadline_ = now + Millis(kStepTimeoutMs);
-  steps_in_flight_.push_back(StepInFlight{plan.step, 0, {}});
+  StepInFlight& step = steps_in_flight_.emplace_back();
+  step.step = plan.step;
+  step.sent_at = now;
+  step.num_sequences = plan.num_sequences();
+  step.num_rows = plan.num_rows();
+  step.timings.resize(ranks_.size());
   SendToRanks(std::move(plan));
 }
 
 void Replica::FinishOldestStep(Micros now) {
-  StepResult result = std::move(steps_in_flight_.front().result);
+  StepInFlight step = std::move(steps_in_flight_.front());
   steps_in_flight_.pop_front();
+  StepResult result = std::move(step.result);
+  const Micros began_at = std::max(step.sent_at, last_step_ended_at_);
+  last_step_ended_at_ = now;
   // The next one could not begin before this one ended.
   state_deadline_ = now + Millis(kStepTimeoutMs);
   const absl::Status status = state_ == ReplicaState::kKnownAnswer
@@ -326,7 +345,43 @@ void Replica::FinishOldestStep(Micros now) {
     FailGroup(fmt::format("{}: {}", RankName(0), MessageOf(status)), now);
   } else if (state_ == ReplicaState::kKnownAnswer) {
     StartServing();
+  } else {
+    RecordStep(std::move(step), began_at, now);
   }
+}
+
+void Replica::RecordStep(StepInFlight step, Micros began_at, Micros now) {
+  StepTimeTotals sum;
+  int64_t longest_us = 0;
+  for (StepTimings& timings : step.timings) {
+    // A rank may say anything.
+    timings.communication_us =
+        std::min(timings.communication_us, timings.total_us);
+    timings.wait_us = std::min(timings.wait_us, timings.communication_us);
+    longest_us = std::max(longest_us, timings.total_us);
+    sum.compute_us += timings.total_us - timings.communication_us;
+    sum.communication_us += timings.communication_us - timings.wait_us;
+    sum.wait_us += timings.wait_us;
+  }
+  const int64_t num_ranks = static_cast<int64_t>(step.timings.size());
+  step_time_.compute_us += sum.compute_us / num_ranks;
+  step_time_.communication_us += sum.communication_us / num_ranks;
+  step_time_.wait_us += sum.wait_us / num_ranks;
+  step_time_.coordinator_us +=
+      std::max<int64_t>(0, now - began_at - longest_us);
+  if (options_.observer == nullptr) return;
+  StepRecord record;
+  record.epoch = epoch_;
+  record.step = step.step;
+  record.began_at = began_at;
+  record.ended_at = now;
+  record.num_sequences = step.num_sequences;
+  record.num_rows = step.num_rows;
+  record.ranks = std::move(step.timings);
+  const SchedulerStats stats = scheduler_->stats();
+  record.num_running = stats.num_running;
+  record.num_waiting = stats.num_waiting;
+  options_.observer->OnStep(record);
 }
 
 absl::Status Replica::ApplyResult(StepResult result, Micros now) {
@@ -360,6 +415,9 @@ void Replica::DeliverEvents(Micros now) {
       live_.erase(it);
       // The stop string may have come with what was the last token anyway.
       if (live.stopped_by_sink) finish.reason = FinishReason::kStop;
+      if (options_.observer != nullptr) {
+        options_.observer->OnSequenceEnded(finish.id, finish.usage, now);
+      }
       live.sink->OnFinished(std::move(finish.reason), finish.usage);
     }
   }

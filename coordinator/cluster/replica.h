@@ -38,6 +38,7 @@
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/planner.h"
 #include "coordinator/cluster/replica_snapshot.h"
+#include "coordinator/cluster/step_observer.h"
 #include "coordinator/cluster/token_sink.h"
 #include "coordinator/schedule/scheduler.h"
 #include "coordinator/schedule/sequence.h"
@@ -56,6 +57,7 @@ struct ReplicaOptions {
   int64_t max_prefill_tokens_beside_decode = 0;  // see SchedulerOptions
   bool prefix_cache = true;
   bool look_ahead = true;
+  StepObserver* observer = nullptr;  // outlives the replica; may be null
 };
 
 // `message` goes to each of `workers`.
@@ -90,6 +92,10 @@ class Replica {
   void OnMessage(WorkerId worker, WorkerMessage message, Micros now);
   // A worker's connection ended. `cause` reads like "connection closed".
   void OnClosed(WorkerId worker, const std::string& cause, Micros now);
+  // Closes the connection of one worker that has no rank while the others do,
+  // so that it may come back and join another replica. Nothing happens if there
+  // is none.
+  void ReleaseSpare(Micros now);
   // Starts a sequence. Every call is answered by exactly one
   // sink->OnFinished, perhaps before Submit returns (refused).
   void Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink, Micros now);
@@ -128,8 +134,12 @@ class Replica {
   // A step that was sent and not yet answered by all ranks.
   struct StepInFlight {
     StepNumber step = 0;
+    Micros sent_at = 0;
+    int num_sequences = 0;
+    int num_rows = 0;
     int num_answers = 0;
-    StepResult result;  // of rank 0
+    std::vector<StepTimings> timings;  // by rank
+    StepResult result;                 // of rank 0
   };
   struct LiveSequence {
     std::unique_ptr<TokenSink> sink;
@@ -164,6 +174,8 @@ class Replica {
   void StartServing();
   void SendStep(StepPlan plan, Micros now);
   void FinishOldestStep(Micros now);
+  // Adds up where the time of a step went, and tells the observer.
+  void RecordStep(StepInFlight step, Micros began_at, Micros now);
   absl::Status ApplyResult(StepResult result, Micros now);
   void DeliverEvents(Micros now);
   void PlanSteps(Micros now);
@@ -196,6 +208,7 @@ class Replica {
   std::string group_weights_id_;
   Micros state_deadline_ = 0;  // of Preparing, Connecting and the oldest step
   std::deque<StepInFlight> steps_in_flight_;
+  Micros last_step_ended_at_ = 0;
   std::unique_ptr<Scheduler> scheduler_;  // while serving
   std::unordered_map<SequenceId, LiveSequence> live_;
 
@@ -214,6 +227,7 @@ class Replica {
   std::string numerics_id_;
   SampledToken known_answer_;
   SchedulerStats past_counters_;  // of earlier epochs
+  StepTimeTotals step_time_;
   int64_t num_group_failures_ = 0;
   std::string last_error_;
 };

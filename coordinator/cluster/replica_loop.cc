@@ -11,10 +11,13 @@
 namespace witan {
 
 ReplicaLoop::ReplicaLoop(ReplicaOptions options, const Clock& clock,
-                         SendFn send, SnapshotFn on_snapshot)
+                         SendFn send, SnapshotFn on_snapshot, IdSpace ids)
     : clock_(clock),
       send_(std::move(send)),
       on_snapshot_(std::move(on_snapshot)),
+      id_step_(ids.step),
+      next_worker_(ids.first),
+      next_sequence_(ids.first),
       replica_(std::move(options)),
       published_at_(clock.Now()),
       snapshot_(std::make_shared<const ReplicaSnapshot>(replica_.Snapshot())),
@@ -23,12 +26,14 @@ ReplicaLoop::ReplicaLoop(ReplicaOptions options, const Clock& clock,
 ReplicaLoop::~ReplicaLoop() { Stop("the coordinator is shutting down"); }
 
 WorkerId ReplicaLoop::NewWorker() {
-  const WorkerId worker = next_worker_++;
+  const WorkerId worker = next_worker_.fetch_add(id_step_);
   PostAlways(ConnectedInput{worker});
   return worker;
 }
 
-SequenceId ReplicaLoop::NewSequenceId() { return next_sequence_++; }
+SequenceId ReplicaLoop::NewSequenceId() {
+  return next_sequence_.fetch_add(id_step_);
+}
 
 absl::Status ReplicaLoop::PostBounded(Input input) {
   MutexLock lock(mutex_);
@@ -64,6 +69,8 @@ void ReplicaLoop::PostAlways(Input input) {
 void ReplicaLoop::PostClosed(WorkerId worker, const std::string& cause) {
   PostAlways(ClosedInput{worker, cause});
 }
+
+void ReplicaLoop::ReleaseSpare() { PostAlways(ReleaseSpareInput{}); }
 
 void ReplicaLoop::Cancel(SequenceId id) { PostAlways(CancelInput{id}); }
 
@@ -143,13 +150,14 @@ void ReplicaLoop::Take(Input input, Micros now) {
     replica_.Submit(std::move(submit->spec), std::move(submit->sink), now);
   } else if (const auto* cancel = std::get_if<CancelInput>(&input)) {
     replica_.Cancel(cancel->id, now);
-  } else {
-    const PauseInput& pause = std::get<PauseInput>(input);
-    if (pause.paused) {
-      replica_.Pause(pause.id);
+  } else if (const auto* pause = std::get_if<PauseInput>(&input)) {
+    if (pause->paused) {
+      replica_.Pause(pause->id);
     } else {
-      replica_.Resume(pause.id);
+      replica_.Resume(pause->id);
     }
+  } else {
+    replica_.ReleaseSpare(now);
   }
   unpublished_ = true;
 }

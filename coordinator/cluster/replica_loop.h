@@ -25,6 +25,13 @@
 
 namespace witan {
 
+// Ids are first, first + step, first + 2 step ..., so that several loops give
+// different ones.
+struct IdSpace {
+  uint64_t first = 1;
+  uint64_t step = 1;
+};
+
 // All public functions are thread-safe and never wait for the loop's thread
 // (Stop and the destructor do).
 class ReplicaLoop {
@@ -37,7 +44,7 @@ class ReplicaLoop {
   // Starts the thread. `clock` outlives the loop and runs like the monotonic
   // clock; `on_snapshot` may be empty.
   ReplicaLoop(ReplicaOptions options, const Clock& clock, SendFn send,
-              SnapshotFn on_snapshot = nullptr);
+              SnapshotFn on_snapshot = nullptr, IdSpace ids = {});
   ~ReplicaLoop();
   ReplicaLoop(const ReplicaLoop&) = delete;
   ReplicaLoop& operator=(const ReplicaLoop&) = delete;
@@ -50,6 +57,8 @@ class ReplicaLoop {
   // RESOURCE_EXHAUSTED beyond kMaxReplicaInbox messages: close the connection.
   absl::Status Post(WorkerId worker, WorkerMessage message);
   void PostClosed(WorkerId worker, const std::string& cause);
+  // Lets one spare worker go, if there is one (Replica::ReleaseSpare).
+  void ReleaseSpare();
 
   // --- Requests -------------------------------------------------------------
 
@@ -99,8 +108,10 @@ class ReplicaLoop {
     SequenceId id = 0;
     bool paused = false;
   };
-  using Input = std::variant<ConnectedInput, MessageInput, ClosedInput,
-                             SubmitInput, CancelInput, PauseInput>;
+  struct ReleaseSpareInput {};
+  using Input =
+      std::variant<ConnectedInput, MessageInput, ClosedInput, SubmitInput,
+                   CancelInput, PauseInput, ReleaseSpareInput>;
 
   void Run();
   // Waits for input, a wakeup or Stop. False: stop.
@@ -114,8 +125,9 @@ class ReplicaLoop {
   const Clock& clock_;
   const SendFn send_;
   const SnapshotFn on_snapshot_;
-  std::atomic<WorkerId> next_worker_{1};
-  std::atomic<SequenceId> next_sequence_{1};
+  const uint64_t id_step_;
+  std::atomic<WorkerId> next_worker_;
+  std::atomic<SequenceId> next_sequence_;
 
   // Used by the loop's thread only.
   Replica replica_;

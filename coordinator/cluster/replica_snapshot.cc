@@ -84,6 +84,7 @@ ReplicaSnapshot Replica::Snapshot() const {
   snapshot.numerics_id = numerics_id_;
   if (scheduler_ != nullptr) snapshot.scheduler = scheduler_->stats();
   snapshot.scheduler.AddCounters(past_counters_);
+  snapshot.step_time = step_time_;
   snapshot.num_live_sequences = static_cast<int64_t>(live_.size());
   snapshot.num_group_failures = num_group_failures_;
   snapshot.last_error = last_error_;

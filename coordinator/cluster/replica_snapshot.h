@@ -39,6 +39,15 @@ struct RankSnapshot {
   StepTimings last_step;
 };
 
+// Where the time of all steps went, over all epochs. Means over the ranks, but
+// for the coordinator's part: what a step took beyond its slowest rank.
+struct StepTimeTotals {
+  int64_t compute_us = 0;
+  int64_t communication_us = 0;  // without waiting
+  int64_t wait_us = 0;           // for other ranks
+  int64_t coordinator_us = 0;
+};
+
 // A consistent copy of everything that may be looked at.
 struct ReplicaSnapshot {
   ReplicaState state = ReplicaState::kWaitingForWorkers;
@@ -52,6 +61,7 @@ struct ReplicaSnapshot {
   std::string weights_id;                // empty until known
   std::string numerics_id;
   SchedulerStats scheduler;  // counters over all epochs
+  StepTimeTotals step_time;
   int64_t num_live_sequences = 0;
   int64_t num_group_failures = 0;
   std::string last_error;  // why the last group failed, or cannot be formed

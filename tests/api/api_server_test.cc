@@ -310,7 +310,7 @@ TEST_F(ApiServerTest, MetricsHaveEveryNameAndNoUserText) {
   }
   EXPECT_THAT(text, HasSubstr("witan_generated_tokens_total 5\n"));
   EXPECT_THAT(text, HasSubstr("method=\"generate\",outcome=\"length\"} 1\n"));
-  EXPECT_THAT(text, HasSubstr("witan_group_epoch 3\n"));
+  EXPECT_THAT(text, HasSubstr("witan_group_epoch{replica=\"0\"} 3\n"));
   EXPECT_THAT(text, HasSubstr("witan_inter_token_latency_seconds_count 4\n"));
   EXPECT_THAT(text, Not(HasSubstr("secret")));
 }

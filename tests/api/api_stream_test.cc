@@ -170,10 +170,12 @@ TEST(ApiStreamTest, WhatTheSchedulerCountsIsExported) {
   snapshot.scheduler.num_finished = 7;
   api.engine().SetSnapshot(snapshot);
   const std::string text = api.Scrape();
-  EXPECT_THAT(text, HasSubstr(std::string(metric::kLookAheadSteps) + " 5\n"));
-  EXPECT_THAT(text, HasSubstr(std::string(metric::kDiscardedRows) + " 6\n"));
-  EXPECT_THAT(text,
-              HasSubstr(std::string(metric::kSequencesFinished) + " 7\n"));
+  EXPECT_THAT(text, HasSubstr(std::string(metric::kLookAheadSteps) +
+                              "{replica=\"0\"} 5\n"));
+  EXPECT_THAT(text, HasSubstr(std::string(metric::kDiscardedRows) +
+                              "{replica=\"0\"} 6\n"));
+  EXPECT_THAT(text, HasSubstr(std::string(metric::kSequencesFinished) +
+                              "{replica=\"0\"} 7\n"));
 }
 
 TEST(ApiStreamTest, StatusTellsWhichWorkersWentAway) {

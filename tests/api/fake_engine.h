@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "coordinator/api/engine.h"
+#include "coordinator/cluster/engine.h"
 
 namespace witan {
 
@@ -46,26 +46,18 @@ class FakeEngine final : public Engine {
   // --- Engine ----------------------------------------------------------------
 
   // Called in the text pool.
-  SequenceId NewSequenceId() override {
-    MutexLock lock(mutex_);
-    ++num_waiting_for_ids_;
-    changed_.NotifyAll();
-    while (holds_ids_) changed_.Wait(mutex_);
-    --num_waiting_for_ids_;
-    return ++last_id_;
-  }
-
-  absl::Status Submit(SequenceSpec spec,
-                      std::unique_ptr<TokenSink> sink) override {
+  absl::StatusOr<SequenceId> Submit(SequenceSpec spec,
+                                    std::unique_ptr<TokenSink> sink) override {
     auto live = std::make_shared<Live>();
     live->spec = std::move(spec);
+    live->spec.id = NewId();
     live->sink = std::move(sink);
     Post([this, live] {
       sequences_[live->spec.id] = live;
       Changed();
       RunToEnd(*live);
     });
-    return absl::OkStatus();
+    return live->spec.id;
   }
 
   void Cancel(SequenceId id) override {
@@ -87,13 +79,17 @@ class FakeEngine final : public Engine {
     });
   }
 
-  std::shared_ptr<const ReplicaSnapshot> Snapshot() const override {
-    MutexLock lock(mutex_);
-    return snapshot_;
+  std::vector<std::shared_ptr<const ReplicaSnapshot>> Snapshots()
+      const override {
+    return {Snapshot()};
   }
 
   // --- For tests -------------------------------------------------------------
 
+  std::shared_ptr<const ReplicaSnapshot> Snapshot() const {
+    MutexLock lock(mutex_);
+    return snapshot_;
+  }
   void SetSnapshot(ReplicaSnapshot snapshot) {
     auto shared = std::make_shared<const ReplicaSnapshot>(std::move(snapshot));
     MutexLock lock(mutex_);
@@ -107,15 +103,13 @@ class FakeEngine final : public Engine {
   // One token for every live sequence.
   void Step() {
     Post([this] {
-      const auto sequences = sequences_;
-      for (const auto& [id, live] : sequences) Advance(*live);
+      for (const auto& [id, live] : std::map(sequences_)) Advance(*live);
     });
   }
   // Ends every live sequence, as when the group dies.
   void FailAll(const absl::Status& status) {
     Post([this, status] {
-      const auto sequences = sequences_;
-      for (const auto& [id, live] : sequences) Finish(id, status);
+      for (const auto& [id, live] : std::map(sequences_)) Finish(id, status);
     });
   }
   void WaitForLive(int64_t count) {
@@ -148,6 +142,15 @@ class FakeEngine final : public Engine {
     std::unique_ptr<TokenSink> sink;
     int64_t num_tokens = 0;
   };
+
+  SequenceId NewId() {
+    MutexLock lock(mutex_);
+    ++num_waiting_for_ids_;
+    changed_.NotifyAll();
+    while (holds_ids_) changed_.Wait(mutex_);
+    --num_waiting_for_ids_;
+    return ++last_id_;
+  }
 
   void Post(std::function<void()> task) {
     MutexLock lock(mutex_);

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <future>
+#include <memory>
 #include <string>
 
 #include "base/limits.h"
@@ -39,11 +42,23 @@ SampledToken LetterWithMuchBeside(int choice, int64_t index) {
   return token;
 }
 
+// A connection of its own that takes 64 KiB and no more before it is read.
+std::unique_ptr<v1::Inference::Stub> NarrowStub(RunningApi& api) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65535);
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return v1::Inference::NewStub(
+      grpc::CreateCustomChannel(api.server().grpc_address(),
+                                grpc::InsecureChannelCredentials(), arguments));
+}
+
 TEST(SlowReaderTest, OneThatCatchesUpMissesNothing) {
   const TinyModel model;
   RunningApi api(model.directory(), {.next_token = LetterWithMuchBeside});
+  const auto stub = NarrowStub(api);
   grpc::ClientContext context;
-  const auto reader = api.inference().Generate(&context, AFlood());
+  const auto reader = stub->Generate(&context, AFlood());
   api.engine().WaitForPaused(8);
   // Others are served meanwhile.
   EXPECT_EQ(api.Generate(APrompt(400)).NumTokens(), 400);
@@ -64,13 +79,19 @@ TEST(SlowReaderTest, OneThatReadsNothingIsCutOffAndItsSequencesEnd) {
   AdjustableClock clock;
   RunningApi api(model.directory(),
                  {.next_token = LetterWithMuchBeside, .clock = &clock});
+  const auto stub = NarrowStub(api);
   grpc::ClientContext context;
   v1::GenerateRequest request = AFlood();
   request.set_request_id("slow");
-  const auto reader = api.inference().Generate(&context, request);
+  const auto reader = stub->Generate(&context, request);
   api.engine().WaitForPaused(8);
-  clock.Advance(kSlowReaderTimeoutMs);
-  api.engine().WaitForLive(0);
+  // Time passes until it is cut off: what it can still take is little.
+  auto ended =
+      std::async(std::launch::async, [&api] { api.engine().WaitForLive(0); });
+  while (ended.wait_for(std::chrono::milliseconds(1)) !=
+         std::future_status::ready) {
+    clock.Advance(kSlowReaderTimeoutMs);
+  }
   const StreamResult result = ReadStream(context, *reader);
   EXPECT_FALSE(result.status.ok());
   EXPECT_LT(result.NumTokens(), 4000);

@@ -11,7 +11,7 @@
 #include "base/limits.h"
 #include "base/mutex.h"
 #include "coordinator/cluster/grpc_worker_link.h"
-#include "coordinator/cluster/replica_loop.h"
+#include "coordinator/cluster/replica_set.h"
 #include "net/channel.h"
 #include "net/rpc_server.h"
 #include "proto/wire.h"
@@ -27,7 +27,7 @@ using worker::v1::FromWorker;
 class LinkLimitsTest : public ::testing::Test {
  protected:
   LinkLimitsTest() {
-    link_.SetLoop(&loop_);
+    link_.SetReplicas(&replicas_);
     RpcServerOptions options;
     options.max_receive_bytes = kMaxWorkerMessageBytes;
     server_ = RpcServer::Start(options, {&link_}).value();
@@ -35,7 +35,7 @@ class LinkLimitsTest : public ::testing::Test {
         server_->address(), {.max_receive_bytes = kMaxWorkerMessageBytes}));
   }
   ~LinkLimitsTest() override {
-    loop_.Stop("the test is over");
+    replicas_.Stop("the test is over");
     server_->Shutdown(0);
   }
 
@@ -50,10 +50,10 @@ class LinkLimitsTest : public ::testing::Test {
   CondVar changed_;
   ReplicaSnapshot snapshot_ WITAN_GUARDED_BY(mutex_);
   WorkerLinkService link_{TinyModelConfig().vocab_size};
-  ReplicaLoop loop_{
-      FakeReplicaOptions(2), MonotonicClock(),
+  ReplicaSet replicas_{
+      ReplicaSetOptions{.replica = FakeReplicaOptions(2)}, MonotonicClock(),
       [this](ReplicaOutput output) { link_.Send(std::move(output)); },
-      [this](const ReplicaSnapshot& snapshot) {
+      [this](int, const ReplicaSnapshot& snapshot) {
         MutexLock lock(mutex_);
         snapshot_ = snapshot;
         changed_.NotifyAll();

@@ -1,6 +1,3 @@
-// A real coordinator loop and real worker services over real sockets; only the
-// ranks' engines are fake.
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,12 +15,13 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "coordinator/cluster/grpc_worker_link.h"
-#include "coordinator/cluster/replica_loop.h"
+#include "coordinator/cluster/replica_set.h"
 #include "net/channel.h"
 #include "net/rpc_server.h"
 #include "proto/rpc_status.h"
 #include "proto/wire.h"
 #include "tests/cluster/replica_fixture.h"
+#include "tests/cluster_rpc/rpc_cluster.h"
 #include "worker/worker_service.h"
 
 namespace witan {
@@ -33,181 +31,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using worker::v1::FromCoordinator;
 using worker::v1::FromWorker;
-
-// A coordinator for two fake ranks.
-class Coordinator {
- public:
-  explicit Coordinator(int port = 0) : link_(TinyModelConfig().vocab_size) {
-    loop_ = std::make_unique<ReplicaLoop>(
-        FakeReplicaOptions(2), MonotonicClock(),
-        [this](ReplicaOutput output) { link_.Send(std::move(output)); },
-        [this](const ReplicaSnapshot& snapshot) {
-          MutexLock lock(mutex_);
-          serving_epoch_ =
-              snapshot.state == ReplicaState::kServing ? snapshot.epoch : 0;
-          changed_.NotifyAll();
-        });
-    link_.SetLoop(loop_.get());
-    RpcServerOptions options;
-    options.address.port = port;
-    options.max_receive_bytes = kMaxWorkerMessageBytes;
-    auto server = RpcServer::Start(options, {&link_});
-    EXPECT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-  }
-  ~Coordinator() {
-    loop_->Stop("the test is over");
-    server_->Shutdown(0);
-  }
-
-  // Waits until a group of `epoch` or a later one serves.
-  void WaitUntilServing(Epoch epoch = 1) {
-    MutexLock lock(mutex_);
-    while (serving_epoch_ < epoch) changed_.Wait(mutex_);
-  }
-
-  std::pair<std::shared_ptr<Stream>, std::future<void>> Submit(
-      int64_t num_prompt, int64_t max_tokens) {
-    auto stream = MakeStream(loop_->NewSequenceId(), num_prompt, max_tokens);
-    auto sink = std::make_unique<PromisingSink>(stream);
-    std::future<void> ended = sink->Ended();
-    EXPECT_TRUE(loop_->Submit(stream->spec, std::move(sink)).ok());
-    return {stream, std::move(ended)};
-  }
-
-  std::string address() const { return server_->address(); }
-  int port() const { return server_->port(); }
-
- private:
-  WorkerLinkService link_;
-  Mutex mutex_;
-  CondVar changed_;
-  Epoch serving_epoch_ WITAN_GUARDED_BY(mutex_) = 0;
-  std::unique_ptr<ReplicaLoop> loop_;
-  std::unique_ptr<RpcServer> server_;
-};
-
-// A worker process without its process: a service around a fake rank.
-class WorkerProcess {
- public:
-  explicit WorkerProcess(const std::string& coordinator,
-                         FakeWorkerOptions options = FakeTinyWorker(2))
-      : rank_(options),
-        service_(Engine(),
-                 {.coordinator = coordinator,
-                  .registration = options.registration,
-                  .min_reconnect_pause_ms = 10,
-                  .max_reconnect_pause_ms = 50},
-                 metrics_),
-        thread_([this] { status_ = service_.Run(); }) {}
-  ~WorkerProcess() { Stop(); }
-
-  void Stop() {
-    ReleaseSteps();
-    service_.Stop();
-    if (thread_.joinable()) thread_.join();
-  }
-  // Until Run returns by itself.
-  absl::Status Join() {
-    if (thread_.joinable()) thread_.join();
-    return status_;
-  }
-
-  // From here on steps hang, as a collective does whose peer is gone, until
-  // the group is aborted.
-  void HangSteps() {
-    MutexLock lock(mutex_);
-    hang_ = true;
-  }
-  void WaitUntilHanging() {
-    MutexLock lock(mutex_);
-    while (!hanging_) changed_.Wait(mutex_);
-  }
-
-  // The next group's loading takes until it is told to stop.
-  void HangLoading() {
-    MutexLock lock(mutex_);
-    hang_loading_ = true;
-  }
-  void WaitUntilLoading() {
-    MutexLock lock(mutex_);
-    while (!loading_) changed_.Wait(mutex_);
-  }
-
- private:
-  RankEngine Engine() {
-    return {
-        .prepare = [this](const PrepareGroup& request,
-                          const std::function<void(int64_t, int64_t)>& progress,
-                          const std::stop_token& stop)
-            -> absl::StatusOr<GroupPrepared> {
-          progress(1, 2);
-          if (LoadUntilStopped(stop)) return Cancelled("stopped");
-          return Answer<GroupPrepared>(request);
-        },
-        .connect =
-            [this](const ConnectGroup& request) {
-              return Answer<GroupConnected>(request).status();
-            },
-        .run_step = [this](const StepPlan& plan) -> absl::StatusOr<StepResult> {
-          {
-            MutexLock lock(mutex_);
-            while (hang_) {
-              hanging_ = true;
-              changed_.NotifyAll();
-              changed_.Wait(mutex_);
-            }
-            if (std::exchange(hanging_, false)) return Cancelled("aborted");
-          }
-          return Answer<StepResult>(plan);
-        },
-        .abort = [this](const std::string&) { ReleaseSteps(); }};
-  }
-
-  // False: not asked for.
-  bool LoadUntilStopped(const std::stop_token& stop) {
-    const std::stop_callback wake(stop, [this] {
-      MutexLock lock(mutex_);
-      changed_.NotifyAll();
-    });
-    MutexLock lock(mutex_);
-    if (!std::exchange(hang_loading_, false)) return false;
-    loading_ = true;
-    changed_.NotifyAll();
-    while (!stop.stop_requested()) changed_.Wait(mutex_);
-    loading_ = false;
-    return true;
-  }
-
-  void ReleaseSteps() {
-    MutexLock lock(mutex_);
-    hang_ = false;
-    changed_.NotifyAll();
-  }
-
-  template <typename T>
-  absl::StatusOr<T> Answer(const CoordinatorMessage& message) {
-    for (WorkerMessage& answer : rank_.OnMessage(message)) {
-      if (auto* wanted = std::get_if<T>(&answer)) return std::move(*wanted);
-      if (const auto* failed = std::get_if<GroupFailed>(&answer)) {
-        return failed->reason;
-      }
-    }
-    return Internal("the fake worker said nothing");
-  }
-
-  Mutex mutex_;
-  CondVar changed_;
-  bool hang_ WITAN_GUARDED_BY(mutex_) = false;
-  bool hanging_ WITAN_GUARDED_BY(mutex_) = false;
-  bool hang_loading_ WITAN_GUARDED_BY(mutex_) = false;
-  bool loading_ WITAN_GUARDED_BY(mutex_) = false;
-  FakeWorker rank_;
-  WorkerMetrics metrics_;
-  WorkerService service_;
-  absl::Status status_;
-  std::thread thread_;
-};
 
 TEST(WorkerLinkTest, AGroupFormsAndServesOverSockets) {
   Coordinator coordinator;

@@ -1,0 +1,151 @@
+#include "coordinator/cluster/replica_set.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/status.h"
+
+namespace witan {
+
+// Tells the router of the end.
+class ReplicaSet::RoutedSink final : public TokenSink {
+ public:
+  RoutedSink(ReplicaSet& set, const Route& route,
+             std::unique_ptr<TokenSink> sink)
+      : set_(set), route_(route), sink_(std::move(sink)) {}
+
+  bool OnToken(int64_t index, const SampledToken& token) override {
+    return sink_->OnToken(index, token);
+  }
+  void OnFinished(absl::StatusOr<FinishReason> reason,
+                  const SequenceUsage& usage) override {
+    {
+      MutexLock lock(set_.mutex_);
+      set_.router_.OnFinished(route_);
+    }
+    sink_->OnFinished(std::move(reason), usage);
+  }
+
+ private:
+  ReplicaSet& set_;
+  const Route route_;
+  const std::unique_ptr<TokenSink> sink_;
+};
+
+ReplicaSet::ReplicaSet(const ReplicaSetOptions& options, const Clock& clock,
+                       SendFn send, SnapshotFn on_snapshot)
+    : num_ranks_(options.replica.layout.num_ranks()),
+      on_snapshot_(std::move(on_snapshot)),
+      router_(options.num_replicas, options.routing),
+      refused_epochs_(options.num_replicas) {
+  WITAN_CHECK(options.num_replicas >= 1 && options.num_replicas <= kMaxReplicas,
+              "{} replicas", options.num_replicas);
+  for (int replica = 0; replica < options.num_replicas; ++replica) {
+    ReplicaOptions replica_options = options.replica;
+    if (options.trace != nullptr) {
+      replica_options.observer = &options.trace->observer(replica);
+    }
+    loops_.push_back(std::make_unique<ReplicaLoop>(
+        std::move(replica_options), clock, send,
+        [this, replica](const ReplicaSnapshot& snapshot) {
+          OnSnapshot(replica, snapshot);
+        },
+        IdSpace{.first = static_cast<uint64_t>(replica) + 1,
+                .step = static_cast<uint64_t>(options.num_replicas)}));
+  }
+}
+
+ReplicaSet::~ReplicaSet() { Stop("the coordinator is shutting down"); }
+
+void ReplicaSet::OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
+  {
+    MutexLock lock(mutex_);
+    if (snapshot.state == ReplicaState::kServing &&
+        IsSameModel(replica, snapshot)) {
+      router_.OnServing(replica, snapshot.epoch, snapshot.limits.num_blocks);
+    } else {
+      router_.OnNotServing(replica);
+    }
+  }
+  if (on_snapshot_) on_snapshot_(replica, snapshot);
+}
+
+bool ReplicaSet::IsSameModel(int replica, const ReplicaSnapshot& snapshot) {
+  const PrefixIdentity identity = {snapshot.weights_id, snapshot.numerics_id};
+  if (identity_ == PrefixIdentity()) identity_ = identity;
+  if (identity == identity_) return true;
+  Epoch& refused = refused_epochs_[replica];
+  if (refused != snapshot.epoch) {
+    refused = snapshot.epoch;
+    LogError(
+        "a replica holds another model, or computes otherwise, than the first "
+        "one; it gets no requests",
+        {{"replica", replica},
+         {"weights_id", snapshot.weights_id},
+         {"numerics_id", snapshot.numerics_id},
+         {"first_weights_id", identity_.weights_id},
+         {"first_numerics_id", identity_.numerics_id}});
+  }
+  return false;
+}
+
+std::optional<Route> ReplicaSet::ChooseReplica(SequenceSpec& spec) {
+  PrefixIdentity identity;
+  {
+    MutexLock lock(mutex_);
+    identity = identity_;
+  }
+  // Outside the lock and the replica's thread: it takes time.
+  spec.block_root = RootBlockName(identity, spec.tenant);
+  spec.block_names = BlockNames(spec.block_root, spec.prompt,
+                                spec.prompt.size() / kBlockTokens);
+  MutexLock lock(mutex_);
+  return router_.Choose(static_cast<int64_t>(spec.prompt.size()),
+                        spec.stop.max_tokens, spec.block_names);
+}
+
+absl::StatusOr<SequenceId> ReplicaSet::Submit(SequenceSpec spec,
+                                              std::unique_ptr<TokenSink> sink) {
+  const std::optional<Route> route = ChooseReplica(spec);
+  // A replica that does not serve says why.
+  ReplicaLoop& loop = *loops_[route ? route->replica : 0];
+  spec.id = loop.NewSequenceId();
+  const SequenceId id = spec.id;
+  if (route) {
+    sink = std::make_unique<RoutedSink>(*this, *route, std::move(sink));
+  }
+  const absl::Status status = loop.Submit(std::move(spec), std::move(sink));
+  if (status.ok()) return id;
+  if (route) {
+    MutexLock lock(mutex_);
+    router_.OnFinished(*route);
+  }
+  return status;
+}
+
+ReplicaLoop& ReplicaSet::LoopOf(SequenceId id) {
+  return *loops_[(id - 1) % loops_.size()];
+}
+
+int ReplicaSet::ReplicaOf(WorkerId id) const {
+  return static_cast<int>((id - 1) % loops_.size());
+}
+
+void ReplicaSet::Cancel(SequenceId id) { LoopOf(id).Cancel(id); }
+void ReplicaSet::Pause(SequenceId id) { LoopOf(id).Pause(id); }
+void ReplicaSet::Resume(SequenceId id) { LoopOf(id).Resume(id); }
+
+std::vector<std::shared_ptr<const ReplicaSnapshot>> ReplicaSet::Snapshots()
+    const {
+  std::vector<std::shared_ptr<const ReplicaSnapshot>> snapshots;
+  for (const auto& loop : loops_) snapshots.push_back(loop->Snapshot());
+  return snapshots;
+}
+
+void ReplicaSet::Stop(const std::string& reason) {
+  for (const auto& loop : loops_) loop->Stop(reason);
+}
+
+}  // namespace witan

@@ -44,14 +44,16 @@ struct Premises {
 EngineRun RunTogether(const ThreadClusterOptions& options,
                       const std::vector<SequenceSpec>& specs,
                       const EngineOptions& engine = {},
-                      Premises* premises = nullptr) {
+                      Premises* premises = nullptr,
+                      const std::vector<int64_t>& arrival_steps = {}) {
   auto cluster = ThreadCluster::Start(options);
   EXPECT_TRUE(cluster.ok()) << cluster.status();
   if (!cluster.ok()) return {};
   EXPECT_EQ((*cluster)->prepared().size(),
             static_cast<size_t>(options.layout.num_ranks()));
   StepNumber step = 1;
-  auto run = RunSequences(**cluster, options, engine, specs, {}, step);
+  auto run =
+      RunSequences(**cluster, options, engine, specs, arrival_steps, step);
   EXPECT_TRUE(run.ok()) << run.status();
   if (premises != nullptr) {
     const Worker& worker = (*cluster)->worker(0);
@@ -217,6 +219,52 @@ TEST(ModelsTest, SeveralThreadsPerRankComputeTheSame) {
       num_pieces_of_others = premises.num_pieces_of_other_threads;
     }
     EXPECT_GT(num_pieces_of_others, 0);
+  }
+}
+
+// Prompts with 100 tokens in common, some of them choices of one request, that
+// come one after the other, so that most of them find the beginning cached.
+TEST(ModelsTest, APrefixFromTheCacheChangesNoBit) {
+  const TinyModel model;
+  auto specs = Specs(16, 20, model.config().vocab_size);
+  std::vector<int64_t> arrival_steps;
+  std::mt19937 random(7);
+  std::vector<TokenId> common(100);
+  for (TokenId& token : common) {
+    token = static_cast<TokenId>(random() % model.config().vocab_size);
+  }
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const int64_t num_common = i % 4 == 3 ? 70 : 100;
+    specs[i].prompt.insert(specs[i].prompt.begin(), common.begin(),
+                           common.begin() + num_common);
+    if (i % 4 == 1) {  // another choice of the request before
+      specs[i].prompt = specs[i - 1].prompt;
+      specs[i].choice = 1;
+    }
+    specs[i].stop.max_tokens = 40;
+    arrival_steps.push_back(static_cast<int64_t>(i / 2 * 5));
+  }
+  ThreadClusterOptions options{.model_directory = model.directory(),
+                               .layout = {1, 1}};
+  const EngineRun cold =
+      RunTogether(options, specs, {.look_ahead = false, .prefix_cache = false});
+  EXPECT_EQ(cold.stats.num_prefix_hit_tokens, 0);
+  // A cache with room, and one in which blocks are evicted and sequences
+  // preempted.
+  for (const int64_t num_blocks : {1024, 24}) {
+    for (const Layout layout : {Layout{1, 1}, Layout{2, 2}, Layout{3, 3}}) {
+      SCOPED_TRACE(layout.tp);
+      options.layout = layout;
+      options.num_blocks = num_blocks;
+      const EngineRun warm =
+          RunTogether(options, specs, {.max_prefill_chunk_tokens = 33}, nullptr,
+                      arrival_steps);
+      ExpectSame(warm, cold);
+      EXPECT_GT(warm.stats.num_prefix_hit_tokens, 10 * 64);
+      EXPECT_GT(warm.stats.num_parked, 0);
+      EXPECT_EQ(warm.stats.num_preemptions > 0, num_blocks == 24);
+      EXPECT_EQ(warm.stats.num_prefix_evictions > 0, num_blocks == 24);
+    }
   }
 }
 

@@ -29,6 +29,7 @@ absl::StatusOr<EngineRun> RunSequences(
        .max_sequences = cluster_options.max_sequences,
        .num_blocks = cluster_options.num_blocks,
        .max_context_tokens = cluster_options.max_context_tokens,
+       .prefix_cache = options.prefix_cache,
        .look_ahead = options.look_ahead},
       cluster_options.epoch, first_step);
   EngineRun run;

@@ -18,6 +18,7 @@ struct EngineOptions {
   int64_t max_prefill_chunk_tokens = 1 << 20;
   int64_t max_step_tokens = 0;  // 0: the cluster's
   bool look_ahead = true;
+  bool prefix_cache = true;
 };
 
 struct EngineRun {

@@ -207,7 +207,8 @@ class GroupPlanner {
     const RegisterWorker& registration = worker.registration;
     if (!registration.memory_is_of_host) return registration.memory_bytes;
     return registration.memory_bytes /
-           num_workers_on_host_.at(registration.host_id);
+           (num_workers_on_host_.at(registration.host_id) *
+            options_.num_replicas);
   }
 
   absl::StatusOr<GroupPlan> PlanWith(const Workers& chosen) const {
@@ -228,7 +229,8 @@ class GroupPlanner {
       int64_t num_threads = ToldThreads(registration);
       if (num_threads == 0) {
         num_threads =
-            registration.num_cores / num_ranks_on_host[registration.host_id];
+            registration.num_cores /
+            (num_ranks_on_host[registration.host_id] * options_.num_replicas);
       }
       plan.num_threads.push_back(static_cast<int32_t>(
           std::clamp<int64_t>(num_threads, 1, kMaxThreadsPerRank)));

@@ -27,6 +27,9 @@ struct PlannerOptions {
   int32_t num_threads = 0;             // per rank, unless a worker was told
                                        // its own; 0: cores / ranks
   int64_t one_shot_max_bytes = 0;      // see PrepareGroup
+  // Replicas that may have ranks on the same hosts. What a host has is divided
+  // as if all of them did: a replica does not know where the others are.
+  int num_replicas = 1;
 };
 
 // Rank r of the group is workers[r].

@@ -44,6 +44,7 @@ ReplicaSet::ReplicaSet(const ReplicaSetOptions& options, const Clock& clock,
               "{} replicas", options.num_replicas);
   for (int replica = 0; replica < options.num_replicas; ++replica) {
     ReplicaOptions replica_options = options.replica;
+    replica_options.planner.num_replicas = options.num_replicas;
     if (options.trace != nullptr) {
       replica_options.observer = &options.trace->observer(replica);
     }

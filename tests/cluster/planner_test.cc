@@ -228,6 +228,25 @@ TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
   EXPECT_EQ(blocks_of(workers), blocks_in(kBytes, kBytes));
 }
 
+TEST(PlannerTest, WhatAHostHasIsSharedByAllReplicas) {
+  std::vector<WorkerInfo> workers = {Worker(1, "a"), Worker(2, "a")};
+  for (WorkerInfo& worker : workers) {
+    worker.registration.memory_bytes = 16 << 20;
+    worker.registration.memory_is_of_host = true;
+  }
+  PlannerOptions options = Options();
+  options.num_replicas = 2;
+  EXPECT_THAT(Plan(2, workers, options)->num_threads, ElementsAre(2, 2));
+  options.num_threads = 1;
+  options.limits.num_blocks = 0;
+  options.limits.max_sequences = 512;  // more than fit
+  const int64_t of_two = Plan(2, workers, options)->limits.num_blocks;
+  options.num_replicas = 1;
+  EXPECT_LT(of_two, Plan(2, workers, options)->limits.num_blocks);
+  for (WorkerInfo& worker : workers) worker.registration.memory_bytes /= 2;
+  EXPECT_EQ(of_two, Plan(2, workers, options)->limits.num_blocks);
+}
+
 TEST(PlannerTest, RefusesAbsurdOptionsByName) {
   const auto error = [](const PlannerOptions& options) {
     const absl::Status status = CheckPlannerOptions(TinyModelConfig(), options);

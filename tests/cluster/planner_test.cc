@@ -231,7 +231,7 @@ TEST(PlannerTest, WhatAHostCanSpareIsSharedByItsWorkersAndPromisesAreNot) {
 TEST(PlannerTest, WhatAHostHasIsSharedByAllReplicas) {
   std::vector<WorkerInfo> workers = {Worker(1, "a"), Worker(2, "a")};
   for (WorkerInfo& worker : workers) {
-    worker.registration.memory_bytes = 16 << 20;
+    worker.registration.memory_bytes = 64 << 20;
     worker.registration.memory_is_of_host = true;
   }
   PlannerOptions options = Options();

@@ -1,5 +1,5 @@
 # One executable per tests/**/*_test.cc, linked with everything it may test.
-# Label by folder: unit, parity, exactness, e2e, fuzz. Tests in folders that need
+# Label by folder: unit, parity, exactness, e2e, fuzz, sim. Tests in folders that need
 # gRPC are built only with WITAN_RPC.
 
 set(rpc_test_folders proto net api cli e2e cluster_rpc fuzz)
@@ -58,7 +58,7 @@ foreach(source ${test_sources})
   target_compile_definitions(${target} PRIVATE
     WITAN_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     WITAN_BINARY_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
-  if(folder MATCHES "^(parity|exactness|e2e|fuzz)$")
+  if(folder MATCHES "^(parity|exactness|e2e|fuzz|sim)$")
     set(label ${folder})
   else()
     set(label unit)

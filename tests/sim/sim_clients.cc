@@ -1,0 +1,155 @@
+#include "tests/sim/sim_clients.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "base/limits.h"
+
+namespace witan {
+namespace {
+
+constexpr int kMaxRetries = 4;
+
+}  // namespace
+
+// Hands everything to the checker; tells of a refusal.
+class SimClients::Sink : public TokenSink {
+ public:
+  Sink(SequenceId id, TokenChecker& tokens, const SimClock& clock,
+       std::function<void()> on_refused)
+      : id_(id),
+        tokens_(tokens),
+        clock_(clock),
+        on_refused_(std::move(on_refused)) {}
+
+  bool OnToken(int64_t index, const SampledToken& token) override {
+    return tokens_.OnToken(id_, index, token);
+  }
+  void OnFinished(absl::StatusOr<FinishReason> reason,
+                  const SequenceUsage& usage) override {
+    tokens_.OnFinished(id_, reason, usage, clock_.now());
+    if (absl::IsUnavailable(reason.status()) && usage.num_output_tokens == 0 &&
+        on_refused_) {
+      on_refused_();
+    }
+  }
+
+ private:
+  const SequenceId id_;
+  TokenChecker& tokens_;
+  const SimClock& clock_;
+  const std::function<void()> on_refused_;
+};
+
+SimClients::SimClients(SimClock& clock, SimRandom& random,
+                       const SimProfile& profile, SimCoordinator& coordinator,
+                       TokenChecker& tokens, int64_t vocab_size)
+    : clock_(clock),
+      random_(random),
+      profile_(profile),
+      coordinator_(coordinator),
+      tokens_(tokens),
+      vocab_size_(vocab_size) {}
+
+void SimClients::Start() {
+  num_to_come_ = profile_.num_requests;
+  // Half of them in bursts, so that there is competition for slots and blocks.
+  Micros burst = random_.Between(0, profile_.load_us);
+  for (int i = 0; i < profile_.num_requests; ++i) {
+    if (random_.Chance(0.15)) burst = random_.Between(0, profile_.load_us);
+    const Micros when = random_.Chance(0.7)
+                            ? burst + random_.Between(0, 20000)
+                            : random_.Between(0, profile_.load_us);
+    clock_.At(when, [this] {
+      --num_to_come_;
+      SendRequest();
+    });
+  }
+}
+
+void SimClients::SendRequest() {
+  SequenceSpec spec = DrawSpec();
+  const int num_choices =
+      random_.Chance(profile_.choices_probability) ? random_.Between(2, 3) : 1;
+  for (int32_t choice = 0; choice < num_choices; ++choice) {
+    spec.choice = choice;
+    const int64_t stop_at = random_.Chance(profile_.stop_probability)
+                                ? random_.Below(profile_.max_output_tokens)
+                                : -1;
+    SendSequence(spec, stop_at, 0);
+  }
+}
+
+SequenceSpec SimClients::DrawSpec() {
+  SequenceSpec spec;
+  spec.sampling.seed = next_seed_++;
+  if (random_.Chance(0.5)) spec.sampling.num_top_logprobs = 0;
+  if (random_.Chance(profile_.penalty_probability)) {
+    spec.sampling.presence_penalty = 1;
+  }
+  spec.stop.max_tokens = random_.Between(1, profile_.max_output_tokens);
+  const int64_t num_prompt = random_.Between(1, profile_.max_prompt_tokens);
+  for (int64_t i = 0; i < num_prompt; ++i) {
+    spec.prompt.push_back(static_cast<TokenId>(random_.Below(vocab_size_)));
+  }
+  if (random_.Chance(profile_.stop_probability)) {
+    // So many that one of them comes.
+    for (int i = 0; i < 16; ++i) {
+      spec.stop.stop_token_ids.push_back(
+          static_cast<TokenId>(random_.Below(vocab_size_)));
+    }
+    spec.stop.min_tokens = random_.Between(0, spec.stop.max_tokens);
+  }
+  if (random_.Chance(profile_.deadline_probability)) {
+    spec.deadline = clock_.now() + random_.Between(0, 3 * kMicrosPerSecond);
+  }
+  return spec;
+}
+
+void SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
+                              int num_retries) {
+  spec.id = next_id_++;
+  const SequenceId id = spec.id;
+  tokens_.OnSubmit(spec, stop_at);
+  auto sink = std::make_unique<Sink>(id, tokens_, clock_,
+                                     [this, spec, stop_at, num_retries] {
+                                       OnRefused(spec, stop_at, num_retries);
+                                     });
+  coordinator_.Submit(std::move(spec), std::move(sink));
+  if (random_.Chance(profile_.cancel_probability)) {
+    clock_.After(random_.Between(0, 2 * kMicrosPerSecond),
+                 [this, id] { coordinator_.Cancel(id); });
+  }
+}
+
+// Tries again, as a new sequence that draws other tokens.
+void SimClients::OnRefused(SequenceSpec spec, int64_t stop_at,
+                           int num_retries) {
+  if (num_retries >= kMaxRetries) return;
+  ++num_to_come_;
+  spec.sampling.seed = next_seed_++;
+  clock_.After(kRetryPushbackMs * kMicrosPerMilli * (1 + num_retries),
+               [this, spec = std::move(spec), stop_at, num_retries] {
+                 --num_to_come_;
+                 SendSequence(spec, stop_at, num_retries + 1);
+               });
+}
+
+SequenceId SimClients::SubmitPlain(int replica, int64_t num_prompt_tokens,
+                                   int64_t max_tokens) {
+  SequenceSpec spec;
+  spec.id = next_id_++;
+  spec.sampling.seed = next_seed_++;
+  spec.stop.max_tokens = max_tokens;
+  for (int64_t i = 0; i < num_prompt_tokens; ++i) {
+    spec.prompt.push_back(static_cast<TokenId>(random_.Below(vocab_size_)));
+  }
+  tokens_.OnSubmit(spec, -1);
+  auto sink = std::make_unique<Sink>(spec.id, tokens_, clock_, nullptr);
+  const SequenceId id = spec.id;
+  coordinator_.SubmitTo(replica, std::move(spec), std::move(sink));
+  return id;
+}
+
+}  // namespace witan

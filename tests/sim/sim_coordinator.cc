@@ -1,0 +1,213 @@
+#include "tests/sim/sim_coordinator.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "tests/testing/tiny_model.h"
+
+namespace witan {
+namespace {
+
+// From an event to the thread that takes it.
+constexpr Micros kMaxWakeupLatency = 300;
+
+}  // namespace
+
+SimCoordinator::Host::Host(const ReplicaOptions& options, int replica_index,
+                           SimJournal& journal, TokenChecker& tokens)
+    : index(replica_index),
+      replica(options),
+      groups(journal, tokens, options.layout.num_ranks(),
+             options.model.vocab_size) {}
+
+SimCoordinator::SimCoordinator(const std::vector<ReplicaOptions>& replicas,
+                               Route route, SimClock& clock, SimRandom& random,
+                               SimJournal& journal, SimNetwork& network,
+                               TokenChecker& tokens)
+    : route_(std::move(route)),
+      clock_(clock),
+      random_(random),
+      journal_(journal),
+      network_(network),
+      tokens_(tokens) {
+  for (const ReplicaOptions& options : replicas) {
+    hosts_.push_back(std::make_unique<Host>(
+        options, static_cast<int>(hosts_.size()), journal, tokens));
+  }
+}
+
+// --- Inputs
+// ----------------------------------------------------------------------
+
+void SimCoordinator::Submit(SequenceSpec spec,
+                            std::unique_ptr<TokenSink> sink) {
+  const int index = route_(spec);
+  SubmitTo(index, std::move(spec), std::move(sink));
+}
+
+void SimCoordinator::SubmitTo(int replica, SequenceSpec spec,
+                              std::unique_ptr<TokenSink> sink) {
+  Host& host = *hosts_[replica];
+  host_of_sequence_[spec.id] = replica;
+  tokens_.OnRouted(spec.id, replica);
+  // std::function wants what it holds to be copyable.
+  auto shared_sink =
+      std::make_shared<std::unique_ptr<TokenSink>>(std::move(sink));
+  Post(host, [this, &host, spec = std::move(spec), shared_sink] {
+    host.replica.Submit(spec, std::move(*shared_sink), clock_.now());
+  });
+}
+
+void SimCoordinator::Cancel(SequenceId id) {
+  Host& host = *hosts_[host_of_sequence_.at(id)];
+  Post(host, [this, &host, id] {
+    if (tokens_.ended(id)) return;
+    tokens_.OnCancel(id);
+    host.replica.Cancel(id, clock_.now());
+    if (!tokens_.ended(id)) {
+      journal_.Fail("tokens", "sequence {} lives after it was cancelled", id);
+    }
+  });
+}
+
+void SimCoordinator::OnArrival(int worker, WorkerId connection,
+                               const ToCoordinator& item) {
+  Host& host = *hosts_[worker % num_replicas()];
+  Post(host, [this, &host, connection, item] {
+    if (std::holds_alternative<ConnectionOpened>(item)) {
+      host.replica.OnConnected(connection, clock_.now());
+    } else if (const auto* closed = std::get_if<ConnectionClosed>(&item)) {
+      TakeClosed(host, connection, closed->cause);
+    } else {
+      TakeMessage(host, connection,
+                  *std::get<std::shared_ptr<const WorkerMessage>>(item));
+    }
+  });
+}
+
+void SimCoordinator::TakeMessage(Host& host, WorkerId worker,
+                                 const WorkerMessage& message) {
+  const bool is_stale = host.groups.IsStale(message);
+  const ReplicaState state = host.replica.state();
+  const int64_t num_calls = tokens_.num_calls();
+  host.groups.OnReceived(worker, message);
+  host.replica.OnMessage(worker, message, clock_.now());
+  if (!is_stale) {
+    TakeOutputs(host);
+    host.groups.CheckEnded();
+    return;
+  }
+  ++counters_.num_stale_messages;
+  bool sent = false;
+  for (ReplicaOutput& output : host.replica.TakeOutputs()) {
+    if (const auto* close = std::get_if<CloseWorker>(&output)) {
+      network_.CloseByCoordinator(close->worker, close->reason.ToString());
+    } else {
+      sent = true;
+    }
+  }
+  if (sent || host.replica.state() != state ||
+      tokens_.num_calls() != num_calls) {
+    journal_.Fail("epochs", "a message of a group that was over had effects");
+  }
+}
+
+void SimCoordinator::TakeClosed(Host& host, WorkerId worker,
+                                const std::string& cause) {
+  journal_.Log("replica {}: connection {} ended: {}", host.index, worker,
+               cause);
+  ++counters_.num_lost_while[static_cast<int>(host.replica.state())];
+  host.groups.OnClosed(worker);
+  host.replica.OnClosed(worker, cause, clock_.now());
+  TakeOutputs(host);
+  host.groups.CheckEnded();
+}
+
+void SimCoordinator::PauseUntil(Micros until) {
+  ++counters_.num_pauses;
+  journal_.Log("coordinator: pauses for {} ms",
+               (until - clock_.now()) / kMicrosPerMilli);
+  paused_until_ = std::max(paused_until_, until);
+}
+
+// --- The thread of a replica
+// -------------------------------------------------------
+
+void SimCoordinator::Post(Host& host, std::function<void()> input) {
+  host.inbox.push_back(std::move(input));
+  WakeAt(host, clock_.now() + random_.Between(1, kMaxWakeupLatency));
+}
+
+void SimCoordinator::WakeAt(Host& host, Micros when) {
+  if (host.wake_at != 0 && host.wake_at <= when) return;
+  host.wake_at = when;
+  clock_.At(when, [this, &host, when] {
+    if (host.wake_at == when) Wake(host);
+  });
+}
+
+void SimCoordinator::Wake(Host& host) {
+  host.wake_at = 0;
+  if (clock_.now() < paused_until_) {
+    WakeAt(host, paused_until_ + random_.Between(1, kMaxWakeupLatency));
+    return;
+  }
+  std::deque<std::function<void()>> inputs = std::exchange(host.inbox, {});
+  for (const std::function<void()>& input : inputs) input();
+  host.replica.Tick(clock_.now());
+  TakeOutputs(host);
+  tokens_.CheckDeadlines(host.index, clock_.now());
+  CheckIdle(host);
+  const ReplicaState state = host.replica.state();
+  if (state != host.last_state) {
+    journal_.Log("replica {}: {} (epoch {})", host.index,
+                 ReplicaStateName(state), host.replica.epoch());
+    host.last_state = state;
+  }
+  host.ever_served = host.ever_served || state == ReplicaState::kServing;
+  const Micros wakeup = host.replica.NextWakeup();
+  if (wakeup != std::numeric_limits<Micros>::max()) {
+    WakeAt(host, std::max(wakeup, clock_.now()) +
+                     random_.Between(1, kMaxWakeupLatency));
+  }
+}
+
+void SimCoordinator::TakeOutputs(Host& host) {
+  for (ReplicaOutput& output : host.replica.TakeOutputs()) {
+    if (const auto* close = std::get_if<CloseWorker>(&output)) {
+      host.groups.OnClosing(close->worker);
+      network_.CloseByCoordinator(close->worker, close->reason.ToString());
+      continue;
+    }
+    SendMessage& send = std::get<SendMessage>(output);
+    host.groups.OnSent(send);
+    if (const auto* plan = std::get_if<StepPlan>(&send.message)) {
+      journal_.Log("replica {}: sends step {} of epoch {}, {} rows of {}",
+                   host.index, plan->step, plan->epoch, plan->num_rows(),
+                   plan->num_sequences());
+    }
+    const auto message =
+        std::make_shared<const CoordinatorMessage>(std::move(send.message));
+    for (const WorkerId worker : send.workers) {
+      network_.SendDown(worker, message);
+    }
+  }
+}
+
+// Where nothing lives and nothing runs, every block is free.
+void SimCoordinator::CheckIdle(Host& host) {
+  if (host.replica.state() != ReplicaState::kServing ||
+      host.groups.has_steps_in_flight()) {
+    return;
+  }
+  const ReplicaSnapshot snapshot = host.replica.Snapshot();
+  if (snapshot.num_live_sequences == 0 &&
+      snapshot.scheduler.num_free_blocks != snapshot.scheduler.num_blocks) {
+    journal_.Fail("blocks", "{} of {} blocks are free, and nothing runs",
+                  snapshot.scheduler.num_free_blocks,
+                  snapshot.scheduler.num_blocks);
+  }
+}
+
+}  // namespace witan

@@ -1,0 +1,100 @@
+#ifndef WITAN_TESTS_SIM_SIM_COORDINATOR_H_
+#define WITAN_TESTS_SIM_SIM_COORDINATOR_H_
+
+// The coordinator's process: real Replicas, driven as ReplicaLoop does. Inputs
+// wait until its thread wakes up and are taken together; it sleeps until
+// NextWakeup, and sometimes pauses as a whole.
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "coordinator/cluster/replica.h"
+#include "tests/sim/group_checker.h"
+#include "tests/sim/sim_clock.h"
+#include "tests/sim/sim_journal.h"
+#include "tests/sim/sim_network.h"
+#include "tests/sim/sim_random.h"
+#include "tests/sim/token_checker.h"
+
+namespace witan {
+
+struct CoordinatorCounters {
+  int64_t num_stale_messages = 0;  // of groups that were over
+  int64_t num_pauses = 0;
+  int64_t num_lost_while[5] = {};  // connections, by state of the replica
+};
+
+class SimCoordinator {
+ public:
+  // Chooses the replica that takes a sequence: where a router goes.
+  using Route = std::function<int(const SequenceSpec&)>;
+
+  // All references outlive it.
+  SimCoordinator(const std::vector<ReplicaOptions>& replicas, Route route,
+                 SimClock& clock, SimRandom& random, SimJournal& journal,
+                 SimNetwork& network, TokenChecker& tokens);
+
+  // --- Clients
+  // --------------------------------------------------------------------
+  void Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink);
+  // To one replica, for the world's last requests.
+  void SubmitTo(int replica, SequenceSpec spec,
+                std::unique_ptr<TokenSink> sink);
+  void Cancel(SequenceId id);
+
+  // --- Workers
+  // --------------------------------------------------------------------
+  // Connections of worker w belong to replica w % num_replicas().
+  void OnArrival(int worker, WorkerId connection, const ToCoordinator& item);
+
+  // Nothing is done until then.
+  void PauseUntil(Micros until);
+
+  int num_replicas() const { return static_cast<int>(hosts_.size()); }
+  const Replica& replica(int index) const { return hosts_[index]->replica; }
+  GroupChecker& groups(int index) { return hosts_[index]->groups; }
+  bool ever_served(int index) const { return hosts_[index]->ever_served; }
+  const CoordinatorCounters& counters() const { return counters_; }
+
+ private:
+  struct Host {
+    Host(const ReplicaOptions& options, int replica_index, SimJournal& journal,
+         TokenChecker& tokens);
+
+    const int index;
+    Replica replica;
+    GroupChecker groups;
+    std::deque<std::function<void()>> inbox;
+    Micros wake_at = 0;  // when its thread wakes up; 0: it does not
+    ReplicaState last_state = ReplicaState::kWaitingForWorkers;
+    bool ever_served = false;
+  };
+
+  void Post(Host& host, std::function<void()> input);
+  void WakeAt(Host& host, Micros when);
+  void Wake(Host& host);
+  void TakeMessage(Host& host, WorkerId worker, const WorkerMessage& message);
+  void TakeClosed(Host& host, WorkerId worker, const std::string& cause);
+  void TakeOutputs(Host& host);
+  void CheckIdle(Host& host);
+
+  const Route route_;
+  SimClock& clock_;
+  SimRandom& random_;
+  SimJournal& journal_;
+  SimNetwork& network_;
+  TokenChecker& tokens_;
+  std::vector<std::unique_ptr<Host>> hosts_;
+  std::map<SequenceId, int> host_of_sequence_;
+  Micros paused_until_ = 0;
+  CoordinatorCounters counters_;
+};
+
+}  // namespace witan
+
+#endif  // WITAN_TESTS_SIM_SIM_COORDINATOR_H_

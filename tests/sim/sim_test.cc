@@ -1,0 +1,100 @@
+// Thousands of simulated lives of a cluster. What they check is in the headers
+// of World and the checkers; here is how many, and that what they are about did
+// happen in them.
+//
+//   WITAN_SIM_SEED=N      only seed N, with its trace
+//   WITAN_SIM_NUM_SEEDS=N seeds 1 to N
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "tests/sim/sim_world.h"
+
+namespace witan {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+// Under a sanitizer a seed costs ten times as much, and memory is all that is
+// looked at.
+constexpr int64_t kNumSeeds = kSanitized ? 150 : 2000;
+constexpr size_t kShownLines = 60;
+
+int64_t NumberFrom(const char* variable, int64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::atoll(text);
+}
+
+void PrintTrace(const SimOutcome& outcome, size_t num_lines) {
+  const size_t size = outcome.trace.size();
+  for (size_t i = size > num_lines ? size - num_lines : 0; i < size; ++i) {
+    fmt::print("{}\n", outcome.trace[i]);
+  }
+}
+
+void PrintCounters(const SimCounters& c) {
+  fmt::print(
+      "{} sequences, {} tokens: {} to their length, {} stopped, {} cancelled, "
+      "{} expired, {} refused, {} ended by loss; {} preemptions\n"
+      "{} crashes, {} pauses, {} pauses of the coordinator, {} resets, {} "
+      "partitions, {} failures, {} hangs, {} wrong returns\n"
+      "{} messages: {} lost in resets, {} held, {} lost, {} repeated, {} "
+      "reordered; {} stale ones, {} stale plans\n"
+      "{} epochs, {} group failures, {} steps, {} ahead, {} void rows, {} "
+      "executions; {} events in {} s\n",
+      c.tokens.num_submitted, c.tokens.num_tokens, c.tokens.num_length,
+      c.tokens.num_stopped, c.tokens.num_cancelled, c.tokens.num_expired,
+      c.tokens.num_refused, c.tokens.num_ended_by_loss, c.num_preemptions,
+      c.workers.num_crashes, c.workers.num_pauses, c.coordinator.num_pauses,
+      c.faults.num_resets, c.faults.num_partitions,
+      c.faults.num_reported_failures, c.faults.num_hangs,
+      c.workers.num_bad_returns, c.network.num_messages,
+      c.network.num_lost_in_reset, c.network.num_held, c.network.num_lost,
+      c.network.num_repeated, c.network.num_reordered,
+      c.coordinator.num_stale_messages, c.workers.num_refused_plans,
+      c.num_epochs, c.num_group_failures, c.num_steps, c.num_look_ahead_steps,
+      c.num_discarded_rows, c.workers.num_executed, c.num_events,
+      c.simulated_us / kMicrosPerSecond);
+}
+
+TEST(SimTest, WhateverHappensEveryPromiseIsKept) {
+  const int64_t only = NumberFrom("WITAN_SIM_SEED", 0);
+  if (only > 0) {
+    const SimOutcome outcome = RunSeed(only, /*tracing=*/true);
+    PrintTrace(outcome, outcome.trace.size());
+    PrintCounters(outcome.counters);
+    ASSERT_EQ(outcome.violation, "");
+    return;
+  }
+  const int64_t num_seeds = NumberFrom("WITAN_SIM_NUM_SEEDS", kNumSeeds);
+  SimCounters sum;
+  for (int64_t seed = 1; seed <= num_seeds; ++seed) {
+    const SimOutcome outcome = RunSeed(seed, /*tracing=*/false);
+    if (!outcome.violation.empty()) {
+      PrintTrace(RunSeed(seed, /*tracing=*/true), kShownLines);
+      FAIL() << "seed " << seed << ": " << outcome.violation
+             << "\nfor all of its trace: " << CommandFor(seed);
+    }
+    sum.Add(outcome.counters);
+  }
+  PrintCounters(sum);
+}
+
+TEST(SimTest, ASeedIsTheWholeStory) {
+  for (const uint64_t seed : {3, 4, 5}) {
+    const SimOutcome first = RunSeed(seed, /*tracing=*/true);
+    const SimOutcome second = RunSeed(seed, /*tracing=*/true);
+    EXPECT_GT(first.trace.size(), 100u);
+    EXPECT_EQ(first.trace, second.trace);
+  }
+}
+
+}  // namespace
+}  // namespace witan

@@ -23,6 +23,8 @@ if(testing_sources)
   list(PREPEND test_libraries witan_testing)
 endif()
 
+include(cmake/sim.cmake)
+
 # Other sources of a test folder are linked to each of its tests.
 foreach(source ${test_sources})
   string(REGEX MATCH "^[^/]+" folder ${source})
@@ -35,6 +37,9 @@ foreach(source ${test_sources})
   file(GLOB support_sources CONFIGURE_DEPENDS
     ${CMAKE_SOURCE_DIR}/tests/${folder}/*.cc)
   list(FILTER support_sources EXCLUDE REGEX "_test\\.cc$")
+  if(folder STREQUAL "sim")
+    set(support_sources "")  # a library, see sim.cmake
+  endif()
   add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${source}
     ${support_sources})
   set_target_properties(${target} PROPERTIES
@@ -47,6 +52,9 @@ foreach(source ${test_sources})
         target_link_libraries(${target} PRIVATE ${library})
       endif()
     endforeach()
+  endif()
+  if(folder STREQUAL "sim")
+    target_link_libraries(${target} PRIVATE witan_sim)
   endif()
   # The house rules read sources and must not wait for them to compile.
   if(folder STREQUAL "tidy")

@@ -50,7 +50,7 @@ void SimCoordinator::SubmitTo(int replica, SequenceSpec spec,
                               std::unique_ptr<TokenSink> sink) {
   Host& host = *hosts_[replica];
   host_of_sequence_[spec.id] = replica;
-  tokens_.OnRouted(spec.id, replica);
+  tokens_.OnRouted(spec.id, replica, clock_.now());
   // std::function wants what it holds to be copyable.
   auto shared_sink =
       std::make_shared<std::unique_ptr<TokenSink>>(std::move(sink));
@@ -129,6 +129,7 @@ void SimCoordinator::PauseUntil(Micros until) {
   journal_.Log("coordinator: pauses for {} ms",
                (until - clock_.now()) / kMicrosPerMilli);
   paused_until_ = std::max(paused_until_, until);
+  tokens_.OnPause(paused_until_);
 }
 
 // --- The thread of a replica

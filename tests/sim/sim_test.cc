@@ -10,6 +10,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "tests/sim/sim_world.h"
@@ -30,6 +31,12 @@ constexpr size_t kShownLines = 60;
 int64_t NumberFrom(const char* variable, int64_t otherwise) {
   const char* text = std::getenv(variable);
   return text == nullptr ? otherwise : std::atoll(text);
+}
+
+// What runs a seed again.
+std::string CommandFor(int64_t seed) {
+  return fmt::format("WITAN_SIM_SEED={} {}", seed,
+                     std::filesystem::read_symlink("/proc/self/exe").string());
 }
 
 void PrintTrace(const SimOutcome& outcome, size_t num_lines) {

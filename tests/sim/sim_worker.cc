@@ -221,7 +221,7 @@ void SimWorker::TakePlan(const StepPlan& plan) {
   }
   for (WorkerMessage& answer : answers) {
     auto* result = std::get_if<StepResult>(&answer);
-    if (result != nullptr && wrong_ == Wrong::kTokens && plan.step > 1) {
+    if (result != nullptr && wrong_ != Wrong::kNot && plan.step > 1) {
       for (SampledToken& token : result->tokens) {
         token.token_id =
             static_cast<TokenId>((token.token_id + 1) % healthy_.vocab_size);

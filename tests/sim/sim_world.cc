@@ -245,9 +245,4 @@ SimOutcome RunSeed(uint64_t seed, bool tracing) {
   return World(seed, tracing).Run();
 }
 
-std::string CommandFor(uint64_t seed) {
-  return fmt::format("WITAN_SIM_SEED={} {}/../tests/sim_sim_test", seed,
-                     WITAN_BINARY_DIR);
-}
-
 }  // namespace witan

@@ -47,9 +47,6 @@ struct SimOutcome {
 
 SimOutcome RunSeed(uint64_t seed, bool tracing);
 
-// "WITAN_SIM_SEED=7 build/release/tests/sim_sim_test": what runs a seed again.
-std::string CommandFor(uint64_t seed);
-
 }  // namespace witan
 
 #endif  // WITAN_TESTS_SIM_SIM_WORLD_H_

@@ -9,6 +9,8 @@ namespace witan {
 namespace {
 
 constexpr char kName[] = "tokens";
+// From a deadline to the end that it makes, when the coordinator runs.
+constexpr Micros kMaxLateness = 10 * kMicrosPerMilli;
 
 }  // namespace
 
@@ -24,9 +26,10 @@ void TokenChecker::OnSubmit(const SequenceSpec& spec, int64_t stop_at) {
                spec.prompt.size(), spec.stop.max_tokens);
 }
 
-void TokenChecker::OnRouted(SequenceId id, int replica) {
+void TokenChecker::OnRouted(SequenceId id, int replica, Micros now) {
   Stream& stream = streams_.at(id);
   stream.replica = replica;
+  stream.submitted_at = now;
   const std::optional<Micros>& deadline = stream.spec.deadline;
   if (deadline) deadlines_[replica].insert({*deadline, id});
 }
@@ -108,6 +111,10 @@ void TokenChecker::OnFinished(SequenceId id,
     if (!deadline || *deadline > now) {
       journal_.Fail(kName, "sequence {} ends early: {}", id,
                     MessageOf(reason.status()));
+    } else if (now - std::max({*deadline, awake_since_, stream.submitted_at}) >
+               kMaxLateness) {
+      journal_.Fail(kName, "sequence {} ends {} us after its deadline", id,
+                    now - *deadline);
     }
   } else {
     journal_.Fail(kName, "sequence {} ends with {}", id,

@@ -44,7 +44,7 @@ class TokenChecker {
   // wants no token after the one of this index; -1: all.
   void OnSubmit(const SequenceSpec& spec, int64_t stop_at);
   // `replica` is to make it.
-  void OnRouted(SequenceId id, int replica);
+  void OnRouted(SequenceId id, int replica, Micros now);
   void OnCancel(SequenceId id);
   // Whether the client wants more.
   bool OnToken(SequenceId id, int64_t index, const SampledToken& token);
@@ -63,6 +63,8 @@ class TokenChecker {
   bool ended(SequenceId id) const;
   // It got all its tokens.
   bool complete(SequenceId id) const;
+  // The coordinator does nothing until then.
+  void OnPause(Micros until) { awake_since_ = until; }
   // `replica` looked at its clock: nothing there lives past its deadline.
   void CheckDeadlines(int replica, Micros now);
   // Every sequence has ended in the way that somebody who waits for `ids`
@@ -78,6 +80,7 @@ class TokenChecker {
   struct Stream {
     SequenceSpec spec;
     int replica = 0;
+    Micros submitted_at = 0;
     int64_t stop_at = -1;
     std::vector<TokenId> history;
     int64_t num_tokens = 0;
@@ -96,6 +99,7 @@ class TokenChecker {
   std::map<std::pair<uint64_t, int32_t>, SequenceId> by_seed_;
   // Of live ones, by replica.
   std::map<int, std::set<std::pair<Micros, SequenceId>>> deadlines_;
+  Micros awake_since_ = 0;
   int64_t num_live_ = 0;
   int64_t num_calls_ = 0;
   TokenCounters counters_;

@@ -92,10 +92,10 @@ void GroupChecker::OnSent(const SendMessage& send) {
   }
 }
 
-void GroupChecker::CheckEnded() {
+void GroupChecker::CheckEnded(ReplicaState state) {
   if (!must_end_) return;
   // Where the only rank is gone there is nobody to send an AbortGroup to.
-  if (num_ranks_ > 1) {
+  if (num_ranks_ > 1 || state != ReplicaState::kWaitingForWorkers) {
     journal_.Fail(kEpochs, "epoch {} goes on without one of its ranks", epoch_);
   }
   EndEpoch();
@@ -125,6 +125,7 @@ void GroupChecker::OnPrepare(WorkerId worker, const PrepareGroup& prepare) {
     workers_.clear();
     ranks_.clear();
     sequence_of_slot_.clear();
+    tenant_of_block_.clear();
     applied_ = 0;
     rank_.emplace(epoch_, prepare.max_step_tokens, prepare.max_sequences,
                   prepare.num_blocks, vocab_size_);
@@ -182,12 +183,38 @@ void GroupChecker::CheckSequences(const StepPlan& plan, InFlight& step) {
                     plan.step);
       return;
     }
+    if (tokens_.paused(it->second)) {
+      journal_.Fail(kSteps, "step {} has rows for sequence {}, which is paused",
+                    plan.step, it->second);
+    }
+    CheckTenant(plan, s, it->second);
     if (plan.samples[s] != 0) step.sampled.push_back(it->second);
   }
 }
 
-// --- At the workers
-// ---------------------------------------------------------------
+void GroupChecker::CheckTenant(const StepPlan& plan, int sequence,
+                               SequenceId id) {
+  int64_t num_cached_blocks = 0;
+  for (const SlotStart& start : plan.slot_starts) {
+    if (start.slot == plan.slots[sequence]) {
+      num_cached_blocks = start.num_cached_tokens / kBlockTokens;
+    }
+  }
+  num_shared_blocks_ += num_cached_blocks;
+  const std::string& tenant = tokens_.tenant(id);
+  for (int32_t i = plan.new_block_begin[sequence];
+       i < plan.new_block_begin[sequence + 1]; ++i) {
+    std::string& owner = tenant_of_block_[plan.new_block_ids[i]];
+    if (i - plan.new_block_begin[sequence] >= num_cached_blocks) {
+      owner = tenant;
+    } else if (owner != tenant) {
+      journal_.Fail(kBlocks, "sequence {} of {} is given block {} of {}", id,
+                    tenant, plan.new_block_ids[i], owner);
+    }
+  }
+}
+
+// --- At the workers ---------------------------------------------------------
 
 void GroupChecker::OnExecuted(const ExecutedStep& executed) {
   Epoch& last_epoch = epoch_of_worker_[executed.worker];

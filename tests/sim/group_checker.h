@@ -16,12 +16,14 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "base/worker_protocol.h"
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/replica.h"
+#include "coordinator/cluster/replica_snapshot.h"
 #include "tests/sim/sim_journal.h"
 #include "tests/sim/sim_worker.h"
 #include "tests/sim/token_checker.h"
@@ -44,7 +46,7 @@ class GroupChecker {
   // After what the coordinator sends because of it.
   void OnSent(const SendMessage& send);
   // After the outputs that followed OnReceived and OnClosed.
-  void CheckEnded();
+  void CheckEnded(ReplicaState state);
 
   // --- At the workers
   // -------------------------------------------------------------
@@ -56,6 +58,7 @@ class GroupChecker {
   int num_epochs() const { return static_cast<int>(epoch_); }
   // Most sequences of one step since it was last forgotten.
   int most_sequences() const { return most_sequences_; }
+  int64_t num_shared_blocks() const { return num_shared_blocks_; }
   void ForgetMostSequences() { most_sequences_ = 0; }
 
  private:
@@ -68,6 +71,8 @@ class GroupChecker {
   void OnPrepare(WorkerId worker, const PrepareGroup& prepare);
   void OnPlan(const std::vector<WorkerId>& workers, const StepPlan& plan);
   void CheckSequences(const StepPlan& plan, InFlight& step);
+  // Cached blocks come from the same tenant.
+  void CheckTenant(const StepPlan& plan, int sequence, SequenceId id);
   void OnResult(WorkerId worker, const StepResult& result);
   void EndEpoch();
 
@@ -90,6 +95,8 @@ class GroupChecker {
   StepNumber applied_ = 0;
   std::deque<InFlight> in_flight_;
   std::map<int32_t, SequenceId> sequence_of_slot_;
+  std::map<int32_t, std::string> tenant_of_block_;
+  int64_t num_shared_blocks_ = 0;  // of all epochs
   int most_sequences_ = 0;
 
   // --- At the workers

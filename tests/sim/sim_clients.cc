@@ -1,5 +1,7 @@
 #include "tests/sim/sim_clients.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <utility>
@@ -54,6 +56,9 @@ SimClients::SimClients(SimClock& clock, SimRandom& random,
 
 void SimClients::Start() {
   num_to_come_ = profile_.num_requests;
+  for (int i = 0; i < profile_.num_prefixes; ++i) {
+    prefixes_.push_back(DrawTokens(profile_.max_prompt_tokens));
+  }
   // Half of them in bursts, so that there is competition for slots and blocks.
   Micros burst = random_.Between(0, profile_.load_us);
   for (int i = 0; i < profile_.num_requests; ++i) {
@@ -89,10 +94,9 @@ SequenceSpec SimClients::DrawSpec() {
     spec.sampling.presence_penalty = 1;
   }
   spec.stop.max_tokens = random_.Between(1, profile_.max_output_tokens);
-  const int64_t num_prompt = random_.Between(1, profile_.max_prompt_tokens);
-  for (int64_t i = 0; i < num_prompt; ++i) {
-    spec.prompt.push_back(static_cast<TokenId>(random_.Below(vocab_size_)));
-  }
+  spec.prompt = DrawPrompt();
+  spec.tenant = fmt::format("tenant-{}", random_.Below(profile_.num_tenants));
+  spec.priority = static_cast<int32_t>(random_.Below(profile_.num_priorities));
   if (random_.Chance(profile_.stop_probability)) {
     // So many that one of them comes.
     for (int i = 0; i < 16; ++i) {
@@ -107,6 +111,39 @@ SequenceSpec SimClients::DrawSpec() {
   return spec;
 }
 
+std::vector<TokenId> SimClients::DrawTokens(int64_t num_tokens) {
+  std::vector<TokenId> tokens;
+  for (int64_t i = 0; i < num_tokens; ++i) {
+    tokens.push_back(static_cast<TokenId>(random_.Below(vocab_size_)));
+  }
+  return tokens;
+}
+
+std::vector<TokenId> SimClients::DrawPrompt() {
+  std::vector<TokenId> prompt =
+      DrawTokens(random_.Between(1, profile_.max_prompt_tokens));
+  if (prefixes_.empty() || random_.Chance(0.2)) return prompt;
+  const std::vector<TokenId>& prefix =
+      prefixes_[random_.Below(prefixes_.size())];
+  // Mostly long ones, and some that differ within their first block.
+  const int64_t longest = static_cast<int64_t>(prompt.size());
+  const int64_t num_common =
+      random_.Chance(0.7) ? longest : random_.Between(0, longest);
+  std::copy_n(prefix.begin(), num_common, prompt.begin());
+  return prompt;
+}
+
+void SimClients::ReadSlowly(SequenceId id) {
+  clock_.After(random_.Between(0, kMicrosPerSecond), [this, id] {
+    if (tokens_.ended(id)) return;
+    coordinator_.Pause(id);
+    clock_.After(random_.Between(0, 2 * kMicrosPerSecond), [this, id] {
+      coordinator_.Resume(id);
+      if (random_.Chance(0.5)) ReadSlowly(id);
+    });
+  });
+}
+
 void SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
                               int num_retries) {
   spec.id = next_id_++;
@@ -117,6 +154,7 @@ void SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
                                        OnRefused(spec, stop_at, num_retries);
                                      });
   coordinator_.Submit(std::move(spec), std::move(sink));
+  if (random_.Chance(profile_.slow_reader_probability)) ReadSlowly(id);
   if (random_.Chance(profile_.cancel_probability)) {
     clock_.After(random_.Between(0, 2 * kMicrosPerSecond),
                  [this, id] { coordinator_.Cancel(id); });
@@ -142,9 +180,7 @@ SequenceId SimClients::SubmitPlain(int replica, int64_t num_prompt_tokens,
   spec.id = next_id_++;
   spec.sampling.seed = next_seed_++;
   spec.stop.max_tokens = max_tokens;
-  for (int64_t i = 0; i < num_prompt_tokens; ++i) {
-    spec.prompt.push_back(static_cast<TokenId>(random_.Below(vocab_size_)));
-  }
+  spec.prompt = DrawTokens(num_prompt_tokens);
   tokens_.OnSubmit(spec, -1);
   auto sink = std::make_unique<Sink>(spec.id, tokens_, clock_, nullptr);
   const SequenceId id = spec.id;

@@ -40,6 +40,10 @@ class SimClients {
 
   void SendRequest();
   SequenceSpec DrawSpec();
+  std::vector<TokenId> DrawTokens(int64_t num_tokens);
+  std::vector<TokenId> DrawPrompt();
+  // Its client reads slowly: it stops for a while, now and then.
+  void ReadSlowly(SequenceId id);
   void SendSequence(SequenceSpec spec, int64_t stop_at, int num_retries);
   void OnRefused(SequenceSpec spec, int64_t stop_at, int num_retries);
 
@@ -52,6 +56,7 @@ class SimClients {
   int64_t num_to_come_ = 0;
   SequenceId next_id_ = 1;
   uint64_t next_seed_ = 1;
+  std::vector<std::vector<TokenId>> prefixes_;
 };
 
 }  // namespace witan

@@ -71,6 +71,24 @@ void SimCoordinator::Cancel(SequenceId id) {
   });
 }
 
+void SimCoordinator::Pause(SequenceId id) {
+  Host& host = *hosts_[host_of_sequence_.at(id)];
+  Post(host, [this, &host, id] {
+    if (tokens_.ended(id)) return;
+    tokens_.OnReaderPaused(id, true);
+    host.replica.Pause(id);
+  });
+}
+
+void SimCoordinator::Resume(SequenceId id) {
+  Host& host = *hosts_[host_of_sequence_.at(id)];
+  Post(host, [this, &host, id] {
+    if (tokens_.ended(id)) return;
+    tokens_.OnReaderPaused(id, false);
+    host.replica.Resume(id);
+  });
+}
+
 void SimCoordinator::OnArrival(int worker, WorkerId connection,
                                const ToCoordinator& item) {
   Host& host = *hosts_[worker % num_replicas()];
@@ -95,7 +113,7 @@ void SimCoordinator::TakeMessage(Host& host, WorkerId worker,
   host.replica.OnMessage(worker, message, clock_.now());
   if (!is_stale) {
     TakeOutputs(host);
-    host.groups.CheckEnded();
+    host.groups.CheckEnded(host.replica.state());
     return;
   }
   ++counters_.num_stale_messages;
@@ -121,7 +139,7 @@ void SimCoordinator::TakeClosed(Host& host, WorkerId worker,
   host.groups.OnClosed(worker);
   host.replica.OnClosed(worker, cause, clock_.now());
   TakeOutputs(host);
-  host.groups.CheckEnded();
+  host.groups.CheckEnded(host.replica.state());
 }
 
 void SimCoordinator::PauseUntil(Micros until) {
@@ -129,7 +147,7 @@ void SimCoordinator::PauseUntil(Micros until) {
   journal_.Log("coordinator: pauses for {} ms",
                (until - clock_.now()) / kMicrosPerMilli);
   paused_until_ = std::max(paused_until_, until);
-  tokens_.OnPause(paused_until_);
+  tokens_.OnCoordinatorPause(paused_until_);
 }
 
 // --- The thread of a replica
@@ -155,9 +173,16 @@ void SimCoordinator::Wake(Host& host) {
     return;
   }
   std::deque<std::function<void()>> inputs = std::exchange(host.inbox, {});
-  for (const std::function<void()>& input : inputs) input();
+  for (const std::function<void()>& input : inputs) {
+    input();
+    // What is broken may not be safe to use.
+    if (journal_.failed()) return;
+  }
   host.replica.Tick(clock_.now());
-  TakeOutputs(host);
+  // Whom a tick closes is late, and no member of the group any more.
+  TakeOutputs(host, /*closed_are_lost=*/true);
+  host.groups.CheckEnded(host.replica.state());
+  if (journal_.failed()) return;
   tokens_.CheckDeadlines(host.index, clock_.now());
   CheckIdle(host);
   const ReplicaState state = host.replica.state();
@@ -174,10 +199,11 @@ void SimCoordinator::Wake(Host& host) {
   }
 }
 
-void SimCoordinator::TakeOutputs(Host& host) {
+void SimCoordinator::TakeOutputs(Host& host, bool closed_are_lost) {
   for (ReplicaOutput& output : host.replica.TakeOutputs()) {
     if (const auto* close = std::get_if<CloseWorker>(&output)) {
       host.groups.OnClosing(close->worker);
+      if (closed_are_lost) host.groups.OnClosed(close->worker);
       network_.CloseByCoordinator(close->worker, close->reason.ToString());
       continue;
     }

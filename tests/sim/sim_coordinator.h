@@ -46,6 +46,9 @@ class SimCoordinator {
   void SubmitTo(int replica, SequenceSpec spec,
                 std::unique_ptr<TokenSink> sink);
   void Cancel(SequenceId id);
+  // Its client takes no tokens until Resume.
+  void Pause(SequenceId id);
+  void Resume(SequenceId id);
 
   // --- Workers
   // --------------------------------------------------------------------
@@ -80,7 +83,7 @@ class SimCoordinator {
   void Wake(Host& host);
   void TakeMessage(Host& host, WorkerId worker, const WorkerMessage& message);
   void TakeClosed(Host& host, WorkerId worker, const std::string& cause);
-  void TakeOutputs(Host& host);
+  void TakeOutputs(Host& host, bool closed_are_lost = false);
   void CheckIdle(Host& host);
 
   const Route route_;

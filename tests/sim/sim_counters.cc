@@ -13,6 +13,7 @@ void Add(TokenCounters& sum, const TokenCounters& other) {
   sum.num_refused += other.num_refused;
   sum.num_ended_by_loss += other.num_ended_by_loss;
   sum.num_preempted += other.num_preempted;
+  sum.num_cached += other.num_cached;
 }
 
 void Add(NetworkCounters& sum, const NetworkCounters& other) {
@@ -50,6 +51,10 @@ void SimCounters::Add(const SimCounters& other) {
   num_look_ahead_steps += other.num_look_ahead_steps;
   num_discarded_rows += other.num_discarded_rows;
   num_preemptions += other.num_preemptions;
+  num_pauses += other.num_pauses;
+  num_parked += other.num_parked;
+  num_evictions += other.num_evictions;
+  num_shared_blocks += other.num_shared_blocks;
   num_events += other.num_events;
   simulated_us += other.simulated_us;
 }

@@ -26,11 +26,15 @@ void DrawCluster(SimRandom& random, SimProfile& profile) {
       random.Between(std::max<int64_t>(4, profile.max_sequences), 64);
   profile.max_prefill_chunk_tokens =
       random.Chance(0.3) ? 0 : random.Between(1, 40);
+  profile.max_prefill_tokens_beside_decode =
+      random.Chance(0.5) ? 0 : random.Between(1, 40);
+  profile.prefix_cache = random.Chance(0.8);
   profile.max_context_tokens = 512;
   // A request may need nearly all of it, and one of all of it is within the
   // context.
+  const int64_t min_blocks = std::max<int64_t>(5, profile.max_sequences + 1);
   profile.num_blocks =
-      random.Between(std::max<int64_t>(5, profile.max_sequences + 1), 16);
+      random.Between(min_blocks, random.Chance(0.5) ? min_blocks + 2 : 16);
 }
 
 void DrawLoad(SimRandom& random, SimProfile& profile) {
@@ -39,14 +43,19 @@ void DrawLoad(SimRandom& random, SimProfile& profile) {
       profile.faults_us + random.Between(0, 10 * kMicrosPerSecond);
   const int64_t capacity = (profile.num_blocks - 1) * kBlockTokens;
   profile.max_prompt_tokens =
-      random.Between(1, std::min<int64_t>(90, capacity / 2));
+      random.Between(1, std::min<int64_t>(150, capacity / 2));
   profile.max_output_tokens =
-      random.Between(1, std::min<int64_t>(90, capacity / 2));
+      random.Between(1, std::min<int64_t>(120, capacity / 2));
   profile.cancel_probability = random.Chance(0.5) ? 0.2 : 0;
   profile.deadline_probability = random.Chance(0.5) ? 0.2 : 0;
   profile.stop_probability = random.Chance(0.5) ? 0.3 : 0;
   profile.penalty_probability = random.Chance(0.5) ? 0.3 : 0;
   profile.choices_probability = random.Chance(0.5) ? 0.3 : 0;
+  profile.num_tenants = random.Chance(0.5) ? 3 : 1;
+  profile.num_priorities = random.Chance(0.5) ? 3 : 1;
+  profile.num_prefixes =
+      random.Chance(0.6) ? static_cast<int>(random.Between(1, 4)) : 0;
+  profile.slow_reader_probability = random.Chance(0.4) ? 0.3 : 0;
 }
 
 void DrawFaults(SimRandom& random, SimProfile& profile) {
@@ -63,7 +72,7 @@ void DrawFaults(SimRandom& random, SimProfile& profile) {
       DrawInterval(random, 0.2, 5 * kSecond, 30 * kSecond);
   profile.failure_every_us = DrawInterval(random, 0.3, kSecond, 20 * kSecond);
   profile.hang_every_us = DrawInterval(random, 0.2, 5 * kSecond, 40 * kSecond);
-  profile.bad_return_probability = random.Chance(0.3) ? 0.3 : 0;
+  profile.bad_return_probability = random.Chance(0.5) ? 0.4 : 0;
   if (random.Chance(0.25)) {
     profile.loss_probability = random.Chance(0.6) ? 0.002 : 0;
     profile.repeat_probability = random.Chance(0.6) ? 0.005 : 0;
@@ -84,13 +93,14 @@ SimProfile DrawProfile(SimRandom& random) {
 std::string Describe(const SimProfile& p) {
   return fmt::format(
       "{} replicas of {} ranks and {} spares, look-ahead {}, {} slots, {} "
-      "blocks, {} rows, chunks of {}; {} requests of {} + {} tokens in {} s; "
+      "blocks, {} rows, chunks of {}; prefix cache {}; {} requests of {} + {} "
+      "tokens in {} s; "
       "delays of {} us; faults for {} s, a crash every {} s, pause {}, reset "
       "{}, partition {}, coordinator pause {}, failure {}, hang {}; loss {}, "
       "repeat {}, reorder {}",
       p.num_replicas, p.num_ranks, p.num_spares, p.look_ahead, p.max_sequences,
       p.num_blocks, p.max_step_tokens, p.max_prefill_chunk_tokens,
-      p.num_requests, p.max_prompt_tokens, p.max_output_tokens,
+      p.prefix_cache, p.num_requests, p.max_prompt_tokens, p.max_output_tokens,
       p.load_us / kMicrosPerSecond, p.max_delay_us,
       p.faults_us / kMicrosPerSecond, p.crash_every_us / kMicrosPerSecond,
       p.pause_every_us / kMicrosPerSecond, p.reset_every_us / kMicrosPerSecond,

@@ -18,7 +18,9 @@ struct SimProfile {
   int num_ranks = 1;   // of each replica
   int num_spares = 0;  // of each replica
   bool look_ahead = true;
+  bool prefix_cache = true;
   int64_t max_prefill_chunk_tokens = 0;
+  int64_t max_prefill_tokens_beside_decode = 0;
   int64_t max_step_tokens = 0;
   int64_t max_sequences = 0;
   int64_t num_blocks = 0;  // the null block included
@@ -34,6 +36,11 @@ struct SimProfile {
   double stop_probability = 0;
   double penalty_probability = 0;
   double choices_probability = 0;  // of more than one choice
+  int num_tenants = 1;
+  int num_priorities = 1;
+  // Prompts begin like one of so many others; 0: each is new from the start.
+  int num_prefixes = 0;
+  double slow_reader_probability = 0;
 
   // --- Network ---------------------------------------------------------------
   Micros max_delay_us = 0;       // of an ordinary message, one way

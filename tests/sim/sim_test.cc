@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <utility>
 
 #include "tests/sim/sim_world.h"
 
@@ -49,7 +50,9 @@ void PrintTrace(const SimOutcome& outcome, size_t num_lines) {
 void PrintCounters(const SimCounters& c) {
   fmt::print(
       "{} sequences, {} tokens: {} to their length, {} stopped, {} cancelled, "
-      "{} expired, {} refused, {} ended by loss; {} preemptions\n"
+      "{} expired, {} refused, {} ended by loss; {} preempted, {} from the "
+      "cache\n{} preemptions, {} pauses, {} parked, {} evictions, {} shared "
+      "blocks; lost while {} {} {} {} {}\n"
       "{} crashes, {} pauses, {} pauses of the coordinator, {} resets, {} "
       "partitions, {} failures, {} hangs, {} wrong returns\n"
       "{} messages: {} lost in resets, {} held, {} lost, {} repeated, {} "
@@ -58,7 +61,11 @@ void PrintCounters(const SimCounters& c) {
       "executions; {} events in {} s\n",
       c.tokens.num_submitted, c.tokens.num_tokens, c.tokens.num_length,
       c.tokens.num_stopped, c.tokens.num_cancelled, c.tokens.num_expired,
-      c.tokens.num_refused, c.tokens.num_ended_by_loss, c.num_preemptions,
+      c.tokens.num_refused, c.tokens.num_ended_by_loss, c.tokens.num_preempted,
+      c.tokens.num_cached, c.num_preemptions, c.num_pauses, c.num_parked,
+      c.num_evictions, c.num_shared_blocks, c.coordinator.num_lost_while[0],
+      c.coordinator.num_lost_while[1], c.coordinator.num_lost_while[2],
+      c.coordinator.num_lost_while[3], c.coordinator.num_lost_while[4],
       c.workers.num_crashes, c.workers.num_pauses, c.coordinator.num_pauses,
       c.faults.num_resets, c.faults.num_partitions,
       c.faults.num_reported_failures, c.faults.num_hangs,
@@ -69,6 +76,50 @@ void PrintCounters(const SimCounters& c) {
       c.num_epochs, c.num_group_failures, c.num_steps, c.num_look_ahead_steps,
       c.num_discarded_rows, c.workers.num_executed, c.num_events,
       c.simulated_us / kMicrosPerSecond);
+}
+
+// All of it did happen, again and again.
+void ExpectPremises(const SimCounters& sum, int64_t num_seeds) {
+  const std::pair<const char*, int64_t> premises[] = {
+      {"complete", sum.tokens.num_length},
+      {"stopped", sum.tokens.num_stopped},
+      {"cancelled", sum.tokens.num_cancelled},
+      {"expired", sum.tokens.num_expired},
+      {"refused", sum.tokens.num_refused},
+      {"ended by loss", sum.tokens.num_ended_by_loss},
+      {"preempted", sum.tokens.num_preempted},
+      {"from the cache", sum.tokens.num_cached},
+      {"paused", sum.num_pauses},
+      {"parked", sum.num_parked},
+      {"evictions", sum.num_evictions},
+      {"shared blocks", sum.num_shared_blocks},
+      {"void rows", sum.num_discarded_rows},
+      {"steps ahead", sum.num_look_ahead_steps},
+      {"crashes", sum.workers.num_crashes},
+      {"pauses of workers", sum.workers.num_pauses},
+      {"wrong returns", 10 * sum.workers.num_bad_returns},
+      {"stale plans", 4 * sum.workers.num_refused_plans},
+      {"stale messages", sum.coordinator.num_stale_messages},
+      {"pauses of the coordinator", 4 * sum.coordinator.num_pauses},
+      {"resets", sum.faults.num_resets},
+      {"partitions", sum.faults.num_partitions},
+      {"one-way partitions", sum.faults.num_one_way_partitions},
+      {"failures", sum.faults.num_reported_failures},
+      {"hangs", 4 * sum.faults.num_hangs},
+      {"lost in resets", sum.network.num_lost_in_reset},
+      {"held by partitions", sum.network.num_held},
+      {"lost", 10 * sum.network.num_lost},
+      {"repeated", 4 * sum.network.num_repeated},
+      {"reordered", 4 * sum.network.num_reordered},
+      {"lost while waiting", 4 * sum.coordinator.num_lost_while[0]},
+      {"lost while preparing", 10 * sum.coordinator.num_lost_while[1]},
+      {"lost while connecting", 100 * sum.coordinator.num_lost_while[2]},
+      {"lost during the known answer", 100 * sum.coordinator.num_lost_while[3]},
+      {"lost while serving", sum.coordinator.num_lost_while[4]},
+  };
+  for (const auto& [what, number] : premises) {
+    EXPECT_GT(number, num_seeds / 2) << what;
+  }
 }
 
 TEST(SimTest, WhateverHappensEveryPromiseIsKept) {
@@ -92,6 +143,7 @@ TEST(SimTest, WhateverHappensEveryPromiseIsKept) {
     sum.Add(outcome.counters);
   }
   PrintCounters(sum);
+  if (num_seeds >= kNumSeeds) ExpectPremises(sum, num_seeds);
 }
 
 TEST(SimTest, ASeedIsTheWholeStory) {

@@ -84,6 +84,9 @@ class World {
     limits.num_blocks = profile_.num_blocks;
     options.look_ahead = profile_.look_ahead;
     options.max_prefill_chunk_tokens = profile_.max_prefill_chunk_tokens;
+    options.max_prefill_tokens_beside_decode =
+        profile_.max_prefill_tokens_beside_decode;
+    options.prefix_cache = profile_.prefix_cache;
     return options;
   }
 
@@ -202,7 +205,7 @@ class World {
     tokens_.CheckComplete(ids);
   }
 
-  SimOutcome Outcome() const {
+  SimOutcome Outcome() {
     SimOutcome outcome;
     outcome.violation = journal_.violation();
     outcome.trace = journal_.lines();
@@ -221,6 +224,10 @@ class World {
       counters.num_look_ahead_steps += snapshot.scheduler.num_look_ahead_steps;
       counters.num_discarded_rows += snapshot.scheduler.num_discarded_rows;
       counters.num_preemptions += snapshot.scheduler.num_preemptions;
+      counters.num_pauses += snapshot.scheduler.num_pauses;
+      counters.num_parked += snapshot.scheduler.num_parked;
+      counters.num_evictions += snapshot.scheduler.num_prefix_evictions;
+      counters.num_shared_blocks += coordinator_.groups(i).num_shared_blocks();
     }
     counters.num_events = clock_.num_events();
     counters.simulated_us = clock_.now();

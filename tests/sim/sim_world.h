@@ -33,6 +33,10 @@ struct SimCounters {
   int64_t num_look_ahead_steps = 0;
   int64_t num_discarded_rows = 0;
   int64_t num_preemptions = 0;
+  int64_t num_pauses = 0;
+  int64_t num_parked = 0;
+  int64_t num_evictions = 0;
+  int64_t num_shared_blocks = 0;
   int64_t num_events = 0;
   Micros simulated_us = 0;
 

@@ -39,6 +39,11 @@ void TokenChecker::OnCancel(SequenceId id) {
   journal_.Log("sequence {}: cancelled", id);
 }
 
+void TokenChecker::OnReaderPaused(SequenceId id, bool paused) {
+  streams_.at(id).paused = paused;
+  journal_.Log("sequence {}: {}", id, paused ? "paused" : "goes on");
+}
+
 bool TokenChecker::OnToken(SequenceId id, int64_t index,
                            const SampledToken& token) {
   ++num_calls_;
@@ -103,6 +108,7 @@ void TokenChecker::OnFinished(SequenceId id,
     CheckReason(stream, *reason);
     stream.complete = *reason == FinishReason::kLength;
     if (usage.num_preemptions > 0) ++counters_.num_preempted;
+    if (usage.num_cached_tokens > 0) ++counters_.num_cached;
   } else if (absl::IsUnavailable(reason.status())) {
     ++(stream.num_tokens > 0 ? counters_.num_ended_by_loss
                              : counters_.num_refused);
@@ -157,6 +163,14 @@ std::optional<SequenceId> TokenChecker::Find(uint64_t seed,
 void TokenChecker::OnSampled(SequenceId id) { ++streams_.at(id).num_sampled; }
 
 bool TokenChecker::ended(SequenceId id) const { return streams_.at(id).ended; }
+
+bool TokenChecker::paused(SequenceId id) const {
+  return streams_.at(id).paused;
+}
+
+const std::string& TokenChecker::tenant(SequenceId id) const {
+  return streams_.at(id).spec.tenant;
+}
 
 bool TokenChecker::complete(SequenceId id) const {
   return streams_.at(id).complete;

@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,7 @@ struct TokenCounters {
   int64_t num_refused = 0;        // UNAVAILABLE without a token
   int64_t num_ended_by_loss = 0;  // UNAVAILABLE after some
   int64_t num_preempted = 0;      // sequences that were, and ended well
+  int64_t num_cached = 0;         // sequences that were, in part
 };
 
 class TokenChecker {
@@ -46,6 +48,7 @@ class TokenChecker {
   // `replica` is to make it.
   void OnRouted(SequenceId id, int replica, Micros now);
   void OnCancel(SequenceId id);
+  void OnReaderPaused(SequenceId id, bool paused);
   // Whether the client wants more.
   bool OnToken(SequenceId id, int64_t index, const SampledToken& token);
   void OnFinished(SequenceId id, const absl::StatusOr<FinishReason>& reason,
@@ -61,10 +64,12 @@ class TokenChecker {
   // --- Asked by the world
   // -------------------------------------------------------
   bool ended(SequenceId id) const;
+  bool paused(SequenceId id) const;
+  const std::string& tenant(SequenceId id) const;
   // It got all its tokens.
   bool complete(SequenceId id) const;
   // The coordinator does nothing until then.
-  void OnPause(Micros until) { awake_since_ = until; }
+  void OnCoordinatorPause(Micros until) { awake_since_ = until; }
   // `replica` looked at its clock: nothing there lives past its deadline.
   void CheckDeadlines(int replica, Micros now);
   // Every sequence has ended in the way that somebody who waits for `ids`
@@ -86,6 +91,7 @@ class TokenChecker {
     int64_t num_tokens = 0;
     int64_t num_sampled = 0;
     bool cancelled = false;
+    bool paused = false;
     bool stopped = false;  // by the client
     bool ended = false;
     bool complete = false;  // by length

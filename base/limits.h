@@ -117,7 +117,8 @@ constexpr int64_t kStreamWatchIntervalMs = 1000;
 constexpr size_t kMaxStatusMessageBytes = 1024;
 
 // --- Queues and waits ------------------------------------------------------
-constexpr int kMaxWaitingSequences = 4096;
+// Of one replica; the cost of a step does not depend on it (bench/schedule.cc).
+constexpr int kMaxWaitingSequences = 16384;
 // Tenants without a request whose share is remembered.
 constexpr size_t kMaxIdleTenants = 4096;
 constexpr int kMaxReplicas = 64;

@@ -5,6 +5,10 @@ foreach(source ${bench_sources})
   add_executable(bench_${name} EXCLUDE_FROM_ALL ${source})
   target_link_libraries(bench_${name} PRIVATE witan_kernels witan_comm
     witan_model witan_base)
+  if(name STREQUAL "schedule")
+    target_link_libraries(bench_${name} PRIVATE witan_testing witan_cluster
+      witan_schedule GTest::gtest)
+  endif()
   if(TARGET witan_worker)
     target_link_libraries(bench_${name} PRIVATE witan_worker)
   endif()

@@ -216,7 +216,8 @@ class World {
       counters.workers.Add(worker->counters());
     counters.coordinator = coordinator_.counters();
     counters.faults = faults_.counters();
-    for (int i = 0; i < profile_.num_replicas; ++i) {
+    // What is broken may not be safe to ask.
+    for (int i = 0; i < profile_.num_replicas && !journal_.failed(); ++i) {
       const ReplicaSnapshot snapshot = coordinator_.replica(i).Snapshot();
       counters.num_group_failures += snapshot.num_group_failures;
       counters.num_epochs += static_cast<int64_t>(snapshot.epoch);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <utility>
 
-#include "tests/testing/tiny_model.h"
+#include "base/limits.h"
+#include "coordinator/schedule/block_name.h"
 
 namespace witan {
 namespace {
@@ -22,10 +24,14 @@ SimCoordinator::Host::Host(const ReplicaOptions& options, int replica_index,
              options.model.vocab_size) {}
 
 SimCoordinator::SimCoordinator(const std::vector<ReplicaOptions>& replicas,
-                               Route route, SimClock& clock, SimRandom& random,
+                               RoutingPolicy policy,
+                               std::vector<std::string> host_of_worker,
+                               SimClock& clock, SimRandom& random,
                                SimJournal& journal, SimNetwork& network,
                                TokenChecker& tokens)
-    : route_(std::move(route)),
+    : host_of_worker_(std::move(host_of_worker)),
+      num_ranks_(replicas.front().layout.num_ranks()),
+      router_(static_cast<int>(replicas.size()), policy),
       clock_(clock),
       random_(random),
       journal_(journal),
@@ -37,13 +43,44 @@ SimCoordinator::SimCoordinator(const std::vector<ReplicaOptions>& replicas,
   }
 }
 
+// Tells the router of the end.
+class SimCoordinator::RoutedSink : public TokenSink {
+ public:
+  RoutedSink(Router& router, const Route& route,
+             std::unique_ptr<TokenSink> sink)
+      : router_(router), route_(route), sink_(std::move(sink)) {}
+
+  bool OnToken(int64_t index, const SampledToken& token) override {
+    return sink_->OnToken(index, token);
+  }
+  void OnFinished(absl::StatusOr<FinishReason> reason,
+                  const SequenceUsage& usage) override {
+    router_.OnFinished(route_);
+    sink_->OnFinished(std::move(reason), usage);
+  }
+
+ private:
+  Router& router_;
+  const Route route_;
+  const std::unique_ptr<TokenSink> sink_;
+};
+
 // --- Inputs
 // ----------------------------------------------------------------------
 
 void SimCoordinator::Submit(SequenceSpec spec,
                             std::unique_ptr<TokenSink> sink) {
-  const int index = route_(spec);
-  SubmitTo(index, std::move(spec), std::move(sink));
+  spec.block_root = RootBlockName(identity_, spec.tenant);
+  spec.block_names = BlockNames(spec.block_root, spec.prompt,
+                                spec.prompt.size() / kBlockTokens);
+  const std::optional<Route> route =
+      router_.Choose(static_cast<int64_t>(spec.prompt.size()),
+                     spec.stop.max_tokens, spec.block_names);
+  if (route) {
+    if (route->replica > 0) ++counters_.num_routed_to_others;
+    sink = std::make_unique<RoutedSink>(router_, *route, std::move(sink));
+  }
+  SubmitTo(route ? route->replica : 0, std::move(spec), std::move(sink));
 }
 
 void SimCoordinator::SubmitTo(int replica, SequenceSpec spec,
@@ -91,7 +128,14 @@ void SimCoordinator::Resume(SequenceId id) {
 
 void SimCoordinator::OnArrival(int worker, WorkerId connection,
                                const ToCoordinator& item) {
-  Host& host = *hosts_[worker % num_replicas()];
+  if (std::holds_alternative<ConnectionOpened>(item)) {
+    Place(connection, worker);
+  } else if (std::holds_alternative<ConnectionClosed>(item)) {
+    if (host_of_.erase(connection) > 0) MoveSpare();
+  }
+  // One that was lost before it arrived only ends.
+  if (!replica_of_.contains(connection)) return;
+  Host& host = *hosts_[ReplicaOf(connection)];
   Post(host, [this, &host, connection, item] {
     if (std::holds_alternative<ConnectionOpened>(item)) {
       host.replica.OnConnected(connection, clock_.now());
@@ -185,13 +229,10 @@ void SimCoordinator::Wake(Host& host) {
   if (journal_.failed()) return;
   tokens_.CheckDeadlines(host.index, clock_.now());
   CheckIdle(host);
-  const ReplicaState state = host.replica.state();
-  if (state != host.last_state) {
-    journal_.Log("replica {}: {} (epoch {})", host.index,
-                 ReplicaStateName(state), host.replica.epoch());
-    host.last_state = state;
+  if (host.replica.state() != host.last_state ||
+      host.replica.epoch() != host.last_epoch) {
+    OnStateChanged(host);
   }
-  host.ever_served = host.ever_served || state == ReplicaState::kServing;
   const Micros wakeup = host.replica.NextWakeup();
   if (wakeup != std::numeric_limits<Micros>::max()) {
     WakeAt(host, std::max(wakeup, clock_.now()) +
@@ -218,6 +259,65 @@ void SimCoordinator::TakeOutputs(Host& host, bool closed_are_lost) {
         std::make_shared<const CoordinatorMessage>(std::move(send.message));
     for (const WorkerId worker : send.workers) {
       network_.SendDown(worker, message);
+    }
+  }
+}
+
+// --- Between the replicas ---------------------------------------------------
+
+void SimCoordinator::OnStateChanged(Host& host) {
+  const ReplicaState state = host.replica.state();
+  journal_.Log("replica {}: {} (epoch {})", host.index, ReplicaStateName(state),
+               host.replica.epoch());
+  host.last_state = state;
+  host.last_epoch = host.replica.epoch();
+  if (state == ReplicaState::kServing) {
+    host.ever_served = true;
+    const ReplicaSnapshot snapshot = host.replica.Snapshot();
+    if (identity_ == PrefixIdentity()) {
+      identity_ = {snapshot.weights_id, snapshot.numerics_id};
+    }
+    router_.OnServing(host.index, snapshot.epoch, snapshot.limits.num_blocks);
+  } else {
+    router_.OnNotServing(host.index);
+  }
+  MoveSpare();
+}
+
+void SimCoordinator::Place(WorkerId connection, int worker) {
+  const std::string& host = host_of_worker_[worker];
+  const int replica = PlaceWorker(PlacedWorkers(), num_ranks_, host);
+  journal_.Log("connection {}: worker {} joins replica {}", connection, worker,
+               replica);
+  replica_of_[connection] = replica;
+  host_of_[connection] = host;
+}
+
+std::vector<ReplicaWorkers> SimCoordinator::PlacedWorkers() const {
+  std::vector<ReplicaWorkers> workers(hosts_.size());
+  for (const auto& [connection, host] : host_of_) {
+    ++workers[ReplicaOf(connection)].num_by_host[host];
+  }
+  return workers;
+}
+
+void SimCoordinator::MoveSpare() {
+  const std::optional<SpareMove> move =
+      FindSpareMove(PlacedWorkers(), num_ranks_);
+  if (!move) return;
+  ++counters_.num_spare_moves;
+  Host& host = *hosts_[move->from];
+  Post(host, [this, &host] {
+    host.replica.ReleaseSpare(clock_.now());
+    TakeOutputs(host);
+  });
+}
+
+void SimCoordinator::CheckRouter() {
+  for (int i = 0; i < num_replicas(); ++i) {
+    if (router_.outstanding_tokens(i) != 0) {
+      journal_.Fail("router", "replica {} has {} tokens to compute, it says", i,
+                    router_.outstanding_tokens(i));
     }
   }
 }

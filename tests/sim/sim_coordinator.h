@@ -10,10 +10,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "coordinator/cluster/replica.h"
+#include "coordinator/cluster/router.h"
+#include "coordinator/cluster/worker_placement.h"
 #include "tests/sim/group_checker.h"
 #include "tests/sim/sim_clock.h"
 #include "tests/sim/sim_journal.h"
@@ -26,16 +29,16 @@ namespace witan {
 struct CoordinatorCounters {
   int64_t num_stale_messages = 0;  // of groups that were over
   int64_t num_pauses = 0;
-  int64_t num_lost_while[5] = {};  // connections, by state of the replica
+  int64_t num_spare_moves = 0;       // asked for
+  int64_t num_routed_to_others = 0;  // than the first replica
+  int64_t num_lost_while[5] = {};    // connections, by state of the replica
 };
 
 class SimCoordinator {
  public:
-  // Chooses the replica that takes a sequence: where a router goes.
-  using Route = std::function<int(const SequenceSpec&)>;
-
   // All references outlive it.
-  SimCoordinator(const std::vector<ReplicaOptions>& replicas, Route route,
+  SimCoordinator(const std::vector<ReplicaOptions>& replicas,
+                 RoutingPolicy policy, std::vector<std::string> host_of_worker,
                  SimClock& clock, SimRandom& random, SimJournal& journal,
                  SimNetwork& network, TokenChecker& tokens);
 
@@ -52,7 +55,7 @@ class SimCoordinator {
 
   // --- Workers
   // --------------------------------------------------------------------
-  // Connections of worker w belong to replica w % num_replicas().
+  // A connection joins a replica for its whole life.
   void OnArrival(int worker, WorkerId connection, const ToCoordinator& item);
 
   // Nothing is done until then.
@@ -61,6 +64,12 @@ class SimCoordinator {
   int num_replicas() const { return static_cast<int>(hosts_.size()); }
   const Replica& replica(int index) const { return hosts_[index]->replica; }
   GroupChecker& groups(int index) { return hosts_[index]->groups; }
+  // REQUIRES: it arrived.
+  int ReplicaOf(WorkerId connection) const {
+    return replica_of_.at(connection);
+  }
+  // Nothing lives, so the router expects nothing to be computed.
+  void CheckRouter();
   bool ever_served(int index) const { return hosts_[index]->ever_served; }
   const CoordinatorCounters& counters() const { return counters_; }
 
@@ -75,8 +84,10 @@ class SimCoordinator {
     std::deque<std::function<void()>> inbox;
     Micros wake_at = 0;  // when its thread wakes up; 0: it does not
     ReplicaState last_state = ReplicaState::kWaitingForWorkers;
+    Epoch last_epoch = 0;
     bool ever_served = false;
   };
+  class RoutedSink;
 
   void Post(Host& host, std::function<void()> input);
   void WakeAt(Host& host, Micros when);
@@ -85,8 +96,18 @@ class SimCoordinator {
   void TakeClosed(Host& host, WorkerId worker, const std::string& cause);
   void TakeOutputs(Host& host, bool closed_are_lost = false);
   void CheckIdle(Host& host);
+  // What ReplicaSet and the edge of the workers do when they learn of it.
+  void OnStateChanged(Host& host);
+  void Place(WorkerId connection, int worker);
+  std::vector<ReplicaWorkers> PlacedWorkers() const;
+  void MoveSpare();
 
-  const Route route_;
+  const std::vector<std::string> host_of_worker_;
+  const int num_ranks_;
+  Router router_;
+  PrefixIdentity identity_;                  // of the first replica that served
+  std::map<WorkerId, int> replica_of_;       // of all that ever were
+  std::map<WorkerId, std::string> host_of_;  // of those that live
   SimClock& clock_;
   SimRandom& random_;
   SimJournal& journal_;

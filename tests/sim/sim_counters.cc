@@ -31,6 +31,7 @@ void Add(FaultCounters& sum, const FaultCounters& other) {
   sum.num_resets += other.num_resets;
   sum.num_reported_failures += other.num_reported_failures;
   sum.num_hangs += other.num_hangs;
+  sum.num_lost_for_good += other.num_lost_for_good;
 }
 
 }  // namespace
@@ -41,6 +42,8 @@ void SimCounters::Add(const SimCounters& other) {
   workers.Add(other.workers);
   coordinator.num_stale_messages += other.coordinator.num_stale_messages;
   coordinator.num_pauses += other.coordinator.num_pauses;
+  coordinator.num_spare_moves += other.coordinator.num_spare_moves;
+  coordinator.num_routed_to_others += other.coordinator.num_routed_to_others;
   for (int i = 0; i < 5; ++i) {
     coordinator.num_lost_while[i] += other.coordinator.num_lost_while[i];
   }

@@ -28,6 +28,10 @@ void SimFaults::Start() {
   Every(profile_.coordinator_pause_every_us, &SimFaults::PauseCoordinator);
   Every(profile_.failure_every_us, &SimFaults::ReportFailure);
   Every(profile_.hang_every_us, &SimFaults::Hang);
+  for (int i = 0; i < profile_.num_lost_for_good; ++i) {
+    clock_.At(random_.Between(0, profile_.faults_us - 1),
+              [this] { LoseForGood(); });
+  }
 }
 
 void SimFaults::Stop() {
@@ -57,8 +61,11 @@ Micros SimFaults::DrawEnd(Micros longest) {
 
 void SimFaults::Crash() {
   const size_t index = random_.Below(workers_.size());
-  const bool may_be_wrong = coordinator_.ever_served(
-      static_cast<int>(index) % coordinator_.num_replicas());
+  // Before, what is wrong would be taken for right.
+  bool may_be_wrong = true;
+  for (int i = 0; i < coordinator_.num_replicas(); ++i) {
+    may_be_wrong = may_be_wrong && coordinator_.ever_served(i);
+  }
   const bool wrongly =
       may_be_wrong && random_.Chance(profile_.bad_return_probability);
   const bool silently = random_.Chance(0.3);
@@ -90,6 +97,13 @@ void SimFaults::PauseCoordinator() {
 void SimFaults::ReportFailure() {
   ++counters_.num_reported_failures;
   AnyWorker().ReportFailure();
+}
+
+void SimFaults::LoseForGood() {
+  SimWorker& worker = AnyWorker();
+  if (worker.is_dead()) return;
+  ++counters_.num_lost_for_good;
+  worker.Die();
 }
 
 void SimFaults::Hang() {

@@ -24,6 +24,7 @@ struct FaultCounters {
   int64_t num_resets = 0;
   int64_t num_reported_failures = 0;
   int64_t num_hangs = 0;
+  int64_t num_lost_for_good = 0;
 };
 
 class SimFaults {
@@ -53,6 +54,7 @@ class SimFaults {
   void PauseCoordinator();
   void ReportFailure();
   void Hang();
+  void LoseForGood();
 
   SimClock& clock_;
   SimRandom& random_;

@@ -17,7 +17,9 @@ Micros DrawInterval(SimRandom& random, double probability, Micros low,
 }
 
 void DrawCluster(SimRandom& random, SimProfile& profile) {
-  profile.num_replicas = random.Chance(0.15) ? 2 : 1;
+  profile.num_replicas =
+      random.Chance(0.25) ? static_cast<int>(random.Between(2, 3)) : 1;
+  profile.route_by_prefix = random.Chance(0.7);
   profile.num_ranks = 1 << random.Below(3);
   profile.num_spares = static_cast<int>(random.Below(3));
   profile.look_ahead = random.Chance(0.75);
@@ -73,6 +75,10 @@ void DrawFaults(SimRandom& random, SimProfile& profile) {
   profile.failure_every_us = DrawInterval(random, 0.3, kSecond, 20 * kSecond);
   profile.hang_every_us = DrawInterval(random, 0.2, 5 * kSecond, 40 * kSecond);
   profile.bad_return_probability = random.Chance(0.5) ? 0.4 : 0;
+  if (random.Chance(0.4)) {
+    profile.num_lost_for_good = static_cast<int>(
+        random.Below(profile.num_replicas * profile.num_spares + 1));
+  }
   if (random.Chance(0.25)) {
     profile.loss_probability = random.Chance(0.6) ? 0.002 : 0;
     profile.repeat_probability = random.Chance(0.6) ? 0.005 : 0;
@@ -96,7 +102,9 @@ std::string Describe(const SimProfile& p) {
       "blocks, {} rows, chunks of {}; prefix cache {}; {} requests of {} + {} "
       "tokens in {} s; "
       "delays of {} us; faults for {} s, a crash every {} s, pause {}, reset "
-      "{}, partition {}, coordinator pause {}, failure {}, hang {}; loss {}, "
+      "{}, partition {}, coordinator pause {}, failure {}, hang {}; {} lost "
+      "for "
+      "good; loss {}, "
       "repeat {}, reorder {}",
       p.num_replicas, p.num_ranks, p.num_spares, p.look_ahead, p.max_sequences,
       p.num_blocks, p.max_step_tokens, p.max_prefill_chunk_tokens,
@@ -107,7 +115,8 @@ std::string Describe(const SimProfile& p) {
       p.partition_every_us / kMicrosPerSecond,
       p.coordinator_pause_every_us / kMicrosPerSecond,
       p.failure_every_us / kMicrosPerSecond, p.hang_every_us / kMicrosPerSecond,
-      p.loss_probability, p.repeat_probability, p.reorder_probability);
+      p.num_lost_for_good, p.loss_probability, p.repeat_probability,
+      p.reorder_probability);
 }
 
 }  // namespace witan

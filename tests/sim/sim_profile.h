@@ -17,6 +17,7 @@ struct SimProfile {
   int num_replicas = 1;
   int num_ranks = 1;   // of each replica
   int num_spares = 0;  // of each replica
+  bool route_by_prefix = true;
   bool look_ahead = true;
   bool prefix_cache = true;
   int64_t max_prefill_chunk_tokens = 0;
@@ -62,6 +63,7 @@ struct SimProfile {
   Micros coordinator_pause_every_us = 0;
   Micros failure_every_us = 0;  // a rank reports one
   Micros hang_every_us = 0;     // a rank goes on living and answers no step
+  int num_lost_for_good = 0;    // workers, at most the spares
   double bad_return_probability = 0;  // a crashed worker comes back wrong
 
   bool IsLawful() const {

@@ -33,9 +33,8 @@ SimWorker::SimWorker(int index, FakeWorkerOptions healthy, SimClock& clock,
 // --- Life --------------------------------------------------------------------
 
 void SimWorker::Start() {
+  if (dead_) return;
   up_ = true;
-  highest_epoch_ = 0;
-  last_step_ = 0;
   SendHeartbeat(process_);
   Dial();
 }
@@ -65,6 +64,11 @@ void SimWorker::Crash(bool silently, Micros down_for, bool wrongly) {
   clock_.After(down_for, [this, process = process_] {
     if (process == process_) Start();
   });
+}
+
+void SimWorker::Die() {
+  dead_ = true;
+  Crash(random_.Chance(0.5), 1, false);
 }
 
 void SimWorker::PauseUntil(Micros until) {
@@ -104,6 +108,8 @@ FakeWorkerOptions SimWorker::OptionsOfProcess() const {
 
 void SimWorker::Dial() {
   connection_ = network_.Dial(index_);
+  highest_epoch_ = 0;
+  last_step_ = 0;
   fake_.emplace(OptionsOfProcess());
   journal_.Log("worker {}: dials, connection {}", index_, *connection_);
   Send(fake_->Hello());
@@ -217,7 +223,7 @@ void SimWorker::TakePlan(const StepPlan& plan) {
     ++counters_.num_executed;
     journal_.Log("worker {}: executes step {} of epoch {}", index_, plan.step,
                  plan.epoch);
-    on_executed_({index_, rank, plan.epoch, plan.step});
+    on_executed_({index_, *connection_, rank, plan.epoch, plan.step});
   }
   for (WorkerMessage& answer : answers) {
     auto* result = std::get_if<StepResult>(&answer);

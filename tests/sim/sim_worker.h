@@ -25,6 +25,7 @@ namespace witan {
 // A step that a worker executed.
 struct ExecutedStep {
   int worker = 0;
+  WorkerId connection = 0;
   int rank = 0;
   Epoch epoch = 0;
   StepNumber step = 0;
@@ -55,6 +56,8 @@ class SimWorker {
   // It ends and begins again `down_for` later. `silently`: the coordinator is
   // not told. `wrongly`: it then computes other tokens, or says so.
   void Crash(bool silently, Micros down_for, bool wrongly);
+  // It ends and does not come back.
+  void Die();
   void PauseUntil(Micros until);
   // Takes no more steps of this group, but lives.
   void Hang();
@@ -65,7 +68,7 @@ class SimWorker {
 
   void OnArrival(WorkerId connection, const ToWorker& item);
 
-  bool is_up() const { return up_; }
+  bool is_dead() const { return dead_; }
   // Of the current process; none while it does not try to have one.
   std::optional<WorkerId> connection() const { return connection_; }
   const WorkerCounters& counters() const { return counters_; }
@@ -93,10 +96,11 @@ class SimWorker {
   // --- The current process
   // ----------------------------------------------------
   bool up_ = false;
-  int process_ = 0;  // what was scheduled for an older one is void
+  bool dead_ = false;  // there will be no other one
+  int process_ = 0;    // what was scheduled for an older one is void
   enum class Wrong { kNot, kTokens, kNumericsId, kBuild };
   Wrong wrong_ = Wrong::kNot;
-  Epoch highest_epoch_ = 0;
+  Epoch highest_epoch_ = 0;   // of the connection
   StepNumber last_step_ = 0;  // of that epoch
   Micros paused_until_ = 0;
   std::optional<WorkerId> connection_;

@@ -38,10 +38,9 @@ class World {
         network_(clock_, random_, journal_, profile_, NumWorkers()),
         coordinator_(
             std::vector<ReplicaOptions>(profile_.num_replicas, Options()),
-            [this](const SequenceSpec&) {
-              return static_cast<int>(random_.Below(profile_.num_replicas));
-            },
-            clock_, random_, journal_, network_, tokens_),
+            profile_.route_by_prefix ? RoutingPolicy::kPrefix
+                                     : RoutingPolicy::kRoundRobin,
+            HostsOfWorkers(), clock_, random_, journal_, network_, tokens_),
         clients_(clock_, random_, profile_, coordinator_, tokens_,
                  TinyModelConfig().vocab_size),
         faults_(clock_, random_, profile_, network_, coordinator_, workers_) {
@@ -75,6 +74,15 @@ class World {
     return profile_.num_replicas * (profile_.num_ranks + profile_.num_spares);
   }
 
+  // Two, so that groups move between them.
+  std::vector<std::string> HostsOfWorkers() const {
+    std::vector<std::string> hosts;
+    for (int i = 0; i < NumWorkers(); ++i) {
+      hosts.push_back(i % 3 == 2 ? "host-b" : "host");
+    }
+    return hosts;
+  }
+
   ReplicaOptions Options() const {
     ReplicaOptions options = FakeReplicaOptions(profile_.num_ranks);
     EngineLimits& limits = options.planner.limits;
@@ -91,13 +99,12 @@ class World {
   }
 
   void AddWorker(int index) {
-    const int replica = index % profile_.num_replicas;
     FakeWorkerOptions options = FakeTinyWorker(profile_.num_ranks);
-    // Two hosts, so that groups move between them.
-    options.registration.host_id = index % 3 == 2 ? "host-b" : "host";
+    options.registration.host_id = HostsOfWorkers()[index];
     workers_.push_back(std::make_unique<SimWorker>(
         index, std::move(options), clock_, random_, journal_, network_,
-        [this, replica](const ExecutedStep& executed) {
+        [this](const ExecutedStep& executed) {
+          const int replica = coordinator_.ReplicaOf(executed.connection);
           coordinator_.groups(replica).OnExecuted(executed);
         }));
   }
@@ -186,6 +193,7 @@ class World {
       ids.push_back(clients_.SubmitPlain(i, capacity - 20, 21));
     }
     WaitFor(ids, "the whole cache");
+    if (!journal_.failed()) coordinator_.CheckRouter();
   }
 
   void WaitFor(const std::vector<SequenceId>& ids, const char* what) {

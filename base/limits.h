@@ -227,6 +227,28 @@ constexpr int kMaxFailedStarts = 5;
 // Longest wait for processes to end by themselves before they are killed.
 constexpr int64_t kShutdownGraceMs = 10000;
 
+// --- Load generator (witan bench) --------------------------------------------
+constexpr int64_t kMaxTraceFileBytes = int64_t{1} << 30;
+constexpr size_t kMaxTraceLineBytes = size_t{1} << 20;
+constexpr int64_t kMaxTraceMs = int64_t{366} * 24 * 3600 * 1000;
+// Of one run, warm-up apart; each leaves a record of its tokens' arrivals.
+constexpr int64_t kMaxBenchRequests = int64_t{1} << 20;
+constexpr int64_t kMaxBenchWarmupRequests = 65536;
+// Warm-up requests at once.
+constexpr int64_t kMaxBenchWarmupClients = 8;
+constexpr int kMaxBenchClasses = 64;
+// Closed-loop clients, and requests of one burst, of one class.
+constexpr int64_t kMaxBenchClients = 65536;
+constexpr int64_t kMaxBenchBurst = 65536;
+constexpr int64_t kMaxBenchPrefixes = int64_t{1} << 20;
+constexpr double kMaxBenchPrefixSkew = 10;
+constexpr double kMaxBenchRate = 1e6;
+constexpr double kMaxBenchSeconds = 7.0 * 24 * 3600;
+constexpr double kMaxBenchThinkTimeMs = 3600.0 * 1000;
+constexpr int kMaxBenchConnections = 64;
+// Pause between two states of the progress bar.
+constexpr int64_t kBenchProgressIntervalMs = 100;
+
 }  // namespace witan
 
 #endif  // WITAN_BASE_LIMITS_H_

@@ -13,6 +13,16 @@
 namespace witan {
 namespace {
 
+// gRPC's own words for a server that could not be reached; a server's words
+// never start like this.
+bool IsUnreachable(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+         status.error_message().find("onnect") != std::string::npos &&
+         status.error_details().empty();
+}
+
+}  // namespace
+
 const char* NameOf(grpc::StatusCode code) {
   switch (code) {
     case grpc::StatusCode::OK:
@@ -43,16 +53,6 @@ const char* NameOf(grpc::StatusCode code) {
       return "UNKNOWN";
   }
 }
-
-// gRPC's own words for a server that could not be reached; a server's words
-// never start like this.
-bool IsUnreachable(const grpc::Status& status) {
-  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
-         status.error_message().find("onnect") != std::string::npos &&
-         status.error_details().empty();
-}
-
-}  // namespace
 
 void AddServerOption(CLI::App& app, std::string* server) {
   *server = kDefaultServer;

@@ -23,6 +23,9 @@ void AddServerOption(CLI::App& app, std::string* server);
 // Connects on first use.
 std::shared_ptr<grpc::Channel> MakeClientChannel(const std::string& server);
 
+// "OK", "UNAVAILABLE" ...; "UNKNOWN" for what servers of ours never send.
+const char* NameOf(grpc::StatusCode code);
+
 // The message for people: what failed, where, and what to do about it.
 std::string DescribeError(const grpc::Status& status,
                           const std::string& server);

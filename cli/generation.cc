@@ -36,21 +36,6 @@ nlohmann::ordered_json ToJson(const ChoiceResult& choice) {
   return json;
 }
 
-// A stream may end without an error and yet too soon, e.g. behind a proxy.
-grpc::Status CheckFinished(int num_choices, const GenerationResult& result) {
-  for (int i = 0; i < num_choices; ++i) {
-    const size_t index = static_cast<size_t>(i);
-    if (index >= result.choices.size() ||
-        result.choices[index].finish_reason == v1::FINISH_REASON_UNSPECIFIED) {
-      return grpc::Status(
-          grpc::StatusCode::DATA_LOSS,
-          fmt::format("the stream ended before choice {} of {} was finished", i,
-                      num_choices));
-    }
-  }
-  return grpc::Status::OK;
-}
-
 }  // namespace
 
 grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
@@ -88,6 +73,20 @@ grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
     choice.usage = chunk.usage();
     choice.timings = chunk.timings();
     result->seed = chunk.seed();
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status CheckFinished(int num_choices, const GenerationResult& result) {
+  for (int i = 0; i < num_choices; ++i) {
+    const size_t index = static_cast<size_t>(i);
+    if (index >= result.choices.size() ||
+        result.choices[index].finish_reason == v1::FINISH_REASON_UNSPECIFIED) {
+      return grpc::Status(
+          grpc::StatusCode::DATA_LOSS,
+          fmt::format("the stream ended before choice {} of {} was finished", i,
+                      num_choices));
+    }
   }
   return grpc::Status::OK;
 }

@@ -40,6 +40,10 @@ grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
 // Receives text of the first choice as it arrives.
 using TextSink = std::function<void(std::string_view text)>;
 
+// DATA_LOSS unless every choice has its finish reason: a stream may end without
+// an error and yet too soon, e.g. behind a proxy.
+grpc::Status CheckFinished(int num_choices, const GenerationResult& result);
+
 // Reads the stream to its end. OK: every choice has its finish reason;
 // DATA_LOSS: what arrived is not the whole result.
 grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,

@@ -26,6 +26,8 @@ witan_library(witan_net net
   prometheus-cpp::pull)
 witan_library(witan_cli cli
   witan_net witan_proto witan_text witan_model witan_base)
+witan_library(witan_bench cli/bench
+  witan_cli witan_net witan_proto witan_base witan_build_id)
 
 # The gRPC files of folders whose other files are free of it.
 file(GLOB rpc_cluster_sources CONFIGURE_DEPENDS
@@ -53,4 +55,4 @@ function(witan_binary name main)
 endfunction()
 witan_binary(witan-coordinator coordinator/coordinator_main.cc witan_api)
 witan_binary(witan-worker worker/worker_main.cc witan_worker_rpc)
-witan_binary(witan cli/witan_main.cc witan_cli)
+witan_binary(witan cli/witan_main.cc witan_bench witan_cli)

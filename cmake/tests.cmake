@@ -45,8 +45,8 @@ foreach(source ${test_sources})
   set_target_properties(${target} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(NOT needs_rpc EQUAL -1)
-    target_link_libraries(${target} PRIVATE witan_api witan_cli witan_proto
-      witan_net)
+    target_link_libraries(${target} PRIVATE witan_api witan_bench witan_cli
+      witan_proto witan_net)
     foreach(library witan_worker_rpc)
       if(TARGET ${library})
         target_link_libraries(${target} PRIVATE ${library})

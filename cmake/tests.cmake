@@ -34,7 +34,7 @@ foreach(source ${test_sources})
   endif()
   file(GLOB support_sources CONFIGURE_DEPENDS
     ${CMAKE_SOURCE_DIR}/tests/${folder}/*.cc)
-  list(FILTER support_sources EXCLUDE REGEX "_test\\.cc$")
+  list(FILTER support_sources EXCLUDE REGEX "_(test|main)\\.cc$")
   add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${source}
     ${support_sources})
   set_target_properties(${target} PROPERTIES

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/jinja_builtins.h"
@@ -14,8 +15,6 @@
 namespace witan::jinja {
 
 namespace {
-
-constexpr int64_t kMaxIndent = 1024;
 
 using FilterFunction = absl::StatusOr<Value> (*)(const Value& input,
                                                  const CallArguments& arguments,
@@ -98,7 +97,8 @@ absl::StatusOr<Value> Indent(const Value& input, const CallArguments& arguments,
   } else {
     ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 4, "width"));
     indent.assign(
-        static_cast<size_t>(std::clamp<int64_t>(width, 0, kMaxIndent)), ' ');
+        static_cast<size_t>(std::clamp<int64_t>(width, 0, kMaxTemplateIndent)),
+        ' ');
   }
   const bool first = bound[1].has_value() && bound[1]->truth();
   const bool blank = bound[2].has_value() && bound[2]->truth();
@@ -148,9 +148,9 @@ absl::StatusOr<Value> Tojson(const Value& input, const CallArguments& arguments,
   JsonStyle style;
   style.ensure_ascii = bound[0].has_value() && bound[0]->truth();
   ASSIGN_OR_RETURN(style.indent, IntegerOr(bound[1], -1, "indent"));
-  if (style.indent > kMaxIndent) {
+  if (style.indent > kMaxTemplateIndent) {
     return InvalidArgument("indent {} exceeds the limit of {}", style.indent,
-                           kMaxIndent);
+                           kMaxTemplateIndent);
   }
   if (style.indent >= 0) style.item_separator = ",";
   if (bound[2].has_value() && !bound[2]->is_none()) {

@@ -162,15 +162,23 @@ absl::Status Regex::Split(std::string_view text,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> Regex::ReplaceAll(
-    std::string_view text, std::string_view replacement) const {
+absl::StatusOr<std::string> Regex::ReplaceAll(std::string_view text,
+                                              std::string_view replacement,
+                                              size_t max_bytes) const {
   std::vector<Part> parts;
   RETURN_IF_ERROR(Split(text, &parts));
   std::string result;
-  result.reserve(text.size());
+  result.reserve(std::min(text.size(), max_bytes));
   for (const Part& part : parts) {
-    result += part.is_match ? replacement
-                            : text.substr(part.begin, part.end - part.begin);
+    const std::string_view piece =
+        part.is_match ? replacement
+                      : text.substr(part.begin, part.end - part.begin);
+    if (piece.size() > max_bytes - result.size()) {
+      return ResourceExhausted(
+          "replacing pattern '{}' makes more than {} bytes of {}",
+          code_->pattern, max_bytes, text.size());
+    }
+    result += piece;
   }
   return result;
 }

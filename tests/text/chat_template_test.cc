@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "coordinator/text/template_argument.h"
 #include "tests/testing/temp_directory.h"
 
 namespace witan {
@@ -260,6 +261,36 @@ TEST(ChatTemplateTest, RendersTheBundledModels) {
             "<|bos|><|user|>What is 2 + 2?<|end|><|assistant|><think>");
   input.messages = ordered_json::array();
   EXPECT_FALSE((*loaded)->Render(input).ok());
+}
+
+TEST(TemplateArgumentTest, IsJsonOrText) {
+  EXPECT_EQ(*ParseTemplateArgument("true"), nlohmann::ordered_json(true));
+  EXPECT_EQ(*ParseTemplateArgument("[1, {\"b\": 2, \"a\": null}]"),
+            nlohmann::ordered_json::parse("[1,{\"b\":2,\"a\":null}]"));
+  EXPECT_EQ(*ParseTemplateArgument("[1"), nlohmann::ordered_json("[1"));
+  EXPECT_EQ(*ParseTemplateArgument(""), nlohmann::ordered_json(""));
+}
+
+TEST(TemplateArgumentTest, BoundsDepthAndWidth) {
+  const auto nested = [](int depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
+  EXPECT_TRUE(ParseTemplateArgument(nested(kMaxJsonDepth - 1))->is_array());
+  EXPECT_EQ(MessageOf(ParseTemplateArgument(nested(kMaxJsonDepth)).status()),
+            "is nested deeper than 63 levels");
+  const auto wide = [](int num_members) {
+    std::string text = "[{";
+    for (int i = 0; i < num_members; ++i) {
+      text += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":0";
+    }
+    return text + "},{\"other\":0}]";
+  };
+  EXPECT_TRUE(
+      ParseTemplateArgument(wide(kMaxTemplateObjectMembers))->is_array());
+  EXPECT_EQ(
+      MessageOf(
+          ParseTemplateArgument(wide(kMaxTemplateObjectMembers + 1)).status()),
+      "has an object with more than 512 members");
 }
 
 }  // namespace

@@ -104,7 +104,9 @@ absl::StatusOr<Value> Indent(const Value& input, const CallArguments& arguments,
   const bool blank = bound[2].has_value() && bound[2]->truth();
   std::string result;
   bool is_first_line = true;
-  for (const std::string& line : SplitText(text, "\n", -1)) {
+  ASSIGN_OR_RETURN(const auto lines,
+                   SplitText(text, "\n", -1, &context->budget));
+  for (const std::string& line : lines) {
     RETURN_IF_ERROR(context->budget.Work(indent.size() + line.size()));
     if (!is_first_line) result += '\n';
     const bool wanted = is_first_line ? first : blank || !line.empty();
@@ -299,7 +301,10 @@ absl::StatusOr<Value> GetPath(const Value& value, const Value& path,
                               CallContext* context) {
   if (path.text() == nullptr) return GetItem(value, path, &context->budget);
   Value result = value;
-  for (const std::string& part : SplitText(*path.text(), ".", -1)) {
+  RETURN_IF_ERROR(context->budget.Work(path.text()->size()));
+  ASSIGN_OR_RETURN(const auto parts,
+                   SplitText(*path.text(), ".", -1, &context->budget));
+  for (const std::string& part : parts) {
     int64_t index = 0;
     const auto [end, error] =
         std::from_chars(part.data(), part.data() + part.size(), index);

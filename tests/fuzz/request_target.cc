@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <memory>
 
 #include "base/limits.h"
@@ -103,6 +104,9 @@ Outcome CheckGeneration(const absl::StatusOr<GenerationRequest>& parsed,
                        1,
                    "a request has one prompt");
   promises->Expect(IsValidUtf8(parsed->text), "text is UTF-8");
+  promises->Expect(parsed->tenant.size() <= kMaxTenantBytes &&
+                       std::abs(parsed->priority) <= kMaxAbsolutePriority,
+                   "tenant and priority are within limits");
   promises->Expect(
       parsed->num_choices >= 1 && parsed->num_choices <= kMaxChoices,
       "choices are within limits");
@@ -198,6 +202,8 @@ std::vector<std::string> RequestSeeds() {
   generate.set_request_id("id");
   generate.set_model("toy");
   generate.set_text("hello");
+  generate.set_tenant("somebody");
+  generate.set_priority(3);
   v1::GenerationParameters& parameters = *generate.mutable_parameters();
   parameters.set_temperature(0.5f);
   parameters.set_top_k(5);

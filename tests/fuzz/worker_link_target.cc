@@ -64,7 +64,7 @@ class Slots {
   void CheckStep(const StepPlan& plan, const ResolvedStep& step,
                  Promises* promises) {
     for (const SlotStart& start : plan.slot_starts) {
-      positions_[start.slot] = 0;
+      positions_[start.slot] = start.num_cached_tokens;
       last_tokens_.erase(start.slot);
     }
     promises->Expect(step.token_ids.size() == plan.token_ids.size(),
@@ -256,6 +256,10 @@ std::vector<std::string> FromCoordinatorSeeds() {
   };
   StepPlan again = FirstPlan();
   again.step = 3;
+  again.slot_starts[1].num_cached_tokens = kBlockTokens;
+  again.first_positions[1] = kBlockTokens;
+  again.new_block_begin = {0, 1, 3};
+  again.new_block_ids = {5, 6, 7};
   return {
       Write({ToProto(CoordinatorMessage(FirstPlan())),
              ToProto(CoordinatorMessage(SecondPlan())),

@@ -214,6 +214,33 @@ absl::Status BlameFile(const absl::Status& status, const std::string& token) {
       MessageOf(status));
 }
 
+// Parts those that are looked for in the text as given from those of normalized
+// text, which stand for the normalized text that they are found in.
+absl::Status PrepareAddedTokens(const std::vector<AddedToken>& added,
+                                const Normalizer& normalizer,
+                                std::vector<Token>* tokens,
+                                std::vector<AddedToken>* raw,
+                                std::vector<AddedToken>* normalized) {
+  for (AddedToken token : added) {
+    if (!token.normalized) {
+      raw->push_back(std::move(token));
+      continue;
+    }
+    absl::StatusOr<std::string> content = normalizer.Apply(token.content);
+    RETURN_IF_ERROR(BlameFile(content.status(), token.content));
+    if (content->size() > kMaxAddedTokenBytes) {
+      return InvalidArgument(
+          "tokenizer.json: normalizer makes more than {} bytes of an added "
+          "token",
+          kMaxAddedTokenBytes);
+    }
+    token.content = *std::move(content);
+    (*tokens)[token.id].piece = token.content;
+    if (!token.content.empty()) normalized->push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
 // Decodes the spelling of each token, or what stands in `piece` for it.
 absl::Status FillPieces(const Decoder& decoder, std::vector<Token>* tokens) {
   int64_t num_bytes = 0;
@@ -269,24 +296,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>> Tokenizer::Parts::Parse(
       ReadAddedTokens(root["added_tokens"], model_ids, &all_tokens));
   std::vector<AddedToken> raw;
   std::vector<AddedToken> normalized;
-  for (AddedToken token : added) {
-    if (!token.normalized) {
-      raw.push_back(std::move(token));
-      continue;
-    }
-    absl::StatusOr<std::string> content = normalizer.Apply(token.content);
-    RETURN_IF_ERROR(BlameFile(content.status(), token.content));
-    if (content->size() > kMaxAddedTokenBytes) {
-      return InvalidArgument(
-          "tokenizer.json: normalizer makes more than {} bytes of an added "
-          "token",
-          kMaxAddedTokenBytes);
-    }
-    token.content = *std::move(content);
-    // It stands for the normalized text that it is found in.
-    all_tokens[token.id].piece = token.content;
-    if (!token.content.empty()) normalized.push_back(std::move(token));
-  }
+  RETURN_IF_ERROR(
+      PrepareAddedTokens(added, normalizer, &all_tokens, &raw, &normalized));
   ASSIGN_OR_RETURN(AddedTokenMatcher raw_matcher,
                    AddedTokenMatcher::Create(std::move(raw)));
   ASSIGN_OR_RETURN(AddedTokenMatcher normalized_matcher,

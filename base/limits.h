@@ -229,6 +229,7 @@ constexpr size_t kMaxTokenGrowthBytes = 1024;
 // Tokens that a post-processor puts around a text.
 constexpr size_t kMaxPostProcessorTokens = 1024;
 constexpr size_t kMaxTokenizerMerges = size_t{1} << 23;
+constexpr size_t kMaxRegexPatternBytes = size_t{16} << 10;
 // Backtracking steps and memory of one match of a pre-tokenizer pattern.
 constexpr uint32_t kMaxRegexSteps = 10'000'000;
 constexpr uint32_t kMaxRegexHeapKib = 64 << 10;

@@ -102,6 +102,10 @@ struct Regex::Code {
 Regex::Regex(std::shared_ptr<const Code> code) : code_(std::move(code)) {}
 
 absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
+  if (pattern.size() > kMaxRegexPatternBytes) {
+    return InvalidArgument("a pattern of {} bytes; at most {} are allowed",
+                           pattern.size(), kMaxRegexPatternBytes);
+  }
   absl::StatusOr<std::string> translated = TranslatePattern(pattern);
   if (!translated.ok()) {
     return Annotate(translated.status(), fmt::format("pattern '{}'", pattern));

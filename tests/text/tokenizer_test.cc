@@ -400,6 +400,21 @@ TEST(TokenizerTest, NamesDamageOfPatternsAndTemplates) {
   EXPECT_EQ(with_template({bos, text}, {{"<e>", {{"ids", {5}}}}}), "no error");
 }
 
+TEST(TokenizerTest, BoundsPatterns) {
+  const auto with_pattern = [](size_t num_bytes) {
+    return [num_bytes](ordered_json& spec) {
+      spec["pre_tokenizer"] = {
+          {"type", "Split"},
+          {"pattern", {{"Regex", std::string(num_bytes, 'a')}}},
+          {"behavior", "Isolated"}};
+    };
+  };
+  EXPECT_EQ(ErrorAfter(with_pattern(kMaxRegexPatternBytes)), "no error");
+  EXPECT_EQ(ErrorAfter(with_pattern(kMaxRegexPatternBytes + 1)),
+            "tokenizer.json: pre_tokenizer.pattern.Regex: a pattern of 16385 "
+            "bytes; at most 16384 are allowed");
+}
+
 TEST(TokenizerTest, EndsPatternsThatBacktrackForTooLong) {
   ordered_json spec = SmallSpec();
   spec["pre_tokenizer"] = {{"type", "Sequence"},

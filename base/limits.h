@@ -18,6 +18,9 @@ constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
 constexpr int64_t kMaxTensors = int64_t{1} << 20;
 constexpr int kMaxTensorDimensions = 8;
 constexpr int64_t kMaxPieceCacheFileBytes = int64_t{1} << 30;
+// Hashes of a file are kept only once it was left alone for this long: file
+// times may be as coarse.
+constexpr int64_t kMinFileAgeNs = 2'000'000'000;
 constexpr int64_t kMaxModelShards = 10000;
 constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
 constexpr int64_t kMaxChatTemplateBytes = int64_t{1} << 20;
@@ -30,8 +33,14 @@ constexpr int64_t kMaxExperts = 1024;
 constexpr int64_t kMaxExpertsPerToken = 64;
 constexpr int64_t kMaxVocabSize = int64_t{1} << 22;
 constexpr int64_t kMaxContextTokens = int64_t{1} << 24;
+constexpr double kMinRopeTheta = 1;
 constexpr double kMaxRopeTheta = 1e12;
 constexpr double kMaxRmsNormEpsilon = 1;
+// What an error quotes of a text and of a JSON value, and how many names it
+// lists.
+constexpr size_t kMaxQuotedBytes = 120;
+constexpr size_t kMaxShownValueBytes = 60;
+constexpr size_t kMaxListedNames = 10;
 
 // --- A cluster -------------------------------------------------------------
 // tp and ep are at most kNumLeaves (base/leaves.h); the world is lcm(tp, ep),
@@ -89,6 +98,9 @@ constexpr int kMaxMessages = 1024;
 constexpr size_t kMaxRoleBytes = 256;
 constexpr int kMaxTemplateArguments = 64;
 constexpr size_t kMaxTemplateArgumentBytes = size_t{64} << 10;
+// Of one JSON object in a template argument; adding a member looks through
+// those before it.
+constexpr int kMaxTemplateObjectMembers = 512;
 constexpr int kMaxChoices = 8;
 constexpr int kMaxStopStrings = 16;
 constexpr size_t kMaxStopStringBytes = 256;
@@ -145,6 +157,13 @@ constexpr int64_t kMaxReconnectPauseMs = 2000;
 // does, many times a second.
 constexpr int64_t kStatusCallTimeoutMs = 10000;
 constexpr int64_t kStatusPollTimeoutMs = 500;
+// How often a supervisor asks while the cluster loads, and while it serves.
+constexpr int64_t kLoadingStatusIntervalMs = 100;
+constexpr int64_t kServingStatusIntervalMs = 1000;
+// A reason not to be ready is told to people when it stands for so long.
+constexpr int64_t kShownDelayMs = 2000;
+// A metrics server that ends wakes its threads this often until all are gone.
+constexpr int64_t kMetricsTouchIntervalMs = 5;
 constexpr int64_t kHeartbeatIntervalMs = 500;
 // A worker that was not heard of for this long is lost.
 constexpr int64_t kWorkerTimeoutMs = 10000;
@@ -164,6 +183,8 @@ constexpr int64_t kCollectiveTimeoutMs = 30000;
 constexpr int64_t kRendezvousTimeoutMs = 30000;
 constexpr int64_t kConnectTimeoutMs = 25000;
 static_assert(kConnectTimeoutMs < kRendezvousTimeoutMs);
+// Pause before a rank that hung up without an answer is dialled again.
+constexpr int64_t kRedialPauseMs = 20;
 // A rank that waits for another polls this long before it sleeps.
 constexpr int64_t kMaxSpinUs = 50;
 // A rank that sleeps looks this often whether the ranks it waits for live.
@@ -196,12 +217,22 @@ constexpr int kMaxTemplateEvaluationDepth = 512;
 // Bytes that one rendering may write or look through, all values together.
 constexpr int64_t kMaxTemplateWorkBytes = int64_t{256} << 20;
 constexpr int64_t kMaxTemplateRange = 100000;
+// Spaces that one level of an indentation takes.
+constexpr int64_t kMaxTemplateIndent = 1024;
 constexpr int kMaxJsonDepth = 64;
 constexpr size_t kMaxEncodeTextBytes = size_t{64} << 20;
 constexpr size_t kMaxAddedTokenBytes = 1024;
-// Stages of a pre-tokenizer, each of which cuts what the one before it left.
-constexpr size_t kMaxPreTokenizerStages = 64;
+// Stages of a normalizer, a pre-tokenizer and a decoder, each of which works on
+// what the one before it left.
+constexpr size_t kMaxTokenizerStages = 64;
+// What the stages of a pre-tokenizer may make of one byte, on average.
+constexpr size_t kMaxPreTokenizerGrowth = 16;
+// Bytes that a decoder may add to one token.
+constexpr size_t kMaxTokenGrowthBytes = 1024;
+// Tokens that a post-processor puts around a text.
+constexpr size_t kMaxPostProcessorTokens = 1024;
 constexpr size_t kMaxTokenizerMerges = size_t{1} << 23;
+constexpr size_t kMaxRegexPatternBytes = size_t{16} << 10;
 // Backtracking steps and memory of one match of a pre-tokenizer pattern.
 constexpr uint32_t kMaxRegexSteps = 10'000'000;
 constexpr uint32_t kMaxRegexHeapKib = 64 << 10;

@@ -15,17 +15,13 @@
 #include <utility>
 
 #include "base/config.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "cli/client.h"
 #include "cli/status.h"
 
 namespace witan {
 namespace {
-
-constexpr Micros kStatusIntervalLoading = 100 * kMicrosPerMilli;
-constexpr Micros kStatusIntervalServing = kMicrosPerSecond;
-// A reason not to be ready is told to people when it stands for so long.
-constexpr Micros kShownDelay = 2 * kMicrosPerSecond;
 
 Micros Now() { return MonotonicClock().Now(); }
 
@@ -128,7 +124,7 @@ void LocalCluster::StartDueWorkers(Micros now) {
 }
 
 void LocalCluster::WaitForEvents(Micros now) {
-  Micros due = now + kStatusIntervalServing;
+  Micros due = now + kServingStatusIntervalMs * kMicrosPerMilli;
   if (stub_ != nullptr) due = std::min(due, next_status_at_);
   for (const Child& worker : workers_) {
     due = std::min(due, worker.restart_at.value_or(due));
@@ -266,8 +262,9 @@ void LocalCluster::AskForStatus(Micros now) {
   // A coordinator that is gone is noticed by its end, a slow one next time.
   if (status.ok()) ShowState(response);
   next_status_at_ =
-      now + (last_state_ == v1::GROUP_STATE_SERVING ? kStatusIntervalServing
-                                                    : kStatusIntervalLoading);
+      now + kMicrosPerMilli * (last_state_ == v1::GROUP_STATE_SERVING
+                                   ? kServingStatusIntervalMs
+                                   : kLoadingStatusIntervalMs);
 }
 
 void LocalCluster::ShowState(const v1::StatusResponse& status) {
@@ -313,7 +310,8 @@ void LocalCluster::ShowDelay(const std::string& reason) {
     delay_since_ = now;
     delay_is_shown_ = false;
   }
-  if (delay_is_shown_ || reason.empty() || now < delay_since_ + kShownDelay) {
+  if (delay_is_shown_ || reason.empty() ||
+      now < delay_since_ + kShownDelayMs * kMicrosPerMilli) {
     return;
   }
   delay_is_shown_ = true;

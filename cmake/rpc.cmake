@@ -13,11 +13,13 @@ if(protos)
   protobuf_generate(TARGET witan_proto_generated LANGUAGE cpp
     IMPORT_DIRS ${CMAKE_SOURCE_DIR}
     PROTOC_OUT_DIR ${CMAKE_BINARY_DIR}/generated)
-  protobuf_generate(TARGET witan_proto_generated LANGUAGE grpc
-    GENERATE_EXTENSIONS .grpc.pb.h .grpc.pb.cc
-    PLUGIN "protoc-gen-grpc=$<TARGET_FILE:gRPC::grpc_cpp_plugin>"
-    IMPORT_DIRS ${CMAKE_SOURCE_DIR}
-    PROTOC_OUT_DIR ${CMAKE_BINARY_DIR}/generated)
+  if(NOT WITAN_FUZZ)  # what is fuzzed ends where gRPC begins
+    protobuf_generate(TARGET witan_proto_generated LANGUAGE grpc
+      GENERATE_EXTENSIONS .grpc.pb.h .grpc.pb.cc
+      PLUGIN "protoc-gen-grpc=$<TARGET_FILE:gRPC::grpc_cpp_plugin>"
+      IMPORT_DIRS ${CMAKE_SOURCE_DIR}
+      PROTOC_OUT_DIR ${CMAKE_BINARY_DIR}/generated)
+  endif()
   witan_library(witan_proto proto witan_proto_generated witan_model witan_base)
 endif()
 

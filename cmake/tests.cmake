@@ -36,7 +36,7 @@ foreach(source ${test_sources})
   endif()
   file(GLOB support_sources CONFIGURE_DEPENDS
     ${CMAKE_SOURCE_DIR}/tests/${folder}/*.cc)
-  list(FILTER support_sources EXCLUDE REGEX "_test\\.cc$")
+  list(FILTER support_sources EXCLUDE REGEX "_(test|main)\\.cc$")
   if(folder STREQUAL "sim")
     set(support_sources "")  # a library, see sim.cmake
   endif()

@@ -18,7 +18,6 @@ using Json = nlohmann::json;
 
 constexpr std::string_view kConfigFile = "config.json";
 constexpr std::string_view kGenerationConfigFile = "generation_config.json";
-constexpr int64_t kMaxTokenId = kMaxVocabSize - 1;
 
 // Reads fields of one JSON object. The first error is kept and everything
 // after it returns a default, so that callers ask for all fields and test
@@ -198,9 +197,8 @@ void ReadShape(FieldReader& reader, ModelConfig& config) {
 // Older files have rope_theta, newer ones {"rope_theta", "rope_type"} in
 // rope_parameters.
 void ReadRope(FieldReader& reader, ModelConfig& config) {
-  constexpr double kMinTheta = 1;
   const auto theta =
-      reader.OptionalNumber("rope_theta", kMinTheta, kMaxRopeTheta,
+      reader.OptionalNumber("rope_theta", kMinRopeTheta, kMaxRopeTheta,
                             /*above_min=*/true);
   std::optional<double> nested_theta;
   const Json* parameters = reader.Find("rope_parameters");
@@ -222,8 +220,9 @@ void ReadRope(FieldReader& reader, ModelConfig& config) {
       }
     }
     FieldReader nested("config.json: rope_parameters", *parameters);
-    nested_theta = nested.OptionalNumber("rope_theta", kMinTheta, kMaxRopeTheta,
-                                         /*above_min=*/true);
+    nested_theta =
+        nested.OptionalNumber("rope_theta", kMinRopeTheta, kMaxRopeTheta,
+                              /*above_min=*/true);
     reader.Fail(nested.status());
   }
   if (const Json* scaling = reader.Find("rope_scaling")) {
@@ -240,7 +239,7 @@ void ReadRope(FieldReader& reader, ModelConfig& config) {
   }
   if (!theta && !nested_theta) {
     reader.Absent("rope_theta",
-                  FieldReader::NumberRange(kMinTheta, kMaxRopeTheta, true));
+                  FieldReader::NumberRange(kMinRopeTheta, kMaxRopeTheta, true));
   }
   config.rope_theta = theta ? *theta : nested_theta.value_or(0);
 }
@@ -308,7 +307,7 @@ absl::StatusOr<std::vector<TokenId>> EndTokensOf(std::string_view file,
   for (const Json& element : list) {
     const Json field = {{std::string(kName), element}};
     FieldReader id_reader(file, field);
-    const int64_t id = id_reader.Integer(kName, -1, kMaxTokenId);
+    const int64_t id = id_reader.Integer(kName, -1, kMaxVocabSize - 1);
     RETURN_IF_ERROR(id_reader.status());
     if (id >= 0) ids.push_back(static_cast<TokenId>(id));
   }

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "model/json_object.h"
 
@@ -60,8 +61,6 @@ constexpr Family kFamilies[] = {
     {"MixtralForCausalLM", kMixtralFirst, kMixtralPerLayer, kMixtralPerExpert,
      kMixtralLast},
 };
-
-constexpr size_t kMaxListedNames = 10;
 
 const Family& FamilyOf(const ModelConfig& config) {
   for (const Family& family : kFamilies) {

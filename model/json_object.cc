@@ -116,7 +116,6 @@ absl::StatusOr<Json> ParseJsonObject(std::string_view name,
 }
 
 std::string Quoted(std::string_view text) {
-  constexpr size_t kMaxQuotedBytes = 120;
   const bool cut = text.size() > kMaxQuotedBytes;
   return Json(std::string(text.substr(0, kMaxQuotedBytes)))
              .dump(-1, ' ', /*ensure_ascii=*/true,

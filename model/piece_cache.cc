@@ -22,8 +22,6 @@ namespace {
 
 constexpr std::string_view kFirstLine = "witan piece hashes 1\n";
 constexpr size_t kHexBytes = 64;
-// File times may be as coarse as this.
-constexpr int64_t kMinFileAgeNs = 2'000'000'000;
 
 std::string HashOf(std::string_view text) {
   Sha256 hash;

@@ -8,13 +8,12 @@
 #include <exception>
 #include <thread>
 
+#include "base/limits.h"
 #include "base/mutex.h"
 #include "base/status.h"
 
 namespace witan {
 namespace {
-
-constexpr std::chrono::milliseconds kTouchInterval{5};
 
 // Connects and hangs up.
 void Touch(const ListenAddress& address) {
@@ -48,7 +47,9 @@ MetricsServer::~MetricsServer() {
     MutexLock lock(mutex);
     while (!has_ended) {
       Touch({host_, port_});
-      end.WaitUntil(mutex, std::chrono::steady_clock::now() + kTouchInterval);
+      end.WaitUntil(mutex,
+                    std::chrono::steady_clock::now() +
+                        std::chrono::milliseconds(kMetricsTouchIntervalMs));
     }
   });
   exposer_.reset();

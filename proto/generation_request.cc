@@ -275,6 +275,29 @@ absl::StatusOr<GenerationRequest> ReadRequest(const v1::ChatRequest& in,
   return out;
 }
 
+absl::Status CheckRequest(const v1::CancelRequest& in) {
+  return CheckRequestId(in.request_id());
+}
+
+absl::Status CheckRequest(const v1::TokenizeRequest& in,
+                          const ModelFacts& model) {
+  RETURN_IF_ERROR(CheckModelName(in.model(), model));
+  return CheckText("text", in.text(), 0, kMaxPromptTextBytes);
+}
+
+absl::Status CheckRequest(const v1::DetokenizeRequest& in,
+                          const ModelFacts& model) {
+  RETURN_IF_ERROR(CheckModelName(in.model(), model));
+  RETURN_IF_ERROR(
+      CheckFieldCount("token_ids", in.token_ids_size(), kMaxDetokenizeTokens));
+  return CheckTokenIds("token_ids", in.token_ids(), model.config.vocab_size);
+}
+
+absl::Status CheckRequest(const v1::GetModelRequest& in,
+                          const ModelFacts& model) {
+  return CheckModelName(in.model(), model);
+}
+
 absl::Status FitToContext(GenerationRequest& request, int64_t num_prompt_tokens,
                           int64_t context_tokens) {
   const int64_t room = context_tokens - num_prompt_tokens;

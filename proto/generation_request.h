@@ -62,6 +62,15 @@ absl::StatusOr<GenerationRequest> ReadRequest(const v1::GenerateRequest& in,
 absl::StatusOr<GenerationRequest> ReadRequest(const v1::ChatRequest& in,
                                               const ModelFacts& model);
 
+// The other requests, which are used as they are once they passed.
+absl::Status CheckRequest(const v1::CancelRequest& in);
+absl::Status CheckRequest(const v1::TokenizeRequest& in,
+                          const ModelFacts& model);
+absl::Status CheckRequest(const v1::DetokenizeRequest& in,
+                          const ModelFacts& model);
+absl::Status CheckRequest(const v1::GetModelRequest& in,
+                          const ModelFacts& model);
+
 // Sets request.stop.max_tokens: as asked for, else what `context_tokens` has
 // left. INVALID_ARGUMENT when prompt and output do not fit.
 absl::Status FitToContext(GenerationRequest& request, int64_t num_prompt_tokens,

@@ -182,7 +182,7 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(
 
 absl::StatusOr<v1::CancelResponse> InferenceService::DoCancel(
     const v1::CancelRequest& request) {
-  RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  RETURN_IF_ERROR(CheckRequest(request));
   const std::shared_ptr<GenerationCall> call =
       registry_.Find(request.request_id());
   if (call == nullptr) {
@@ -195,11 +195,7 @@ absl::StatusOr<v1::CancelResponse> InferenceService::DoCancel(
 
 absl::StatusOr<v1::TokenizeResponse> InferenceService::DoTokenize(
     const v1::TokenizeRequest& request) {
-  RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
-  if (request.text().size() > kMaxPromptTextBytes) {
-    return InvalidField("text", "has {} bytes; at most {} are allowed",
-                        request.text().size(), kMaxPromptTextBytes);
-  }
+  RETURN_IF_ERROR(CheckRequest(request, model_.facts));
   const absl::StatusOr<std::vector<TokenId>> token_ids =
       model_.tokenizer->Encode(
           request.text(), {.add_special_tokens = request.add_special_tokens(),
@@ -212,15 +208,9 @@ absl::StatusOr<v1::TokenizeResponse> InferenceService::DoTokenize(
 
 absl::StatusOr<v1::DetokenizeResponse> InferenceService::DoDetokenize(
     const v1::DetokenizeRequest& request) {
-  RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
-  if (request.token_ids_size() > kMaxDetokenizeTokens) {
-    return InvalidField("token_ids", "has {} entries; at most {} are allowed",
-                        request.token_ids_size(), kMaxDetokenizeTokens);
-  }
+  RETURN_IF_ERROR(CheckRequest(request, model_.facts));
   // Ids between the tokenizer's vocabulary and the model's name no token.
   std::vector<TokenId> known;
-  RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),
-                                model_.facts.config.vocab_size));
   for (const TokenId id : request.token_ids()) {
     if (id < model_.tokenizer->vocab_size()) known.push_back(id);
   }
@@ -241,7 +231,7 @@ absl::StatusOr<v1::ListModelsResponse> InferenceService::DoListModels(
 
 absl::StatusOr<v1::Model> InferenceService::DoGetModel(
     const v1::GetModelRequest& request) {
-  RETURN_IF_ERROR(CheckModelName(request.model(), model_.facts));
+  RETURN_IF_ERROR(CheckRequest(request, model_.facts));
   return ToProto(model_);
 }
 

@@ -114,6 +114,7 @@ AddedTokenMatcher::Split(std::string_view text, bool parse_special) const {
   std::vector<Segment> segments;
   size_t covered = 0;
   size_t offset = 0;
+  size_t space_end = 0;  // of the white space that was skipped last
   while (offset < text.size()) {
     const AddedToken* token = LongestPrefix(text.substr(offset));
     if (token == nullptr) {
@@ -131,7 +132,11 @@ AddedTokenMatcher::Split(std::string_view text, bool parse_special) const {
       if (touches_word) continue;
     }
     if (token->lstrip) begin = SkipSpaceBackward(text, begin, covered);
-    if (token->rstrip) end = SkipSpaceForward(text, end);
+    if (token->rstrip) {
+      // Tokens within one stretch of white space skip it once, not each again.
+      if (end > space_end) space_end = SkipSpaceForward(text, end);
+      end = space_end;
+    }
     if (covered < begin) segments.push_back({covered, begin, std::nullopt});
     segments.push_back({begin, end, token->id});
     covered = end;

@@ -3,6 +3,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/bpe.h"
@@ -61,6 +62,10 @@ absl::Status Decoder::AddSteps(const JsonValue& value, int* last_order) {
   if (type == "Strip") return AddStrip(value);
   if (type == "ByteFallback") byte_fallback_ = true;
   if (type == "Replace") {
+    if (replacements_.size() >= kMaxTokenizerStages) {
+      return InvalidArgument("tokenizer.json: decoder has more than {} stages",
+                             kMaxTokenizerStages);
+    }
     ASSIGN_OR_RETURN(Regex pattern, ParsePattern(value["pattern"]));
     ASSIGN_OR_RETURN(const std::string_view text, value["content"].String());
     replacements_.push_back({std::move(pattern), std::string(text)});
@@ -108,8 +113,9 @@ absl::StatusOr<std::string> Decoder::PieceOf(std::string_view spelling) const {
   }
   std::string piece(spelling);
   for (const Replace& replace : replacements_) {
-    ASSIGN_OR_RETURN(piece,
-                     replace.pattern.ReplaceAll(piece, replace.replacement));
+    ASSIGN_OR_RETURN(piece, replace.pattern.ReplaceAll(
+                                piece, replace.replacement,
+                                spelling.size() + kMaxTokenGrowthBytes));
   }
   return piece;
 }

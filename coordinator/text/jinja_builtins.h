@@ -52,7 +52,8 @@ absl::StatusOr<Value> CallFunction(Function function,
                                    CallContext* context);
 
 // `value.name`: a method, else a member; undefined when there is neither.
-absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name);
+absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name,
+                                   Budget* budget);
 // `value[key]`: a member or item, else a method.
 absl::StatusOr<Value> GetItem(const Value& value, const Value& key,
                               Budget* budget);

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/jinja_builtins.h"
@@ -14,8 +15,6 @@
 namespace witan::jinja {
 
 namespace {
-
-constexpr int64_t kMaxIndent = 1024;
 
 using FilterFunction = absl::StatusOr<Value> (*)(const Value& input,
                                                  const CallArguments& arguments,
@@ -98,13 +97,16 @@ absl::StatusOr<Value> Indent(const Value& input, const CallArguments& arguments,
   } else {
     ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 4, "width"));
     indent.assign(
-        static_cast<size_t>(std::clamp<int64_t>(width, 0, kMaxIndent)), ' ');
+        static_cast<size_t>(std::clamp<int64_t>(width, 0, kMaxTemplateIndent)),
+        ' ');
   }
   const bool first = bound[1].has_value() && bound[1]->truth();
   const bool blank = bound[2].has_value() && bound[2]->truth();
   std::string result;
   bool is_first_line = true;
-  for (const std::string& line : SplitText(text, "\n", -1)) {
+  ASSIGN_OR_RETURN(const auto lines,
+                   SplitText(text, "\n", -1, &context->budget));
+  for (const std::string& line : lines) {
     RETURN_IF_ERROR(context->budget.Work(indent.size() + line.size()));
     if (!is_first_line) result += '\n';
     const bool wanted = is_first_line ? first : blank || !line.empty();
@@ -148,9 +150,9 @@ absl::StatusOr<Value> Tojson(const Value& input, const CallArguments& arguments,
   JsonStyle style;
   style.ensure_ascii = bound[0].has_value() && bound[0]->truth();
   ASSIGN_OR_RETURN(style.indent, IntegerOr(bound[1], -1, "indent"));
-  if (style.indent > kMaxIndent) {
+  if (style.indent > kMaxTemplateIndent) {
     return InvalidArgument("indent {} exceeds the limit of {}", style.indent,
-                           kMaxIndent);
+                           kMaxTemplateIndent);
   }
   if (style.indent >= 0) style.item_separator = ",";
   if (bound[2].has_value() && !bound[2]->is_none()) {
@@ -299,7 +301,10 @@ absl::StatusOr<Value> GetPath(const Value& value, const Value& path,
                               CallContext* context) {
   if (path.text() == nullptr) return GetItem(value, path, &context->budget);
   Value result = value;
-  for (const std::string& part : SplitText(*path.text(), ".", -1)) {
+  RETURN_IF_ERROR(context->budget.Work(path.text()->size()));
+  ASSIGN_OR_RETURN(const auto parts,
+                   SplitText(*path.text(), ".", -1, &context->budget));
+  for (const std::string& part : parts) {
     int64_t index = 0;
     const auto [end, error] =
         std::from_chars(part.data(), part.data() + part.size(), index);

@@ -395,7 +395,7 @@ absl::StatusOr<Value> Interpreter::ApplySuffix(const Value& value,
                                                Scope* scope) {
   switch (suffix.kind) {
     case Suffix::Kind::kAttribute:
-      return GetAttribute(value, suffix.name);
+      return GetAttribute(value, suffix.name, &context_.budget);
     case Suffix::Kind::kItem: {
       ASSIGN_OR_RETURN(const Value key, Evaluate(*suffix.item, scope));
       return GetItem(value, key, &context_.budget);
@@ -497,6 +497,9 @@ absl::StatusOr<Value> Interpreter::CallMacro(const MacroRef& reference,
     return InvalidArgument("macro '{}' takes {} arguments, got {}", macro.name,
                            num_parameters, arguments.positional.size());
   }
+  // Once for the values, and once for each name that is looked for.
+  RETURN_IF_ERROR(context_.budget.Work((arguments.named.size() + 1) *
+                                       num_parameters * sizeof(Value)));
   std::vector<std::optional<Value>> bound(num_parameters);
   std::copy(arguments.positional.begin(), arguments.positional.end(),
             bound.begin());

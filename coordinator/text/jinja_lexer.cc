@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/jinja_text.h"
@@ -180,6 +181,10 @@ class Lexer {
       while (end < source_.size() &&
              (IsNameStart(source_[end]) || IsDigit(source_[end]))) {
         ++end;
+      }
+      if (end - position_ > kMaxNameBytes) {
+        return InvalidArgument("line {}: a name of more than {} bytes", line_,
+                               kMaxNameBytes);
       }
       Emit(Token::Kind::kName, source_.substr(position_, end - position_));
       Advance(end);

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <set>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/jinja_builtins.h"
@@ -32,6 +33,9 @@ Value Method(const Value& receiver, std::string_view name) {
 }
 
 Value NoAttribute(const Value& value, std::string_view name) {
+  // A long one is cut: this is made for each look-up, and mostly not read.
+  name = name.substr(0, kMaxQuotedBytes);
+  name = name.substr(0, ValidUtf8Prefix(name));
   return Value(Undefined{
       fmt::format("'{}' has no attribute '{}'", value.type_name(), name)});
 }
@@ -54,12 +58,11 @@ Value LoopAttribute(const LoopData& loop, const Value& value,
   return NoAttribute(value, name);
 }
 
-absl::StatusOr<Value> TextList(std::vector<std::string> parts,
-                               CallContext* context) {
-  RETURN_IF_ERROR(context->budget.Work(parts.size() * sizeof(Value)));
+absl::StatusOr<Value> TextList(absl::StatusOr<std::vector<std::string>> parts) {
+  RETURN_IF_ERROR(parts.status());
   std::vector<Value> items;
-  items.reserve(parts.size());
-  for (std::string& part : parts) items.emplace_back(std::move(part));
+  items.reserve(parts->size());
+  for (std::string& part : *parts) items.emplace_back(std::move(part));
   return Value::List(std::move(items), /*is_tuple=*/false);
 }
 
@@ -117,22 +120,22 @@ absl::StatusOr<Value> SplitMethod(const std::string& text,
     if (name == "rsplit" && limit >= 0) {
       return InvalidArgument("rsplit with a limit needs a separator");
     }
-    return TextList(SplitWords(text, limit), context);
+    return TextList(SplitWords(text, limit, &context->budget));
   }
   if (separator->empty()) return InvalidArgument("empty separator");
-  return TextList(name == "split" ? SplitText(text, *separator, limit)
-                                  : SplitTextFromRight(text, *separator, limit),
-                  context);
+  const auto split = name == "split" ? SplitText : SplitTextFromRight;
+  return TextList(split(text, *separator, limit, &context->budget));
 }
 
 absl::StatusOr<Value> AffixMethod(const std::string& text,
                                   std::string_view name,
-                                  const CallArguments& arguments) {
+                                  const CallArguments& arguments,
+                                  CallContext* context) {
   ASSIGN_OR_RETURN(const auto bound, BindArguments(arguments, {"affix"}, name));
   std::vector<Value> affixes;
   if (bound[0].has_value() && bound[0]->list() != nullptr &&
       bound[0]->list()->is_tuple) {
-    affixes = bound[0]->list()->items;
+    ASSIGN_OR_RETURN(affixes, Iterate(*bound[0], &context->budget));
   } else if (bound[0].has_value()) {
     affixes.push_back(*bound[0]);
   }
@@ -141,6 +144,7 @@ absl::StatusOr<Value> AffixMethod(const std::string& text,
   }
   for (const Value& affix : affixes) {
     ASSIGN_OR_RETURN(const std::string* wanted, RequireText(affix, name));
+    RETURN_IF_ERROR(context->budget.Work(sizeof(Value) + wanted->size()));
     if (name == "startswith" ? text.starts_with(*wanted)
                              : text.ends_with(*wanted)) {
       return Value(true);
@@ -167,12 +171,7 @@ absl::StatusOr<Value> ReplaceMethod(const std::string& text,
   RETURN_IF_ERROR(context->budget.Work(text.size()));
   size_t num_found = max_found;
   if (!old->empty()) {
-    num_found = 0;
-    size_t offset = 0;
-    while ((offset = FindText(text, *old, offset)) != std::string::npos) {
-      ++num_found;
-      offset += old->size();
-    }
+    num_found = static_cast<size_t>(CountText(text, *old));
   }
   if (limit >= 0) num_found = std::min(num_found, static_cast<size_t>(limit));
   RETURN_IF_ERROR(context->budget.Work(num_found * fresh->size()));
@@ -194,8 +193,7 @@ absl::StatusOr<Value> SearchMethod(const std::string& text,
     if (wanted->empty()) {
       return Value(static_cast<int64_t>(CountUtf8(text)) + 1);
     }
-    const auto parts = SplitText(text, *wanted, -1);
-    return Value(static_cast<int64_t>(parts.size()) - 1);
+    return Value(CountText(text, *wanted));
   }
   if (name == "removeprefix" && text.starts_with(*wanted)) {
     return Value(text.substr(wanted->size()));
@@ -217,7 +215,8 @@ absl::StatusOr<Value> CallTextMethod(const std::string& text,
   if (name.ends_with("split")) {
     return SplitMethod(text, name, arguments, context);
   }
-  if (name.ends_with("with")) return AffixMethod(text, name, arguments);
+  if (name.ends_with("with"))
+    return AffixMethod(text, name, arguments, context);
   if (name == "replace") return ReplaceMethod(text, arguments, context);
   if (name == "join") {
     ASSIGN_OR_RETURN(const auto bound,
@@ -312,6 +311,7 @@ absl::StatusOr<Value> FormatNow(const CallArguments& arguments,
                    BindArguments(arguments, {"format"}, "strftime_now"));
   ASSIGN_OR_RETURN(const std::string* format,
                    RequireText(bound[0], "strftime_now"));
+  RETURN_IF_ERROR(context->budget.Work(format->size()));
   const std::time_t now = static_cast<std::time_t>(context->now_unix_seconds);
   std::tm utc = {};
   if (gmtime_r(&now, &utc) == nullptr) {
@@ -338,6 +338,7 @@ absl::StatusOr<std::vector<std::pair<Value, Value>>> NamedValues(
       return InvalidArgument("{} needs a dict, not {}", callee,
                              arguments.positional[0].type_name());
     }
+    RETURN_IF_ERROR(budget->Work(dict->entries.size() * sizeof(Value)));
     entries = dict->entries;
   }
   for (const auto& [name, value] : arguments.named) {
@@ -401,9 +402,11 @@ absl::Status RequireStorable(const Value& value) {
   return Value::List({value}, /*is_tuple=*/false).status();
 }
 
-absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name) {
+absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name,
+                                   Budget* budget) {
   RETURN_IF_ERROR(RequireDefined(value));
   if (const DictData* dict = value.dict()) {
+    RETURN_IF_ERROR(budget->Work(dict->entries.size()));
     if (IsDictMethod(name)) return Method(value, name);
     if (const Value* member = dict->Find(name)) return *member;
   }
@@ -442,7 +445,7 @@ absl::StatusOr<Value> GetItem(const Value& value, const Value& key,
     return Value(Undefined{
         fmt::format("'{}' has no item {}", value.type_name(), index)});
   }
-  if (key.text() != nullptr) return GetAttribute(value, *key.text());
+  if (key.text() != nullptr) return GetAttribute(value, *key.text(), budget);
   ASSIGN_OR_RETURN(const std::string shown, ToText(key, budget));
   return Value(
       Undefined{fmt::format("'{}' has no item {}", value.type_name(), shown)});

@@ -8,7 +8,9 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/status.h"
 #include "base/utf8.h"
+#include "coordinator/text/jinja_value.h"
 
 namespace witan::jinja {
 
@@ -181,14 +183,16 @@ std::string ReplaceText(std::string_view text, std::string_view old,
   return result;
 }
 
-std::vector<std::string> SplitText(std::string_view text,
-                                   std::string_view separator,
-                                   int64_t max_splits) {
+absl::StatusOr<std::vector<std::string>> SplitText(std::string_view text,
+                                                   std::string_view separator,
+                                                   int64_t max_splits,
+                                                   Budget* budget) {
   std::vector<std::string> parts;
   size_t begin = 0;
   for (int64_t i = 0; i != max_splits; ++i) {
     const size_t end = FindText(text, separator, begin);
     if (end == kNotFound) break;
+    RETURN_IF_ERROR(budget->Work(sizeof(Value)));
     parts.emplace_back(text.substr(begin, end - begin));
     begin = end + separator.size();
   }
@@ -196,26 +200,27 @@ std::vector<std::string> SplitText(std::string_view text,
   return parts;
 }
 
-std::vector<std::string> SplitTextFromRight(std::string_view text,
-                                            std::string_view separator,
-                                            int64_t max_splits) {
-  std::vector<std::string> reversed;
-  size_t end = text.size();
-  for (int64_t i = 0; i != max_splits && end >= separator.size(); ++i) {
-    const size_t found = text.rfind(separator, end - separator.size());
-    if (found == kNotFound) break;
-    reversed.emplace_back(
-        text.substr(found + separator.size(), end - found - separator.size()));
-    end = found;
-  }
-  reversed.emplace_back(text.substr(0, end));
-  return {reversed.rbegin(), reversed.rend()};
+absl::StatusOr<std::vector<std::string>> SplitTextFromRight(
+    std::string_view text, std::string_view separator, int64_t max_splits,
+    Budget* budget) {
+  // Backwards, where the linear search goes forwards.
+  const std::string reversed_text(text.rbegin(), text.rend());
+  const std::string reversed_separator(separator.rbegin(), separator.rend());
+  ASSIGN_OR_RETURN(
+      std::vector<std::string> parts,
+      SplitText(reversed_text, reversed_separator, max_splits, budget));
+  for (std::string& part : parts) std::reverse(part.begin(), part.end());
+  std::reverse(parts.begin(), parts.end());
+  return parts;
 }
 
-std::vector<std::string> SplitWords(std::string_view text, int64_t max_splits) {
+absl::StatusOr<std::vector<std::string>> SplitWords(std::string_view text,
+                                                    int64_t max_splits,
+                                                    Budget* budget) {
   std::vector<std::string> words;
   text = Strip(text, "", Side::kLeft);
   while (!text.empty()) {
+    RETURN_IF_ERROR(budget->Work(sizeof(Value)));
     if (static_cast<int64_t>(words.size()) == max_splits) {
       words.emplace_back(Strip(text, "", Side::kRight));
       break;
@@ -230,6 +235,16 @@ std::vector<std::string> SplitWords(std::string_view text, int64_t max_splits) {
     text = Strip(text.substr(end), "", Side::kLeft);
   }
   return words;
+}
+
+int64_t CountText(std::string_view text, std::string_view wanted) {
+  int64_t count = 0;
+  size_t offset = 0;
+  while ((offset = FindText(text, wanted, offset)) != kNotFound) {
+    ++count;
+    offset += wanted.size();
+  }
+  return count;
 }
 
 std::string FormatFloat(double number) {

@@ -6,12 +6,16 @@
 // other characters that Python makes several of (ligatures) stay single.
 // REQUIRES throughout: texts are UTF-8.
 
+#include <absl/status/statusor.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace witan::jinja {
+
+class Budget;  // jinja_value.h
 
 // Offset of `needle` at or behind `from`, or npos; linear time.
 size_t FindText(std::string_view text, std::string_view needle, size_t from);
@@ -35,16 +39,22 @@ std::string ToTitleWords(std::string_view text);
 std::string ReplaceText(std::string_view text, std::string_view old,
                         std::string_view replacement, int64_t max_replaced);
 
-// At most `max_splits` cuts; -1: all. REQUIRES: `separator` is not empty.
-std::vector<std::string> SplitText(std::string_view text,
-                                   std::string_view separator,
-                                   int64_t max_splits);
+// At most `max_splits` cuts; -1: all. Linear time; the parts are charged to the
+// budget, the text is not. REQUIRES: `separator` is not empty.
+absl::StatusOr<std::vector<std::string>> SplitText(std::string_view text,
+                                                   std::string_view separator,
+                                                   int64_t max_splits,
+                                                   Budget* budget);
 // The same from the right.
-std::vector<std::string> SplitTextFromRight(std::string_view text,
-                                            std::string_view separator,
-                                            int64_t max_splits);
-// Words between runs of whitespace.
-std::vector<std::string> SplitWords(std::string_view text, int64_t max_splits);
+absl::StatusOr<std::vector<std::string>> SplitTextFromRight(
+    std::string_view text, std::string_view separator, int64_t max_splits,
+    Budget* budget);
+// Words between runs of whitespace, charged in the same way.
+absl::StatusOr<std::vector<std::string>> SplitWords(std::string_view text,
+                                                    int64_t max_splits,
+                                                    Budget* budget);
+// Occurrences that do not overlap. REQUIRES: `wanted` is not empty.
+int64_t CountText(std::string_view text, std::string_view wanted);
 
 // Shortest digits that read back as `number`, written as Python does.
 std::string FormatFloat(double number);

@@ -80,11 +80,10 @@ absl::Status JsonValue::Mismatch(std::string_view expected) const {
   if (!exists()) {
     return InvalidArgument("{}: missing; expected {}", path_, expected);
   }
-  constexpr size_t kMaxShownBytes = 60;
   std::string shown = simdjson::minify(*element_);
-  if (shown.size() > kMaxShownBytes) {
+  if (shown.size() > kMaxShownValueBytes) {
     // Cut where a character begins.
-    size_t end = kMaxShownBytes;
+    size_t end = kMaxShownValueBytes;
     while (end > 0 && (shown[end] & 0xC0) == 0x80) --end;
     shown = shown.substr(0, end) + "...";
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 
@@ -115,6 +116,10 @@ absl::StatusOr<Normalizer> Normalizer::Parse(const JsonValue& value) {
 }
 
 absl::Status Normalizer::AddSteps(const JsonValue& value) {
+  if (steps_.size() >= kMaxTokenizerStages) {
+    return InvalidArgument("tokenizer.json: normalizer has more than {} stages",
+                           kMaxTokenizerStages);
+  }
   ASSIGN_OR_RETURN(const std::string_view type, value["type"].String());
   if (const auto form = UnicodeFormOf(type)) {
     steps_.push_back(Unicode{*form});
@@ -146,11 +151,17 @@ absl::StatusOr<std::string> Normalizer::Apply(std::string_view text) const {
     if (const auto* unicode = std::get_if<Unicode>(&step)) {
       result = NormalizeUnicode(result, unicode->form);
     } else if (const auto* prepend = std::get_if<Prepend>(&step)) {
-      if (!result.empty()) result.insert(0, prepend->text);
+      if (result.empty()) continue;
+      if (prepend->text.size() + result.size() > kMaxEncodeTextBytes) {
+        return ResourceExhausted("the normalizer makes more than {} bytes",
+                                 kMaxEncodeTextBytes);
+      }
+      result.insert(0, prepend->text);
     } else {
       const auto& replace = std::get<Replace>(step);
       ASSIGN_OR_RETURN(result,
-                       replace.pattern.ReplaceAll(result, replace.replacement));
+                       replace.pattern.ReplaceAll(result, replace.replacement,
+                                                  kMaxEncodeTextBytes));
     }
   }
   return result;

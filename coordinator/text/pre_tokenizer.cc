@@ -50,10 +50,10 @@ absl::Status PreTokenizer::AddSplit(std::string_view pattern, Behavior behavior,
 
 absl::Status PreTokenizer::AddStages(const JsonValue& value) {
   ASSIGN_OR_RETURN(const std::string_view type, value["type"].String());
-  if (stages_.size() >= kMaxPreTokenizerStages) {
+  if (stages_.size() >= kMaxTokenizerStages) {
     return InvalidArgument(
         "tokenizer.json: pre_tokenizer has more than {} stages",
-        kMaxPreTokenizerStages);
+        kMaxTokenizerStages);
   }
   if (is_byte_level_) {
     return value.Mismatch("nothing behind ByteLevel, which must come last");
@@ -187,12 +187,21 @@ absl::Status PreTokenizer::Cut(const Split& split, std::string_view text,
 absl::Status PreTokenizer::Apply(std::string_view text, bool at_text_start,
                                  const Sink& sink) const {
   if (text.empty()) return absl::OkStatus();
-  return ApplyFrom(0, text, at_text_start, sink);
+  // A short text may get a prefix for each of its words at every stage.
+  size_t work_left =
+      kMaxPreTokenizerGrowth * (stages_.size() + 1) * (text.size() + 16);
+  return ApplyFrom(0, text, at_text_start, sink, &work_left);
 }
 
 absl::Status PreTokenizer::ApplyFrom(size_t stage_index, std::string_view text,
-                                     bool at_text_start,
-                                     const Sink& sink) const {
+                                     bool at_text_start, const Sink& sink,
+                                     size_t* work_left) const {
+  if (text.size() > *work_left) {
+    return ResourceExhausted(
+        "the pre-tokenizer makes more than {} bytes of each byte of the text",
+        kMaxPreTokenizerGrowth);
+  }
+  *work_left -= text.size();
   if (stage_index == stages_.size()) {
     sink(text);
     return absl::OkStatus();
@@ -203,27 +212,30 @@ absl::Status PreTokenizer::ApplyFrom(size_t stage_index, std::string_view text,
     RETURN_IF_ERROR(Cut(*split, text, &words));
     for (std::string_view word : words) {
       const bool at_start = at_text_start && word.data() == text.data();
-      RETURN_IF_ERROR(ApplyFrom(stage_index + 1, word, at_start, sink));
+      RETURN_IF_ERROR(
+          ApplyFrom(stage_index + 1, word, at_start, sink, work_left));
     }
     return absl::OkStatus();
   }
   if (const auto* metaspace = std::get_if<Metaspace>(&stage)) {
     ASSIGN_OR_RETURN(std::string marked,
-                     metaspace->space.ReplaceAll(text, metaspace->replacement));
+                     metaspace->space.ReplaceAll(
+                         text, metaspace->replacement,
+                         text.size() * metaspace->replacement.size()));
     const bool wants_prefix =
         metaspace->prepend == Metaspace::Prepend::kAlways ||
         (metaspace->prepend == Metaspace::Prepend::kFirst && at_text_start);
     if (wants_prefix && !marked.starts_with(metaspace->replacement)) {
       marked.insert(0, metaspace->replacement);
     }
-    return ApplyFrom(stage_index + 1, marked, at_text_start, sink);
+    return ApplyFrom(stage_index + 1, marked, at_text_start, sink, work_left);
   }
   if (text.starts_with(' ')) {
-    return ApplyFrom(stage_index + 1, text, at_text_start, sink);
+    return ApplyFrom(stage_index + 1, text, at_text_start, sink, work_left);
   }
   std::string spaced = " ";
   spaced += text;
-  return ApplyFrom(stage_index + 1, spaced, at_text_start, sink);
+  return ApplyFrom(stage_index + 1, spaced, at_text_start, sink, work_left);
 }
 
 }  // namespace witan

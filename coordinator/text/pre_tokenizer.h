@@ -30,7 +30,8 @@ class PreTokenizer {
 
   // Calls `sink` with each word, never empty, in order; a view is valid during
   // the call. `at_text_start`: `text` is where the whole input begins.
-  // REQUIRES: `text` is UTF-8.
+  // REQUIRES: `text` is UTF-8. ResourceExhausted when a pattern takes too long
+  // or the stages make more than kMaxPreTokenizerGrowth bytes of each byte.
   absl::Status Apply(std::string_view text, bool at_text_start,
                      const Sink& sink) const;
 
@@ -64,8 +65,10 @@ class PreTokenizer {
                         bool invert);
   absl::Status AddMetaspace(const JsonValue& value);
   absl::Status AddByteLevel(const JsonValue& value);
+  // `work_left`: bytes that stages may still be given.
   absl::Status ApplyFrom(size_t stage, std::string_view text,
-                         bool at_text_start, const Sink& sink) const;
+                         bool at_text_start, const Sink& sink,
+                         size_t* work_left) const;
 
   std::vector<Stage> stages_;
   bool is_byte_level_ = false;

@@ -102,6 +102,10 @@ struct Regex::Code {
 Regex::Regex(std::shared_ptr<const Code> code) : code_(std::move(code)) {}
 
 absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
+  if (pattern.size() > kMaxRegexPatternBytes) {
+    return InvalidArgument("a pattern of {} bytes; at most {} are allowed",
+                           pattern.size(), kMaxRegexPatternBytes);
+  }
   absl::StatusOr<std::string> translated = TranslatePattern(pattern);
   if (!translated.ok()) {
     return Annotate(translated.status(), fmt::format("pattern '{}'", pattern));
@@ -162,15 +166,23 @@ absl::Status Regex::Split(std::string_view text,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> Regex::ReplaceAll(
-    std::string_view text, std::string_view replacement) const {
+absl::StatusOr<std::string> Regex::ReplaceAll(std::string_view text,
+                                              std::string_view replacement,
+                                              size_t max_bytes) const {
   std::vector<Part> parts;
   RETURN_IF_ERROR(Split(text, &parts));
   std::string result;
-  result.reserve(text.size());
+  result.reserve(std::min(text.size(), max_bytes));
   for (const Part& part : parts) {
-    result += part.is_match ? replacement
-                            : text.substr(part.begin, part.end - part.begin);
+    const std::string_view piece =
+        part.is_match ? replacement
+                      : text.substr(part.begin, part.end - part.begin);
+    if (piece.size() > max_bytes - result.size()) {
+      return ResourceExhausted(
+          "replacing pattern '{}' makes more than {} bytes of {}",
+          code_->pattern, max_bytes, text.size());
+    }
+    result += piece;
   }
   return result;
 }

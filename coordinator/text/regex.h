@@ -36,9 +36,11 @@ class Regex {
   // is UTF-8. ResourceExhausted when a limit on steps or memory is reached.
   absl::Status Split(std::string_view text, std::vector<Part>* parts) const;
 
-  // `text` with every match replaced.
+  // `text` with every match replaced. ResourceExhausted, without the memory
+  // for it, when that is more than `max_bytes`.
   absl::StatusOr<std::string> ReplaceAll(std::string_view text,
-                                         std::string_view replacement) const;
+                                         std::string_view replacement,
+                                         size_t max_bytes) const;
 
  private:
   struct Code;

@@ -1,6 +1,7 @@
 #include "coordinator/text/tokenizer_parts.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/limits.h"
@@ -126,6 +127,10 @@ absl::Status ReadTemplateToken(const JsonValue& item,
     if (id >= static_cast<int64_t>(tokens.size()) || !tokens[id].exists) {
       return entry.Mismatch("the id of a token");
     }
+    if (ids->size() >= kMaxPostProcessorTokens) {
+      return entry.Mismatch(fmt::format("at most {} tokens around a text",
+                                        kMaxPostProcessorTokens));
+    }
     ids->push_back(static_cast<TokenId>(id));
   }
   return absl::OkStatus();
@@ -198,13 +203,59 @@ absl::Status ApplyAddTokenSwitches(const TokenizerConfig& config,
   return add(config.add_eos_token, "eos_token", parts->eos_id, &parts->suffix);
 }
 
+// What a rule makes of a token's spelling; a rule that makes too much of it is
+// a fault of the file.
+absl::Status BlameFile(const absl::Status& status, const std::string& token) {
+  if (status.ok()) return status;
+  return InvalidArgument(
+      "tokenizer.json: token {}: {}",
+      nlohmann::json(token.substr(0, kMaxQuotedBytes))
+          .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+      MessageOf(status));
+}
+
+// Parts those that are looked for in the text as given from those of normalized
+// text, which stand for the normalized text that they are found in.
+absl::Status PrepareAddedTokens(const std::vector<AddedToken>& added,
+                                const Normalizer& normalizer,
+                                std::vector<Token>* tokens,
+                                std::vector<AddedToken>* raw,
+                                std::vector<AddedToken>* normalized) {
+  for (AddedToken token : added) {
+    if (!token.normalized) {
+      raw->push_back(std::move(token));
+      continue;
+    }
+    absl::StatusOr<std::string> content = normalizer.Apply(token.content);
+    RETURN_IF_ERROR(BlameFile(content.status(), token.content));
+    if (content->size() > kMaxAddedTokenBytes) {
+      return InvalidArgument(
+          "tokenizer.json: normalizer makes more than {} bytes of an added "
+          "token",
+          kMaxAddedTokenBytes);
+    }
+    token.content = *std::move(content);
+    (*tokens)[token.id].piece = token.content;
+    if (!token.content.empty()) normalized->push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
 // Decodes the spelling of each token, or what stands in `piece` for it.
 absl::Status FillPieces(const Decoder& decoder, std::vector<Token>* tokens) {
+  int64_t num_bytes = 0;
   for (Token& token : *tokens) {
     if (!token.exists) continue;
-    ASSIGN_OR_RETURN(
-        token.piece,
-        decoder.PieceOf(token.piece.empty() ? token.text : token.piece));
+    absl::StatusOr<std::string> piece =
+        decoder.PieceOf(token.piece.empty() ? token.text : token.piece);
+    RETURN_IF_ERROR(BlameFile(piece.status(), token.text));
+    token.piece = *std::move(piece);
+    num_bytes += static_cast<int64_t>(token.piece.size());
+    if (num_bytes > kMaxTokenizerFileBytes) {
+      return InvalidArgument(
+          "tokenizer.json: decoder makes more than {} bytes of the vocabulary",
+          kMaxTokenizerFileBytes);
+    }
     if (decoder.byte_fallback()) token.byte = ByteOfByteToken(token.text);
   }
   return absl::OkStatus();
@@ -245,16 +296,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>> Tokenizer::Parts::Parse(
       ReadAddedTokens(root["added_tokens"], model_ids, &all_tokens));
   std::vector<AddedToken> raw;
   std::vector<AddedToken> normalized;
-  for (AddedToken token : added) {
-    if (!token.normalized) {
-      raw.push_back(std::move(token));
-      continue;
-    }
-    ASSIGN_OR_RETURN(token.content, normalizer.Apply(token.content));
-    // It stands for the normalized text that it is found in.
-    all_tokens[token.id].piece = token.content;
-    if (!token.content.empty()) normalized.push_back(std::move(token));
-  }
+  RETURN_IF_ERROR(
+      PrepareAddedTokens(added, normalizer, &all_tokens, &raw, &normalized));
   ASSIGN_OR_RETURN(AddedTokenMatcher raw_matcher,
                    AddedTokenMatcher::Create(std::move(raw)));
   ASSIGN_OR_RETURN(AddedTokenMatcher normalized_matcher,

@@ -1,5 +1,6 @@
 #include "coordinator/text/chat_template.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "coordinator/text/template_argument.h"
 #include "tests/testing/temp_directory.h"
 
 namespace witan {
@@ -260,6 +262,81 @@ TEST(ChatTemplateTest, RendersTheBundledModels) {
             "<|bos|><|user|>What is 2 + 2?<|end|><|assistant|><think>");
   input.messages = ordered_json::array();
   EXPECT_FALSE((*loaded)->Render(input).ok());
+}
+
+// Work that no step and no output pays for: each of these would take minutes,
+// or gigabytes.
+TEST(ChatTemplateTest, ChargesWorkInsideOneStep) {
+  std::string parameters;
+  for (int i = 0; i < 50000; ++i) parameters += fmt::format("a{},", i);
+  for (const std::string& source :
+       {// as many texts as a text has lines
+        std::string("{{ ('\\n' * 99999999)|indent }}"),
+        std::string("{{ ('\\n' * 99999999).split('\\n')|length }}"),
+        std::string("{{ (' a' * 49999999).split()|length }}"),
+        std::string("{% set b = ('b',) * 99999 %}"
+                    "{% for i in range(99999) %}"
+                    "{% set t = 'a'.startswith(b) %}{% endfor %}"),
+        std::string("{% set k = 'a' * 999999 %}"
+                    "{% for i in range(99999) %}"
+                    "{% set t = [{}]|map(attribute=k, default=1) %}"
+                    "{% endfor %}"),
+        "{% macro m(" + parameters + "b) %}{% endmacro %}" +
+            "{% for i in range(99999) %}{{ m() }}{% endfor %}"}) {
+    const auto parsed = ChatTemplate::Parse(source);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    const absl::Status status = (*parsed)->Render({}).status();
+    EXPECT_FALSE(status.ok()) << source.substr(0, 80);
+  }
+}
+
+TEST(ChatTemplateTest, SplitsFromTheRightInLinearTime) {
+  const auto parsed = ChatTemplate::Parse(
+      "{% set t = 'a' * 1000000 %}"
+      "{{ t.rsplit('a' * 500000 + 'b' + 'a')|length }} "
+      "{{ 'a--b--\xC3\xA9'.rsplit('--', 1) }} {{ 'aaa'.rsplit('aa') }} "
+      "{{ t.count('a' * 999) }}");
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  const auto text = (*parsed)->Render({});
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(*text, "1 ['a--b', '\xC3\xA9'] ['a', ''] 1001");
+}
+
+TEST(ChatTemplateTest, BoundsNames) {
+  const std::string longest(kMaxNameBytes, 'a');
+  EXPECT_TRUE(ChatTemplate::Parse("{{ " + longest + " }}").ok());
+  EXPECT_EQ(MessageOf(ChatTemplate::Parse("\n{{ " + longest + "a }}").status()),
+            "chat template: line 2: a name of more than 1024 bytes");
+}
+
+TEST(TemplateArgumentTest, IsJsonOrText) {
+  EXPECT_EQ(*ParseTemplateArgument("true"), nlohmann::ordered_json(true));
+  EXPECT_EQ(*ParseTemplateArgument("[1, {\"b\": 2, \"a\": null}]"),
+            nlohmann::ordered_json::parse("[1,{\"b\":2,\"a\":null}]"));
+  EXPECT_EQ(*ParseTemplateArgument("[1"), nlohmann::ordered_json("[1"));
+  EXPECT_EQ(*ParseTemplateArgument(""), nlohmann::ordered_json(""));
+}
+
+TEST(TemplateArgumentTest, BoundsDepthAndWidth) {
+  const auto nested = [](int depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
+  EXPECT_TRUE(ParseTemplateArgument(nested(kMaxJsonDepth - 1))->is_array());
+  EXPECT_EQ(MessageOf(ParseTemplateArgument(nested(kMaxJsonDepth)).status()),
+            "is nested deeper than 63 levels");
+  const auto wide = [](int num_members) {
+    std::string text = "[{";
+    for (int i = 0; i < num_members; ++i) {
+      text += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":0";
+    }
+    return text + "},{\"other\":0}]";
+  };
+  EXPECT_TRUE(
+      ParseTemplateArgument(wide(kMaxTemplateObjectMembers))->is_array());
+  EXPECT_EQ(
+      MessageOf(
+          ParseTemplateArgument(wide(kMaxTemplateObjectMembers + 1)).status()),
+      "has an object with more than 512 members");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "coordinator/text/tokenizer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -200,9 +201,114 @@ TEST(TokenizerTest, BoundsTheStagesOfThePreTokenizer) {
            std::vector<ordered_json>(count, {{"type", "Digits"}})}};
     };
   };
-  EXPECT_EQ(ErrorAfter(with_stages(kMaxPreTokenizerStages)), "no error");
-  EXPECT_EQ(ErrorAfter(with_stages(kMaxPreTokenizerStages + 1)),
+  EXPECT_EQ(ErrorAfter(with_stages(kMaxTokenizerStages)), "no error");
+  EXPECT_EQ(ErrorAfter(with_stages(kMaxTokenizerStages + 1)),
             "tokenizer.json: pre_tokenizer has more than 64 stages");
+}
+
+// Files whose stages multiply what they are given: a text of one byte would
+// take all memory, or until the end of time.
+TEST(TokenizerTest, BoundsWhatStagesMakeOfAText) {
+  const ordered_json doubles = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  const auto encode = [](const ordered_json& spec) {
+    const auto tokenizer = Make(spec);
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+    return (*tokenizer)->Encode("a", {}).status();
+  };
+  ordered_json spec = SmallSpec();
+  spec["normalizer"] = {{"type", "Sequence"},
+                        {"normalizers", std::vector<ordered_json>(4, doubles)}};
+  EXPECT_TRUE(encode(spec).ok());
+  spec["normalizer"]["normalizers"] = std::vector<ordered_json>(60, doubles);
+  EXPECT_EQ(encode(spec).code(), absl::StatusCode::kResourceExhausted);
+
+  // Each pair of stages cuts words into characters and gives each a prefix.
+  spec = SmallSpec();
+  std::vector<ordered_json> stages;
+  for (int i = 0; i < 30; ++i) {
+    stages.push_back({{"type", "Split"},
+                      {"pattern", {{"Regex", "."}}},
+                      {"behavior", "Isolated"}});
+    stages.push_back({{"type", "Metaspace"},
+                      {"replacement", i % 2 == 0 ? "b" : "c"},
+                      {"prepend_scheme", "always"},
+                      {"split", false}});
+  }
+  spec["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", stages}};
+  EXPECT_EQ(encode(spec).code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(TokenizerTest, BoundsWhatStagesMakeOfTheVocabulary) {
+  const ordered_json doubles = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  const auto decoder = [&](size_t count) {
+    return [&doubles, count](ordered_json& spec) {
+      spec["decoder"] = {
+          {"type", "Sequence"},
+          {"decoders", std::vector<ordered_json>(count, doubles)}};
+    };
+  };
+  EXPECT_EQ(ErrorAfter(decoder(10)), "no error");
+  EXPECT_EQ(
+      ErrorAfter(decoder(11)),
+      "tokenizer.json: token \"a\": replacing pattern 'a' makes more than "
+      "1025 bytes of 1024");
+  EXPECT_EQ(ErrorAfter(decoder(kMaxTokenizerStages + 1)),
+            "tokenizer.json: decoder has more than 64 stages");
+  EXPECT_EQ(ErrorAfter([&](ordered_json& spec) {
+              spec["normalizer"] = {
+                  {"type", "Sequence"},
+                  {"normalizers", std::vector<ordered_json>(
+                                      kMaxTokenizerStages + 1, doubles)}};
+            }),
+            "tokenizer.json: normalizer has more than 64 stages");
+  EXPECT_EQ(ErrorAfter([&](ordered_json& spec) {
+              spec["normalizer"] = {
+                  {"type", "Sequence"},
+                  {"normalizers", std::vector<ordered_json>(11, doubles)}};
+              spec["added_tokens"].push_back({{"id", 6},
+                                              {"content", "a a"},
+                                              {"special", false},
+                                              {"normalized", true}});
+            }),
+            "tokenizer.json: normalizer makes more than 1024 bytes of an added "
+            "token");
+}
+
+TEST(TokenizerTest, BoundsTheTokensAroundAText) {
+  const auto with_tokens = [](size_t count) {
+    return [count](ordered_json& spec) {
+      spec["post_processor"] = {
+          {"type", "TemplateProcessing"},
+          {"single",
+           {{{"SpecialToken", {{"id", "<e>"}}}},
+            {{"Sequence", {{"id", "A"}}}}}},
+          {"special_tokens", {{"<e>", {{"ids", std::vector<int>(count, 5)}}}}}};
+    };
+  };
+  EXPECT_EQ(ErrorAfter(with_tokens(kMaxPostProcessorTokens)), "no error");
+  EXPECT_THAT(ErrorAfter(with_tokens(kMaxPostProcessorTokens + 1)),
+              ::testing::HasSubstr("at most 1024 tokens around a text"));
+}
+
+// White space that is a token and takes what follows with it.
+TEST(TokenizerTest, SkipsWhiteSpaceBehindTokensOnce) {
+  ordered_json spec = SmallSpec();
+  spec["added_tokens"].push_back({{"id", 6},
+                                  {"content", " "},
+                                  {"special", false},
+                                  {"normalized", false},
+                                  {"rstrip", true}});
+  const auto tokenizer = Make(spec);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ(*(*tokenizer)->Encode("a  b", {}),
+            (std::vector<TokenId>{0, 6, 6, 1}));
+  // Quadratic, this would not end within the test's time limit.
+  constexpr size_t kSize = size_t{1} << 20;
+  const auto ids = (*tokenizer)->Encode(std::string(kSize, ' '), {});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(ids->size(), kSize);
 }
 
 TEST(TokenizerTest, NamesDamageOfTheVocabulary) {
@@ -292,6 +398,21 @@ TEST(TokenizerTest, NamesDamageOfPatternsAndTemplates) {
   EXPECT_NE(with_template({bos}, {{"<e>", {{"ids", {5}}}}}), "no error");
   EXPECT_NE(with_template({text, text}, J::object()), "no error");
   EXPECT_EQ(with_template({bos, text}, {{"<e>", {{"ids", {5}}}}}), "no error");
+}
+
+TEST(TokenizerTest, BoundsPatterns) {
+  const auto with_pattern = [](size_t num_bytes) {
+    return [num_bytes](ordered_json& spec) {
+      spec["pre_tokenizer"] = {
+          {"type", "Split"},
+          {"pattern", {{"Regex", std::string(num_bytes, 'a')}}},
+          {"behavior", "Isolated"}};
+    };
+  };
+  EXPECT_EQ(ErrorAfter(with_pattern(kMaxRegexPatternBytes)), "no error");
+  EXPECT_EQ(ErrorAfter(with_pattern(kMaxRegexPatternBytes + 1)),
+            "tokenizer.json: pre_tokenizer.pattern.Regex: a pattern of 16385 "
+            "bytes; at most 16384 are allowed");
 }
 
 TEST(TokenizerTest, EndsPatternsThatBacktrackForTooLong) {

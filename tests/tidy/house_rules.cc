@@ -108,6 +108,16 @@ const std::vector<Pattern>& ForbiddenPatterns() {
   return patterns;
 }
 
+// Constants whose names sound like a limit and are none.
+const std::map<std::string, std::string>& NoLimits() {
+  static const auto& names = *new std::map<std::string, std::string>{
+      {"base/cpu_memory.h", "kMaxPaddedRows"},  // follows from the packing
+      // What the library writes for the worst character.
+      {"coordinator/text/normalizer.cc", "kMaxDecomposed"},
+  };
+  return names;
+}
+
 class Checker {
  public:
   Checker(const SourceFile& file, const Exceptions& exceptions)
@@ -122,6 +132,7 @@ class Checker {
     CheckIncludes();
     CheckPatterns();
     CheckMetricNames();
+    CheckLimits(code);
     CheckGuard();
     if (file_.path.ends_with("_test.cc") &&
         !std::regex_search(code, std::regex("\\b(TEST|TEST_F|TEST_P)\\("))) {
@@ -232,6 +243,28 @@ class Checker {
         Report(static_cast<int>(i) + 1,
                "a metric's name outside base/metric_names.h");
       }
+    }
+  }
+
+  // A maximum, a minimum or a wait has its name in base/limits.h. Kernels have
+  // none: what is called so there is the shape of a tile.
+  void CheckLimits(const std::string& code) {
+    if (file_.path == "base/limits.h" || FolderOf(file_.path).empty() ||
+        FolderOf(file_.path) == "kernels") {
+      return;
+    }
+    static const std::regex limit(
+        "\\bconst(expr)?\\b[^=;(){}]*\\b"
+        "(k(Max|Min)[A-Z]\\w*|"
+        "k\\w*(Limit|Timeout|Interval|Pause|Grace|Delay)\\w*)\\s*[={]");
+    const auto exempt = NoLimits().find(file_.path);
+    for (std::sregex_iterator match(code.begin(), code.end(), limit), end;
+         match != end; ++match) {
+      const std::string name = (*match)[2];
+      if (exempt != NoLimits().end() && exempt->second == name) continue;
+      const auto at = code.begin() + match->position() + match->length();
+      Report(1 + static_cast<int>(std::count(code.begin(), at, '\n')),
+             name + ": a limit outside base/limits.h");
     }
   }
 

@@ -168,6 +168,35 @@ TEST(TidyCanaryTest, ForbiddenWordsAreFound) {
               ElementsAre(HasSubstr("metric's name")));
 }
 
+TEST(TidyCanaryTest, LimitsOutsideTheLimitsFileAreFound) {
+  const std::vector<std::string> planted = {
+      "constexpr int kMaxThings = 3;\n",
+      "  static constexpr\nstd::chrono::seconds kIdleTimeout{5};\n",
+      "const size_t kMinBytes = 3;\n",
+      "void F() { constexpr Micros kRetryPauseUs = 3; }\n",
+      "class X { static const int kRowLimit = 3; };\n",
+  };
+  for (const std::string& text : planted) {
+    for (const char* path : {"net/x.cc", "coordinator/text/x.cc"}) {
+      EXPECT_THAT(ViolationsIn(path, text),
+                  ElementsAre(HasSubstr("a limit outside base/limits.h")))
+          << text;
+    }
+    for (const char* path : {"kernels/x.cc", "tests/base/x.cc"}) {
+      EXPECT_THAT(ViolationsIn(path, text), IsEmpty()) << text;
+    }
+  }
+  EXPECT_THAT(ViolationsIn("net/x.cc", "\nconstexpr int\n    kMaxA = 1;\n"),
+              ElementsAre("net/x.cc:3: kMaxA: a limit outside base/limits.h"));
+  EXPECT_THAT(ViolationsIn("net/x.cc",
+                           "const int limit = kMaxA;  // const int kMaxB = 1\n"
+                           "constexpr int kRows = 3;\nif (x == kMaxA) {}\n"),
+              IsEmpty());
+  EXPECT_THAT(ViolationsIn("coordinator/text/normalizer.cc",
+                           "constexpr int kMaxDecomposed = 32;\n"),
+              IsEmpty());
+}
+
 TEST(TidyCanaryTest, UnbuiltAndEmptyTestsAreFound) {
   EXPECT_THAT(ViolationsIn("tests/base/x_test.cc", "int x;\n"),
               ElementsAre(HasSubstr("without a test")));

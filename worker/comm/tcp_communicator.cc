@@ -17,7 +17,7 @@ namespace {
 constexpr uint32_t kFrameMagic = 0x464e5457;  // "WTNF"
 constexpr size_t kStagedBytes = size_t{64} << 10;
 // A payload with this much left is read to its place without a copy.
-constexpr size_t kMinDirectBytes = size_t{8} << 10;
+constexpr size_t kDirectBytes = size_t{8} << 10;
 static_assert(sizeof(FrameHeader) + kMaxAbortReasonBytes <= kStagedBytes);
 
 constexpr size_t RoundUp(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -228,7 +228,7 @@ absl::Status TcpCommunicator::Receive(const Exchange& exchange, int peer,
   const size_t left = p.payload_bytes - p.payload_received;
   if (left == 0) return absl::OkStatus();
   std::byte* const place = p.receive_buffer + p.payload_received;
-  if (p.num_staged() == 0 && left >= kMinDirectBytes && !p.is_closed) {
+  if (p.num_staged() == 0 && left >= kDirectBytes && !p.is_closed) {
     const ssize_t received = recv(p.socket.get(), place, left, MSG_DONTWAIT);
     if (received > 0) {
       p.payload_received += static_cast<size_t>(received);

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "worker/comm/endpoint.h"
@@ -26,8 +27,6 @@ namespace {
 constexpr std::string_view kTransport = "tcp";
 constexpr uint64_t kHelloMagic = 0x4f4c4c45'484e5457;  // "WTNHELLO"
 constexpr uint32_t kProtocol = 1;
-// A peer that hung up before it answered is dialled again after this.
-constexpr int64_t kRedialPauseMs = 20;
 
 // The first bytes on a connection, in each direction.
 struct Hello {

@@ -308,10 +308,10 @@ TEST_F(SchedulerTest, RefusesBeyondTheLongestQueueAndAcceptsAgainLater) {
   for (SequenceId id = 1; id <= kMaxWaitingSequences; ++id) {
     Add(Spec(id, 1, 1));
   }
-  EXPECT_EQ(scheduler_->Add(Spec(9999, 1, 1), now_).code(),
+  EXPECT_EQ(scheduler_->Add(Spec(3 * kMaxWaitingSequences, 1, 1), now_).code(),
             absl::StatusCode::kResourceExhausted);
   scheduler_->Finish(17, FinishReason::kCancelled, now_);
-  EXPECT_TRUE(scheduler_->Add(Spec(9999, 1, 1), now_).ok());
+  EXPECT_TRUE(scheduler_->Add(Spec(3 * kMaxWaitingSequences, 1, 1), now_).ok());
 }
 
 TEST_F(SchedulerTest, RefusesAnIdThatIsLiveAndForgetsOneThatIsNot) {

@@ -74,7 +74,7 @@ void DrawFaults(SimRandom& random, SimProfile& profile) {
       DrawInterval(random, 0.2, 5 * kSecond, 30 * kSecond);
   profile.failure_every_us = DrawInterval(random, 0.3, kSecond, 20 * kSecond);
   profile.hang_every_us = DrawInterval(random, 0.2, 5 * kSecond, 40 * kSecond);
-  profile.bad_return_probability = random.Chance(0.5) ? 0.4 : 0;
+  profile.bad_return_probability = random.Chance(0.5) ? 0.6 : 0;
   if (random.Chance(0.4)) {
     profile.num_lost_for_good = static_cast<int>(
         random.Below(profile.num_replicas * profile.num_spares + 1));

@@ -25,7 +25,25 @@ endif()
 
 include(cmake/sim.cmake)
 
-# Other sources of a test folder are linked to each of its tests.
+# What the tests of a folder link.
+function(link_tested target folder)
+  if(folder STREQUAL "tidy")
+    # The house rules read sources and must not wait for them to compile.
+    target_link_libraries(${target} PRIVATE witan_options fmt::fmt)
+  else()
+    list(FIND rpc_test_folders ${folder} needs_rpc)
+    if(NOT needs_rpc EQUAL -1)
+      target_link_libraries(${target} PRIVATE witan_api witan_bench witan_cli
+        witan_proto witan_net witan_worker_rpc)
+    endif()
+    target_link_libraries(${target} PRIVATE ${test_libraries})
+  endif()
+  target_link_libraries(${target} PRIVATE GTest::gmock)
+  target_compile_definitions(${target} PRIVATE
+    WITAN_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    WITAN_BINARY_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+endfunction()
+
 foreach(source ${test_sources})
   string(REGEX MATCH "^[^/]+" folder ${source})
   string(REGEX REPLACE "\\.cc$" "" target ${source})
@@ -34,38 +52,26 @@ foreach(source ${test_sources})
   if(NOT needs_rpc EQUAL -1 AND NOT WITAN_RPC)
     continue()
   endif()
-  file(GLOB support_sources CONFIGURE_DEPENDS
-    ${CMAKE_SOURCE_DIR}/tests/${folder}/*.cc)
-  list(FILTER support_sources EXCLUDE REGEX "_(test|main)\\.cc$")
-  if(folder STREQUAL "sim")
-    set(support_sources "")  # a library, see sim.cmake
+  # Other sources of a test folder are compiled once, for each of its tests.
+  if(NOT folder STREQUAL "sim" AND NOT TARGET witan_${folder}_test_sources)
+    file(GLOB support_sources CONFIGURE_DEPENDS
+      ${CMAKE_SOURCE_DIR}/tests/${folder}/*.cc)
+    list(FILTER support_sources EXCLUDE REGEX "_(test|main)\\.cc$")
+    if(support_sources)
+      add_library(witan_${folder}_test_sources OBJECT ${support_sources})
+      link_tested(witan_${folder}_test_sources ${folder})
+    endif()
   endif()
-  add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${source}
-    ${support_sources})
+  add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${source})
   set_target_properties(${target} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  if(NOT needs_rpc EQUAL -1)
-    target_link_libraries(${target} PRIVATE witan_api witan_bench witan_cli
-      witan_proto witan_net)
-    foreach(library witan_worker_rpc)
-      if(TARGET ${library})
-        target_link_libraries(${target} PRIVATE ${library})
-      endif()
-    endforeach()
-  endif()
   if(folder STREQUAL "sim")
     target_link_libraries(${target} PRIVATE witan_sim)
+  elseif(TARGET witan_${folder}_test_sources)
+    target_link_libraries(${target} PRIVATE witan_${folder}_test_sources)
   endif()
-  # The house rules read sources and must not wait for them to compile.
-  if(folder STREQUAL "tidy")
-    target_link_libraries(${target} PRIVATE witan_options fmt::fmt)
-  else()
-    target_link_libraries(${target} PRIVATE ${test_libraries})
-  endif()
-  target_link_libraries(${target} PRIVATE GTest::gtest_main GTest::gmock)
-  target_compile_definitions(${target} PRIVATE
-    WITAN_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-    WITAN_BINARY_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  link_tested(${target} ${folder})
+  target_link_libraries(${target} PRIVATE GTest::gtest_main)
   if(folder MATCHES "^(parity|exactness|e2e|fuzz|sim)$")
     set(label ${folder})
   else()
@@ -74,4 +80,3 @@ foreach(source ${test_sources})
   add_test(NAME ${target} COMMAND ${target})
   set_tests_properties(${target} PROPERTIES LABELS ${label} TIMEOUT 600)
 endforeach()
-

@@ -205,11 +205,14 @@ class StateReporter {
     server_ = server;
   }
 
-  void OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
+  // False: nothing changed.
+  bool OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
     MutexLock lock(mutex_);
-    if (server_ == nullptr) return;
+    if (server_ == nullptr) return false;
     Last& last = last_[replica];
-    if (last.state == snapshot.state && last.epoch == snapshot.epoch) return;
+    if (last.state == snapshot.state && last.epoch == snapshot.epoch) {
+      return false;
+    }
     last = {snapshot.state, snapshot.epoch};
     ReplicaState furthest = snapshot.state;
     for (const Last& other : last_) {
@@ -222,6 +225,7 @@ class StateReporter {
                             {"reason", snapshot.not_serving_reason},
                             {"last_error", snapshot.last_error}});
     if (snapshot.state == ReplicaState::kServing) SayReady(snapshot);
+    return true;
   }
 
  private:
@@ -272,8 +276,8 @@ int Serve(const Options& options, const ServedModel& model, Layout layout,
       [&worker_link](ReplicaOutput output) {
         worker_link.Send(std::move(output));
       },
-      [&reporter](int replica, const ReplicaSnapshot& snapshot) {
-        reporter.OnSnapshot(replica, snapshot);
+      [&reporter, &worker_link](int replica, const ReplicaSnapshot& snapshot) {
+        if (reporter.OnSnapshot(replica, snapshot)) worker_link.MoveSpare();
       });
   worker_link.SetReplicas(&replicas);
   auto server = ApiServer::Start(

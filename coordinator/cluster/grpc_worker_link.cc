@@ -237,12 +237,19 @@ std::shared_ptr<WorkerLinkService::Link> WorkerLinkService::Find(WorkerId id) {
 
 void WorkerLinkService::Remove(WorkerId id) {
   std::shared_ptr<Link> link;  // destroyed outside the lock
+  {
+    MutexLock lock(mutex_);
+    const auto found = links_.find(id);
+    if (found == links_.end()) return;
+    link = std::move(found->second);
+    links_.erase(found);
+    hosts_.erase(id);
+  }
+  MoveSpare();
+}
+
+void WorkerLinkService::MoveSpare() {
   MutexLock lock(mutex_);
-  const auto found = links_.find(id);
-  if (found == links_.end()) return;
-  link = std::move(found->second);
-  links_.erase(found);
-  if (hosts_.erase(id) == 0) return;
   const std::optional<SpareMove> move =
       FindSpareMove(Workers(), replicas_->num_ranks());
   if (move) replicas_->loop(move->from).ReleaseSpare();

@@ -34,6 +34,11 @@ class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
   // `replicas` outlive that server.
   void SetReplicas(ReplicaSet* replicas) { replicas_ = replicas; }
 
+  // Sends a spare worker to a replica that lacks one, if there are both. To be
+  // called after every change of a replica's state: while one waits for
+  // workers itself it lets none go.
+  void MoveSpare();
+
   // ReplicaSet's SendFn.
   void Send(ReplicaOutput output);
 

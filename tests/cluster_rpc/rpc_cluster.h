@@ -39,6 +39,7 @@ class Coordinator {
         MonotonicClock(),
         [this](ReplicaOutput output) { link_.Send(std::move(output)); },
         [this](int replica, const ReplicaSnapshot& snapshot) {
+          link_.MoveSpare();
           MutexLock lock(mutex_);
           serving_epochs_[replica] =
               snapshot.state == ReplicaState::kServing ? snapshot.epoch : 0;

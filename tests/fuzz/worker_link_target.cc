@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -39,11 +40,15 @@ class Slots {
  public:
   void Follow(const StepPlan& plan, Promises* promises) {
     ResolvedStep step;
-    const absl::Status status = table_.Resolve(plan, step);
+    const absl::Status status = table_->Resolve(plan, step);
     if (!status.ok()) {
       promises->Expect(absl::IsInvalidArgument(status),
                        "slots refuse a plan as an argument");
-      *this = Slots();  // a table that refused is of no further use
+      // A table that refused is of no further use.
+      table_.emplace(kLimits, kVocabSize);
+      positions_.clear();
+      last_tokens_.clear();
+      num_followed_ = 0;
       return;
     }
     ++num_followed_;
@@ -54,7 +59,7 @@ class Slots {
       last_tokens_[slot] = made.back();
     }
     CheckSamples(step, promises);
-    table_.Commit(step, made);
+    table_->Commit(step, made);
     CheckSamples(step, promises);
   }
 
@@ -120,7 +125,7 @@ class Slots {
   void CheckSamples(const ResolvedStep& step, Promises* promises) {
     for (size_t i = 0; i < step.sample_slots.size(); ++i) {
       const SampleRow row =
-          table_.RowToSample(step.sample_slots[i], step.sample_positions[i]);
+          table_->RowToSample(step.sample_slots[i], step.sample_positions[i]);
       promises->Expect(
           row.seen_ids.size() == row.output_counts.size() &&
               std::is_sorted(row.seen_ids.begin(), row.seen_ids.end()),
@@ -128,7 +133,7 @@ class Slots {
     }
   }
 
-  SlotTable table_{kLimits, kVocabSize};
+  std::optional<SlotTable> table_{std::in_place, kLimits, kVocabSize};
   std::map<int32_t, int64_t> positions_;
   std::map<int32_t, TokenId> last_tokens_;
   int num_followed_ = 0;

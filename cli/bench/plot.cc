@@ -19,14 +19,14 @@ constexpr double kHeight = 760;
 constexpr double kHeaderHeight = 96;
 constexpr double kMargin = 24;
 // Points of a cumulative distribution that are drawn at most.
-constexpr size_t kMaxPoints = 500;
+constexpr size_t kCurvePoints = 500;
 // Labels of a logarithmic axis beyond which only powers of ten have one.
-constexpr size_t kMaxLogLabels = 9;
-constexpr size_t kMaxCurves = 6;
-// Of the ends of a logarithmic axis.
-constexpr double kMaxRatio = 1e4;
+constexpr size_t kLogLabels = 9;
+constexpr size_t kNumColors = 6;
+// A logarithmic axis spans no more than this.
+constexpr double kLogRatio = 1e4;
 
-constexpr std::string_view kColors[kMaxCurves] = {
+constexpr std::string_view kColors[kNumColors] = {
     "#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#db2777"};
 constexpr std::string_view kInk = "#0f172a";
 constexpr std::string_view kFaint = "#64748b";
@@ -59,7 +59,7 @@ void DrawFrame(const Frame& frame, std::string_view title, const Axis& x,
     svg->Text({frame.left - 8, at + 4}, TickLabel(tick),
               {.size = 11, .anchor = Anchor::kEnd, .fill = kFaint});
   }
-  const bool only_powers = x.ticks().size() > kMaxLogLabels;
+  const bool only_powers = x.ticks().size() > kLogLabels;
   for (const double tick : x.ticks()) {
     const double at = x.Pixel(tick);
     const bool is_power =
@@ -113,7 +113,7 @@ struct Curve {
 void DrawCurve(const Curve& curve, const Axis& x, const Axis& y,
                std::string_view color, Svg* svg) {
   const size_t count = curve.samples.size();
-  const size_t num_points = std::min(count, kMaxPoints);
+  const size_t num_points = std::min(count, kCurvePoints);
   std::vector<Point> points = {{x.Pixel(curve.samples.front()), y.Pixel(0)}};
   for (size_t i = 1; i <= num_points; ++i) {
     const size_t rank = (i * count + num_points - 1) / num_points;
@@ -158,7 +158,7 @@ void DrawCumulative(const Frame& frame, std::string_view title,
     max = std::max(max, curve.samples.back());
   }
   if (max <= 0) min = max = 1;
-  const Axis x = Axis::Logarithmic(std::max(min, max / kMaxRatio), max,
+  const Axis x = Axis::Logarithmic(std::max(min, max / kLogRatio), max,
                                    frame.left, frame.right);
   const Axis y = Axis::Linear(100, frame.bottom, frame.top);
   DrawFrame(frame, title, x, "milliseconds", y, svg);
@@ -178,7 +178,7 @@ void DrawCumulative(const Frame& frame, std::string_view title,
 
 using Extract = std::function<void(const Latencies&, std::vector<double>*)>;
 
-// One curve per class that has samples, the first kMaxCurves of them.
+// One curve per class that has samples, as many as there are colours.
 std::vector<Curve> CurvesOf(const Plan& plan,
                             const std::vector<Record>& records,
                             const Extract& extract) {
@@ -192,7 +192,7 @@ std::vector<Curve> CurvesOf(const Plan& plan,
             &curves[static_cast<size_t>(record.class_index)].samples);
   }
   std::erase_if(curves, [](const Curve& c) { return c.samples.empty(); });
-  if (curves.size() > kMaxCurves) curves.resize(kMaxCurves);
+  if (curves.size() > kNumColors) curves.resize(kNumColors);
   for (Curve& curve : curves) {
     std::sort(curve.samples.begin(), curve.samples.end());
   }

@@ -21,7 +21,6 @@ constexpr std::string_view kCsvHeader =
 
 // A value in a message, cut where it is long.
 std::string Quoted(const std::string& text) {
-  constexpr size_t kMaxQuotedBytes = 60;
   if (text.size() <= kMaxQuotedBytes) return text;
   return text.substr(0, kMaxQuotedBytes) + "...";
 }

@@ -10,21 +10,19 @@ namespace witan::jinja {
 
 const Value* Scope::Find(std::string_view name) const {
   for (const Scope* scope = this; scope != nullptr; scope = scope->parent_) {
-    for (const auto& [known, value] : scope->variables_) {
-      if (known == name) return &value;
-    }
+    const auto found = scope->variables_.find(name);
+    if (found != scope->variables_.end()) return &found->second;
   }
   return nullptr;
 }
 
 void Scope::Set(std::string_view name, Value value) {
-  for (auto& [known, old_value] : variables_) {
-    if (known == name) {
-      old_value = std::move(value);
-      return;
-    }
+  const auto found = variables_.find(name);
+  if (found != variables_.end()) {
+    found->second = std::move(value);
+  } else {
+    variables_.emplace(name, std::move(value));
   }
-  variables_.emplace_back(name, std::move(value));
 }
 
 absl::StatusOr<std::string> Interpreter::Render(

@@ -3,6 +3,8 @@
 
 #include <absl/status/statusor.h>
 
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,7 +24,8 @@ class Scope {
 
  private:
   Scope* parent_;  // null for the outermost
-  std::vector<std::pair<std::string, Value>> variables_;
+  // A template may have tens of thousands.
+  std::map<std::string, Value, std::less<>> variables_;
 };
 
 // Runs a parsed template once. One thread; bounded by the limits named in

@@ -2,14 +2,24 @@
 """Writes a random-weight Mixtral checkpoint to measure speed with.
 
     bench/make_model.py --shape M1 --out build/bench/M1
+    bench/make_model.py --shape M1 --out build/bench/M1 --gguf build/bench/M1.gguf
 
 The result is an ordinary Hugging Face directory in bf16 with the tokenizer of
 examples/witling/witling-base; ids beyond that tokenizer's are never decoded.
-Only the shapes are real: the text that comes out is noise. Needs numpy.
+Only the shapes are real: the text that comes out is noise. With --gguf the same
+weights are also written for llama.cpp. Needs numpy.
 
     shape  hidden  ffn  layers  heads/kv  experts, top-k  vocab  parameters
     M1       1024 3584       8      16/4            8, 2  32000     791.2 M
     M2        512 1792       8       8/4            8, 2   8192     190.9 M
+    M3       1024 2816      16      16/4        1, 1 (*)  32000     245.9 M
+    tiny      256  256       2       4/2            8, 2   4096       5.6 M
+    tiny1     256  256       2       4/2        1, 1 (*)   4096       2.9 M
+
+(*) A dense model, as Llama's. Witan serves only Mixtral today, so the directory
+holds a mixture of one expert, which is the dense model exactly: a softmax over
+one router logit is 1. The GGUF is dense, without a router. The tiny shapes are
+for comparing two engines number by number.
 """
 
 import argparse
@@ -20,14 +30,22 @@ import struct
 
 import numpy as np
 
+import gguf_writer
+
 SHAPES = {
-    "M1": dict(hidden=1024, ffn=3584, layers=8, heads=16, kv_heads=4, vocab=32000),
-    "M2": dict(hidden=512, ffn=1792, layers=8, heads=8, kv_heads=4, vocab=8192),
+    name: dict(zip(("hidden", "ffn", "layers", "heads", "kv_heads", "experts", "top_k", "vocab"), row))
+    for name, row in {
+        "M1": (1024, 3584, 8, 16, 4, 8, 2, 32000),
+        "M2": (512, 1792, 8, 8, 4, 8, 2, 8192),
+        "M3": (1024, 2816, 16, 16, 4, 1, 1, 32000),
+        "tiny": (256, 256, 2, 4, 2, 8, 2, 4096),
+        "tiny1": (256, 256, 2, 4, 2, 1, 1, 4096),
+    }.items()
 }
 HEAD_DIM = 64
-NUM_EXPERTS = 8
-EXPERTS_PER_TOKEN = 2
 CONTEXT_TOKENS = 4096
+NORM_EPSILON = 1e-05
+ROPE_THETA = 10000.0
 TOKENIZER = pathlib.Path(__file__).parent.parent / "examples/witling/witling-base"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -47,13 +65,13 @@ def config_of(shape):
         "num_attention_heads": shape["heads"],
         "num_key_value_heads": shape["kv_heads"],
         "head_dim": HEAD_DIM,
-        "num_local_experts": NUM_EXPERTS,
-        "num_experts_per_tok": EXPERTS_PER_TOKEN,
+        "num_local_experts": shape["experts"],
+        "num_experts_per_tok": shape["top_k"],
         "vocab_size": shape["vocab"],
         "max_position_embeddings": CONTEXT_TOKENS,
         "sliding_window": None,
-        "rms_norm_eps": 1e-05,
-        "rope_theta": 10000.0,
+        "rms_norm_eps": NORM_EPSILON,
+        "rope_theta": ROPE_THETA,
         "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
         "bos_token_id": 1,
@@ -63,7 +81,7 @@ def config_of(shape):
 
 
 def tensors_of(shape):
-    """Yields (name, shape, standard deviation); None stands for a norm's ones."""
+    """Yields (name, shape, standard deviation); None stands for a norm, around one."""
     hidden, ffn, vocab = shape["hidden"], shape["ffn"], shape["vocab"]
     query, key = shape["heads"] * HEAD_DIM, shape["kv_heads"] * HEAD_DIM
 
@@ -80,8 +98,8 @@ def tensors_of(shape):
         yield matrix(f"{layer}.self_attn.o_proj", hidden, query)
         yield f"{layer}.post_attention_layernorm.weight", (hidden,), None
         moe = f"{layer}.block_sparse_moe"
-        yield matrix(f"{moe}.gate", NUM_EXPERTS, hidden)
-        for expert in range(NUM_EXPERTS):
+        yield matrix(f"{moe}.gate", shape["experts"], hidden)
+        for expert in range(shape["experts"]):
             yield matrix(f"{moe}.experts.{expert}.w1", ffn, hidden)
             yield matrix(f"{moe}.experts.{expert}.w3", ffn, hidden)
             yield matrix(f"{moe}.experts.{expert}.w2", hidden, ffn)
@@ -111,7 +129,8 @@ def write_weights(path, tensors, seed):
         for _, shape, deviation in tensors:
             count = int(np.prod(shape))
             if deviation is None:
-                file.write(bf16(np.ones(count)).tobytes())
+                norm = 1 + 0.1 * random.standard_normal(count, dtype=np.float32)
+                file.write(bf16(norm).tobytes())
                 continue
             if deviation not in pools:
                 pools[deviation] = bf16(normal * np.float32(deviation))
@@ -125,9 +144,12 @@ def write_weights(path, tensors, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", choices=sorted(SHAPES), required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="directory to write")
+    parser.add_argument("--gguf", type=pathlib.Path, help="also write the same weights for llama.cpp")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     shape = SHAPES[args.shape]
@@ -143,6 +165,9 @@ def main():
     num_parameters = write_weights(unfinished, list(tensors_of(shape)), args.seed)
     unfinished.rename(args.out / "model.safetensors")
     print(f"{args.out}: {args.shape}, {num_parameters / 1e6:.1f} million parameters")
+    if args.gguf:
+        gguf_writer.write(args.gguf, args.out)
+        print(f"{args.gguf}: the same weights")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 // 3584, 16 query and 4 KV heads of 64, vocabulary 32000, 8 experts, top 2.
 //
 //   bench_ops [--json] [--threads N]... [--only TEXT]
+//   bench_ops --probe [--threads N]...    the machine's limits alone, as JSON
 
 #include <fmt/format.h>
 #include <immintrin.h>
@@ -410,38 +411,67 @@ void Print(const Figure& f, bool json) {
                             : fmt::format("(bar {:.2f} MISSED)", f.bar));
 }
 
-int Main(int argc, char** argv) {
+struct Options {
   bool json = false;
+  bool probe = false;
   std::string only;
   std::vector<int> thread_counts;
+};
+
+// False: the command line makes no sense, and the reason has been printed.
+bool ParseOptions(int argc, char** argv, Options& options) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     if (flag == "--json") {
-      json = true;
+      options.json = true;
+    } else if (flag == "--probe") {
+      options.probe = true;
     } else if (flag == "--threads" && i + 1 < argc) {
-      thread_counts.push_back(std::atoi(argv[++i]));
+      options.thread_counts.push_back(std::atoi(argv[++i]));
     } else if (flag == "--only" && i + 1 < argc) {
-      only = argv[++i];
+      options.only = argv[++i];
     } else {
-      fmt::print(stderr, "usage: {} [--json] [--threads N]... [--only TEXT]\n",
-                 argv[0]);
-      return 2;
+      fmt::print(
+          stderr,
+          "usage: {} [--json | --probe] [--threads N]... [--only TEXT]\n",
+          argv[0]);
+      return false;
     }
   }
-  if (thread_counts.empty()) thread_counts = {1, 2};
-  Machine machine;
-  if (!json) {
-    fmt::print("{:<36} {:>2} {:>10} {:>8} {:>8}   {:>6} {:>6}   {}\n", "op",
-               "th", "us", "GB/s", "GFLOP/s", "read", "dot", "fraction");
-  }
-  for (const int num_threads : thread_counts) {
+  for (const int num_threads : options.thread_counts) {
     if (num_threads < 1 || num_threads > kMaxThreadsPerRank) {
       fmt::print(stderr, "--threads {}: use 1 to {}\n", num_threads,
                  kMaxThreadsPerRank);
-      return 2;
+      return false;
+    }
+  }
+  if (options.thread_counts.empty()) options.thread_counts = {1, 2};
+  return true;
+}
+
+void Probe(Machine& machine, int num_threads) {
+  const Limits limits = machine.Measure(num_threads);
+  fmt::print(
+      "{{\"threads\": {}, \"read_limit_gb_per_s\": {:.2f}, "
+      "\"dot_limit_gflop_per_s\": {:.2f}}}\n",
+      num_threads, limits.read_gb_per_s, limits.dot_gflop_per_s);
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  if (!ParseOptions(argc, argv, options)) return 2;
+  Machine machine;
+  if (!options.json && !options.probe) {
+    fmt::print("{:<36} {:>2} {:>10} {:>8} {:>8}   {:>6} {:>6}   {}\n", "op",
+               "th", "us", "GB/s", "GFLOP/s", "read", "dot", "fraction");
+  }
+  for (const int num_threads : options.thread_counts) {
+    if (options.probe) {
+      Probe(machine, num_threads);
+      continue;
     }
     OpsBench bench(num_threads, machine);
-    for (const Figure& f : bench.RunAll(only)) Print(f, json);
+    for (const Figure& f : bench.RunAll(options.only)) Print(f, options.json);
     std::fflush(stdout);
   }
   return 0;

@@ -40,7 +40,8 @@ check_headers() {
     xargs -P "$(nproc)" -n 1 clang++ "${clang_flags[@]}"
 }
 check_shell() {
-  shellcheck --severity=warning dev .ci/run tools/*.sh tests/*.sh
+  shellcheck --severity=warning dev .ci/run tools/*.sh tests/*.sh \
+    bench/versus/*.sh
 }
 
 # Every package that ./dev installs has this name on Ubuntu 24.04 too.

@@ -10,11 +10,16 @@ after a prompt with one token changed.
 import numpy as np
 
 NUM_PROMPT, NUM_TOKENS, NUM_TOP = 64, 64, 20
-MAX_MEDIAN = 0.03  # natural logarithms, over all positions and tokens
-# Two experts of almost equal score may be swapped by a rounding, and then a
-# position differs by more; few positions may.
-MAX_AT_95_PERCENT = 0.15
-MIN_CONTROL = 10  # the control differs by so many times MAX_MEDIAN, in the median
+# In natural logarithms, over all positions and tokens, for each layer: every
+# layer rounds again. Seen in the median: 0.005 in two layers, 0.011 in sixteen
+# dense ones, 0.026 and 0.036 in eight with experts (of almost equal scores a
+# rounding swaps two, and later positions see it). The base of the rotation wrong
+# by a tenth makes 0.03 in two layers, any wrong order of rows or matrices more
+# than 0.2.
+MAX_MEDIAN_PER_LAYER = 0.006
+# A position whose own experts were swapped differs by more; few may.
+MAX_AT_95_PERCENT_PER_LAYER = 0.02
+MIN_CONTROL = 10  # the control differs by so many times the median that is allowed
 
 
 def differences(library, ids, prompt, found):
@@ -26,8 +31,10 @@ def differences(library, ids, prompt, found):
     return np.abs(ours - np.array(theirs["logprobs"])), theirs
 
 
-def compare(witan, library, vocab):
+def compare(witan, library, vocab, num_layers):
     """Figures of the comparison, and in `same` whether it is one model."""
+    max_median = MAX_MEDIAN_PER_LAYER * num_layers
+    max_at_95 = MAX_AT_95_PERCENT_PER_LAYER * num_layers
     random = np.random.default_rng(0)
     prompt = random.integers(3, vocab, NUM_PROMPT).tolist()
     ids, found = witan.transport.logprobs(prompt, NUM_TOKENS, NUM_TOP)
@@ -37,7 +44,7 @@ def compare(witan, library, vocab):
     changed = prompt[:-1] + [3 + (prompt[-1] - 2) % (vocab - 3)]
     control, _ = differences(library, ids[:1], changed, found[:1])
     at_95 = float(np.percentile(distance, 95))
-    sure = [margin > 2 * MAX_AT_95_PERCENT for margin in theirs["margins"]]
+    sure = [margin > 2 * max_at_95 for margin in theirs["margins"]]
     agreed = [ours == best for ours, best in zip(ids, theirs["greedy"])]
     result = {
         "median": float(np.median(distance)), "at_95_percent": at_95,
@@ -46,8 +53,8 @@ def compare(witan, library, vocab):
         "sure": sum(sure), "sure_equal": sum(a for a, s in zip(agreed, sure) if s),
     }
     result["same"] = (
-        result["median"] <= MAX_MEDIAN and at_95 <= MAX_AT_95_PERCENT
-        and result["control_median"] >= MIN_CONTROL * MAX_MEDIAN
+        result["median"] <= max_median and at_95 <= max_at_95
+        and result["control_median"] >= MIN_CONTROL * max_median
         and result["sure_equal"] >= 0.95 * result["sure"] > 0
     )
     return result

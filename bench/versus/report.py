@@ -113,18 +113,19 @@ def engine_sentence(name, runs, text):
     taken = statistics.median(values_of(runs, "unit_s"))
     if fraction >= AT_LIMIT:
         return f"{name}: {text(taken)}, at the limit ({fraction:.0%})."
-    more = statistics.median(run["unit_s"] - run["limit"]["seconds"] for run in runs)
-    # What no process used, neither the engine nor anybody else.
-    idle = statistics.median(
-        max(0.0, 1 - sum(run["shares"].values())) * run["unit_s"] for run in runs
-    )
-    idle = min(idle, more)
-    cause = (
-        f"{text(idle)} of it with idle cores, {text(more - idle)} in work beyond the limit's"
-        if idle >= 0.05 * taken
-        else "with both cores busy: work beyond the limit's"
-    )
-    return f"{name}: {text(taken)}, {fraction:.0%} of the limit; {text(more)} more, {cause}."
+    more = taken - statistics.median(run["limit"]["seconds"] for run in runs)
+
+    def part(share):
+        return min(more, statistics.median(share(run["shares"]) * run["unit_s"] for run in runs))
+
+    parts = [
+        (part(lambda shares: max(0.0, 1 - sum(shares.values()))), "idle cores"),
+        (part(lambda shares: shares["foreign"] + shares["steal"]), "others on the cores"),
+        (part(lambda shares: shares["client"]), "the client"),
+    ]
+    parts.append((max(0.0, more - sum(seconds for seconds, _ in parts)), "its own work beyond the limit's"))
+    causes = ", ".join(f"{text(seconds)} {what}" for seconds, what in parts if seconds >= 0.03 * taken)
+    return f"{name}: {text(taken)}, {fraction:.0%} of the limit; {text(more)} more: {causes}."
 
 
 def markdown(results):

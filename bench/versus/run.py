@@ -92,7 +92,8 @@ class Bench:
         self.save()
 
     def check_identity(self, name, witan, library):
-        result = identity.compare(witan, library, make_model.SHAPES[name]["vocab"])
+        facts = make_model.SHAPES[name]
+        result = identity.compare(witan, library, facts["vocab"], facts["layers"])
         text = identity.describe(result)
         print(f"{name}: {'one model' if result['same'] else 'NOT ONE MODEL'}: {text}", flush=True)
         if not result["same"]:

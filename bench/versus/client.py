@@ -25,6 +25,8 @@ class WitanTransport:
 
     def stream(self, prompt, num_tokens):
         for response in self.stub.Generate(self.request(prompt, num_tokens)):
+            if response.usage.cached_tokens:
+                raise RuntimeError("a prompt was found in Witan's cache: it would be too fast")
             yield response.token_ids
 
     def request(self, prompt, num_tokens, top_logprobs=None):

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -175,6 +176,8 @@ def parse_args():
 
 def main():
     args = parse_args()
+    # Whoever ends this ends the engines too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     bench = Bench(args)
     for name in args.shapes:
         if args.check:

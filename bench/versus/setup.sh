@@ -29,13 +29,8 @@ export CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 run() { nice -n "${NICE:-0}" "$@"; }
 
-mkdir -p "$home/source" "$home/wheels"
-[[ -x $python ]] || python3 -m venv "$home/venv"
-# The stamp makes the second run quick; it holds what was installed.
-readonly stamp=$home/venv/installed.txt
-wanted=$(printf '%s\n' "$version" "${options[@]}" "${server_options[@]}")
-wanted+=$(<"$here/requirements.txt")
-if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
+# In functions, so that bash has read the whole file before it runs for long.
+install() {
   "$python" -m pip install --quiet -r "$here/requirements.txt"
   if [[ ! -d $source ]]; then
     "$python" -m pip download --quiet --no-deps --no-build-isolation \
@@ -47,7 +42,7 @@ if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
     tar -xzf "$home/source/llama_cpp_python-$version.tar.gz" -C "$home/unpacked"
     mv "$home/unpacked/llama_cpp_python-$version" "$source"
   fi
-  wheels=("$home/wheels/llama_cpp_python-$version"-*.whl)
+  local wheels=("$home/wheels/llama_cpp_python-$version"-*.whl)
   if [[ ! -f ${wheels[0]} ]]; then
     echo "building llama-cpp-python $version: 10 to 20 minutes on two cores"
     run "$python" -m pip wheel --no-deps --no-build-isolation \
@@ -58,14 +53,23 @@ if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
   echo "building llama-server from the same sources"
   cmake -S "$source" -B "$native" "${server_options[@]}" >"$home/cmake.txt"
   run cmake --build "$native" --target llama-server
-  printf '%s' "$wanted" >"$stamp"
-fi
+}
 
-# The client's stubs, from this checkout's protocol.
-readonly stubs=$home/stubs
-if [[ ! -f $stubs/inference_pb2_grpc.py ||
-  proto/inference.proto -nt $stubs/inference_pb2_grpc.py ]]; then
+main() {
+  mkdir -p "$home/source" "$home/wheels"
+  [[ -x $python ]] || python3 -m venv "$home/venv"
+  # The stamp makes the second run quick; it holds what was installed.
+  local stamp=$home/venv/installed.txt wanted
+  wanted=$(printf '%s\n' "$version" "${options[@]}" "${server_options[@]}")
+  wanted+=$(<"$here/requirements.txt")
+  if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
+    install
+    printf '%s' "$wanted" >"$stamp"
+  fi
+  # The client's stubs, from this checkout's protocol.
+  local stubs=$home/stubs
   mkdir -p "$stubs"
   "$python" -m grpc_tools.protoc -I proto --python_out="$stubs" \
     --grpc_python_out="$stubs" proto/inference.proto
-fi
+}
+main

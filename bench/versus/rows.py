@@ -31,7 +31,8 @@ class Row:
         self.name, self.index, self.shape, self.vocab = name, index, shape, vocab
 
     def prompts(self, round_index, repetition, count, length):
-        random = np.random.default_rng([self.index, round_index, repetition])
+        # From 1 on: numpy takes [0, 0, 0] for the 0 that identity.py has.
+        random = np.random.default_rng([1 + self.index, round_index, repetition])
         return random.integers(FIRST_TOKEN_ID, self.vocab, (count, length)).tolist()
 
     def repeat(self, once):

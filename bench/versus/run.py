@@ -167,8 +167,12 @@ def parse_args():
     parser.add_argument("--record", type=pathlib.Path, metavar="PAGE",
                         help="write the table between the markers of this page")
     args = parser.parse_args()
+    if not args.check and set(args.shapes or ()) & set(TINY_SHAPES):
+        parser.error("tiny shapes are for --check; streams of theirs hardly overlap")
     args.shapes = args.shapes or (TINY_SHAPES if args.check else ["M2"] if args.quick else SHAPES)
     args.rounds = args.rounds or (1 if args.quick else 3)
+    if args.record and report.MARKERS[0] not in args.record.read_text():
+        parser.error(f"--record {args.record}: the page has no line '{report.MARKERS[0]}'")
     if args.rounds < 1 or args.threads < 1:
         parser.error("--rounds and --threads are at least 1")
     return args

@@ -116,11 +116,20 @@ absl::StatusOr<Json> ParseJsonObject(std::string_view name,
 }
 
 std::string Quoted(std::string_view text) {
-  const bool cut = text.size() > kMaxQuotedBytes;
-  return Json(std::string(text.substr(0, kMaxQuotedBytes)))
-             .dump(-1, ' ', /*ensure_ascii=*/true,
-                   Json::error_handler_t::replace) +
-         (cut ? fmt::format("... ({} bytes)", text.size()) : "");
+  size_t num_shown = std::min(text.size(), kMaxQuotedBytes);
+  const auto quoted = [&] {
+    return Json(std::string(text.substr(0, num_shown)))
+        .dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+  };
+  // An escape takes up to six bytes for one.
+  std::string shown = quoted();
+  while (shown.size() > 2 * kMaxQuotedBytes) {
+    num_shown /= 2;
+    shown = quoted();
+  }
+  return shown + (num_shown < text.size()
+                      ? fmt::format("... ({} bytes)", text.size())
+                      : "");
 }
 
 std::string DescribeJson(const Json& value) {

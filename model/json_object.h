@@ -22,7 +22,8 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view name,
 // `value` for a message: short, printable, never longer than about 80 bytes.
 std::string DescribeJson(const nlohmann::json& value);
 
-// `text` for a message: in quotes, escaped, cut after about 120 bytes.
+// `text` for a message: in quotes, escaped, cut after kMaxQuotedBytes of text
+// and about twice as many written.
 std::string Quoted(std::string_view text);
 
 }  // namespace witan

@@ -1,5 +1,7 @@
 #include "tests/fuzz/target.h"
 
+#include <google/protobuf/stubs/logging.h>
+
 #include <algorithm>
 
 #include "base/limits.h"
@@ -23,6 +25,8 @@ Outcome Promises::Refused(const absl::Status& status,
 }
 
 std::span<const Target> Targets() {
+  // Of each message that is not UTF-8, protobuf writes a line.
+  google::protobuf::SetLogHandler(nullptr);
   static constexpr Target kTargets[] = {
       {"safetensors", RunSafetensors, SafetensorsSeeds, RepairSafetensors},
       {"config", RunConfig, ConfigSeeds, nullptr},

@@ -72,7 +72,7 @@ def foreign_cpu():
 
 
 def total(result):
-    return result["total"] if "total" in result else result["all"]
+    return result["total"]
 
 
 def tokens_per_second(result):

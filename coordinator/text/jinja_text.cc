@@ -75,6 +75,7 @@ bool IsPrintable(char32_t character) {
 size_t FindText(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return kNotFound;
   if (needle.empty()) return from;
+  if (needle.size() == 1) return text.find(needle.front(), from);
   // Unlike std::string_view::find, memmem is linear on every input.
   const void* found = memmem(text.data() + from, text.size() - from,
                              needle.data(), needle.size());

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The gates that need no running program: format, each header compiles alone,
-# shell scripts are sound, Ubuntu has the packages. clang-tidy is a gate of its
-# own (tools/clang_tidy.sh), since it takes longer than all of these.
+# lock annotations hold, shell scripts are sound, Ubuntu has the packages.
+# clang-tidy is a gate of its own (tools/clang_tidy.sh), since it takes longer
+# than all of these.
 # Headers include what protoc makes; build witan_proto_generated first.
 #   tools/gates.sh             run all; exit status 1 if one fails
 #   tools/gates.sh --sources   only list the C++ sources, one per line
@@ -31,14 +32,32 @@ gate() {
 
 check_format() { sources | xargs clang-format --dry-run --Werror; }
 
-# Each header as a source of its own; *-inl.h are bodies that sources include
-# inside a namespace. G++ gives the warnings.
+# Clang reads each header as a source of its own, and every source that sees a
+# lock; g++ already gave the other warnings.
 readonly clang_flags=(-std=c++20 -fsyntax-only -x c++ -I. -Ibuild/release/generated
-  '-DWITAN_SOURCE_DIR=""' '-DWITAN_BINARY_DIR=""' -Wno-everything)
-check_headers() {
-  sources | grep '\.h$' | grep -v -e '-inl\.h$' |
-    xargs -P "$(nproc)" -n 1 clang++ "${clang_flags[@]}"
+  '-DWITAN_SOURCE_DIR=""' '-DWITAN_BINARY_DIR=""'
+  -Wno-everything -Wthread-safety -Werror)
+check_with_clang() {
+  xargs -P "$(nproc)" -n 1 clang++ "${clang_flags[@]}"
 }
+# *-inl.h are bodies that sources include inside a namespace.
+check_headers() {
+  sources | grep '\.h$' | grep -v -e '-inl\.h$' | check_with_clang
+}
+# Files that include base/mutex.h, or a file that does, and so on: a source sees
+# most of its locks through its own header.
+files_with_locks() {
+  local files=base/mutex.h before=""
+  while [[ $files != "$before" ]]; do
+    before=$files
+    files=$({
+      echo "$before"
+      sources | xargs grep -lF -e "$(sed 's/.*/#include "&"/' <<<"$before")"
+    } | sort -u)
+  done
+  echo "$files"
+}
+check_locks() { files_with_locks | grep '\.cc$' | check_with_clang; }
 check_shell() {
   shellcheck --severity=warning dev .ci/run tools/*.sh tests/*.sh \
     bench/versus/*.sh
@@ -58,6 +77,7 @@ check_ubuntu() {
 
 gate "format" check_format
 gate "headers compile alone" check_headers
+gate "lock annotations" check_locks
 gate "shell" check_shell
 gate "package names of Ubuntu 24.04" check_ubuntu
 exit "$failed"

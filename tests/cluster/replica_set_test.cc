@@ -200,13 +200,14 @@ TEST_F(ReplicaSetTest, ATraceTellsEveryStepAndRequestOfEveryReplica) {
   const auto json = nlohmann::json::parse(ReadFile(path, 1 << 20).value());
   std::map<std::string, int> count;
   for (const auto& event : json) {
-    const int pid = event.at("pid");
-    const std::string name = event.at("name");
-    if (event.at("ph") == "X") {
+    const int pid = event.at("pid").get<int>();
+    const auto name = event.at("name").get<std::string>();
+    if (event.at("ph").get<std::string>() == "X") {
       EXPECT_GE(event.at("dur").get<int64_t>(), 0);
       ++count[std::to_string(pid) + (name.starts_with("step ") ? "step" : "")];
     }
-    if (event.at("ph") == "b") ++count[std::to_string(pid) + name];
+    if (event.at("ph").get<std::string>() == "b")
+      ++count[std::to_string(pid) + name];
   }
   for (const int replica : {0, 1}) {
     const std::string pid = std::to_string(replica);

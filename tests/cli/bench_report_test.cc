@@ -305,7 +305,7 @@ TEST(BenchReportTest, ProgramsGetEveryNumberTheConfigurationAndTheServer) {
   EXPECT_EQ(json["total"]["errors"][0]["code"], "UNAVAILABLE");
   EXPECT_EQ(json["classes"][1]["failed"], 3);
   EXPECT_EQ(json["requests"].size(), records.size());
-  EXPECT_EQ(json["requests"][0]["chunks"][1], nlohmann::json({5.0, 1}));
+  EXPECT_EQ(json["requests"][0]["chunks"][1], nlohmann::ordered_json({5.0, 1}));
   EXPECT_FALSE(json["requests"][4].contains("ttft_ms"));
   RunFacts without = SomeFacts();
   without.objectives = {};

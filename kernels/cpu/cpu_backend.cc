@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_backend.h"
 
+#include <cpuid.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -24,6 +25,13 @@ void CheckShape(const ConstTensorView& view, int64_t rows, int64_t columns,
   WITAN_CHECK(view.rows == rows && view.columns == columns,
               "{} is [{}, {}], not [{}, {}]", name, view.rows, view.columns,
               rows, columns);
+}
+
+// Not by __builtin_cpu_supports, whose words for it differ between compilers.
+// Says nothing about the operating system; where AVX2 may be used, this may.
+bool HasF16c() {
+  unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
 
 }  // namespace
@@ -261,8 +269,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
                            options.num_threads, kMaxThreadsPerRank);
   }
   const bool has_avx2 = __builtin_cpu_supports("avx2") &&
-                        __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("f16c");
+                        __builtin_cpu_supports("fma") && HasF16c();
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
                           __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512vl") &&

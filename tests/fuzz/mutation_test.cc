@@ -13,9 +13,9 @@ namespace {
 
 // Rounds of a target, by what one costs.
 int NumRounds(std::string_view target) {
-  if (target == "chat_template") return 3000;
-  if (target == "tokenizer") return 4000;
-  return 20000;
+  if (target == "chat_template") return 10000;
+  if (target == "tokenizer") return 10000;
+  return 60000;
 }
 
 class Mutator {

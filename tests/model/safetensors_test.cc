@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "model/safetensors_header.h"
+#include "tests/testing/half.h"
 #include "tests/testing/temp_directory.h"
 #include "tests/testing/tiny_model.h"
 
@@ -100,9 +101,9 @@ TEST(SafetensorsTest, ReadsWhatThePythonImplementationWrote) {
       if (dtype == DType::kF32) {
         std::memcpy(&value, at, 4);
       } else if (dtype == DType::kF16) {
-        _Float16 half = 0;
+        uint16_t half = 0;
         std::memcpy(&half, at, 2);
-        value = static_cast<float>(half);
+        value = FloatOfHalf(half);
       } else {
         std::memcpy(reinterpret_cast<char*>(&value) + 2, at, 2);
       }

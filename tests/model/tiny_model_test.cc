@@ -8,6 +8,7 @@
 
 #include "model/families.h"
 #include "model/safetensors.h"
+#include "tests/testing/half.h"
 
 namespace witan {
 namespace {
@@ -20,9 +21,9 @@ float ElementOf(const MappedTensor& tensor, size_t i) {
     return value;
   }
   if (tensor.dtype == DType::kF16) {
-    _Float16 value;
-    std::memcpy(&value, at, 2);
-    return static_cast<float>(value);
+    uint16_t half;
+    std::memcpy(&half, at, 2);
+    return FloatOfHalf(half);
   }
   uint16_t high;
   std::memcpy(&high, at, 2);

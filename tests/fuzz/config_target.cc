@@ -3,7 +3,9 @@
 // again it is the same.
 
 #include <algorithm>
-#include <cmath>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <random>
 #include <utility>
 
 #include "base/limits.h"
@@ -128,6 +130,64 @@ std::vector<std::string> ConfigSeeds() {
       R"("dtype":"float32","rope_parameters":{"rope_type":"default",)"
       R"("rope_theta":10000.0},"hidden_act":"silu"})",
   };
+}
+
+void ReshapeConfig(std::string* input, uint64_t seed) {
+  // Another value for one field, or one field less or more.
+  static constexpr const char* kFields[] = {"attention_bias",
+                                            "do_sample",
+                                            "dtype",
+                                            "eos_token_id",
+                                            "head_dim",
+                                            "min_p",
+                                            "quantization_config",
+                                            "repetition_penalty",
+                                            "rope_parameters",
+                                            "rope_scaling",
+                                            "sliding_window",
+                                            "temperature",
+                                            "top_k",
+                                            "top_p"};
+  static constexpr const char* kValues[] = {"0",
+                                            "1",
+                                            "-1",
+                                            "2",
+                                            "3",
+                                            "7",
+                                            "64",
+                                            "1024",
+                                            "2147483648",
+                                            "9223372036854775807",
+                                            "9223372036854775808",
+                                            "18446744073709551616",
+                                            "0.5",
+                                            "1e-5",
+                                            "1e308",
+                                            "-0.0",
+                                            "null",
+                                            "true",
+                                            "false",
+                                            "\"\"",
+                                            "\"float32\"",
+                                            "[]",
+                                            "[1,2]",
+                                            "[[[]]]",
+                                            "{}",
+                                            "{\"rope_theta\":5}"};
+  using Json = nlohmann::ordered_json;
+  if (input->size() > 4096) return;  // dump() recurses
+  Json json = Json::parse(*input, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return;
+  std::mt19937_64 random(seed);
+  std::vector<std::string> names(std::begin(kFields), std::end(kFields));
+  for (const auto& [name, value] : json.items()) names.push_back(name);
+  const std::string& name = names[random() % names.size()];
+  if (random() % 8 == 0) {
+    json.erase(name);
+  } else {
+    json[name] = Json::parse(kValues[random() % std::size(kValues)]);
+  }
+  *input = json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace witan::fuzz

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,6 +49,10 @@ struct Target {
   // changed bytes are good enough.
   void (*reshape)(std::string* input, uint64_t seed);
 };
+// What gtest prints.
+inline void PrintTo(const Target& target, std::ostream* out) {
+  *out << target.name;
+}
 
 Outcome RunSafetensors(std::string_view input);
 std::vector<std::string> SafetensorsSeeds();
@@ -56,6 +61,7 @@ void RepairSafetensors(std::string* input, uint64_t seed);
 // config.json and generation_config.json, each of which may be the input.
 Outcome RunConfig(std::string_view input);
 std::vector<std::string> ConfigSeeds();
+void ReshapeConfig(std::string* input, uint64_t seed);
 
 // tokenizer.json, tokenizer_config.json, special_tokens_map.json and a text to
 // encode, with a zero byte between them.

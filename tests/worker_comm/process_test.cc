@@ -10,9 +10,9 @@
 
 #include <cstring>
 #include <filesystem>
-#include <set>
 
 #include "base/status.h"
+#include "tests/testing/temp_directory.h"
 #include "tests/worker_comm/group.h"
 
 namespace witan {
@@ -64,22 +64,22 @@ class ProcessGroup {
   using Body = std::function<std::string(Communicator&, Pipe& to_parent)>;
 
   // Every rank connects, runs body and reports what it returns, after what
-  // body itself wrote.
-  ProcessGroup(TestTransport transport, int size, const Body& body)
+  // body itself wrote. Shared memory is in `directory`, see MakeShmRendezvous.
+  ProcessGroup(TestTransport transport, int size, const Body& body,
+               const std::string& directory = "")
       : to_parent_(size), to_child_(size) {
     for (int rank = 0; rank < size; ++rank) {
       const pid_t pid = fork();
       if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        RunChild(transport, rank, size, body);
+        RunChild(transport, rank, size, body, directory);
         _exit(0);
       }
       EXPECT_GT(pid, 0);
       pids_.push_back(pid);
     }
-    std::string endpoints;
-    for (Pipe& pipe : to_parent_) endpoints += pipe.Read() + "\n";
-    for (Pipe& pipe : to_child_) pipe.Write(endpoints);
+    for (Pipe& pipe : to_parent_) endpoints_ += pipe.Read() + "\n";
+    for (Pipe& pipe : to_child_) pipe.Write(endpoints_);
   }
   ~ProcessGroup() {
     for (const pid_t pid : pids_) {
@@ -90,14 +90,17 @@ class ProcessGroup {
 
   void Kill(int rank) { kill(pids_[rank], SIGKILL); }
   std::string Report(int rank) { return to_parent_[rank].Read(); }
+  // Where the ranks met, a line each.
+  const std::string& endpoints() const { return endpoints_; }
 
  private:
-  void RunChild(TestTransport transport, int rank, int size, const Body& body) {
+  void RunChild(TestTransport transport, int rank, int size, const Body& body,
+                const std::string& directory) {
     CommunicatorOptions options = PatientOptions(size, 1 << 20);
     options.rank = rank;
     auto half = transport == TestTransport::kTcp
                     ? MakeTcpRendezvous(options, "127.0.0.1")
-                    : MakeShmRendezvous(options);
+                    : MakeShmRendezvous(options, directory);
     if (!half.ok()) {
       to_parent_[rank].Write(half.status().ToString());
       return;
@@ -118,17 +121,9 @@ class ProcessGroup {
 
   std::vector<Pipe> to_parent_;
   std::vector<Pipe> to_child_;
+  std::string endpoints_;
   std::vector<pid_t> pids_;
 };
-
-std::set<std::string> SharedMemoryFiles() {
-  std::set<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
-    const std::string name = entry.path().filename();
-    if (name.starts_with("witan-")) files.insert(name);
-  }
-  return files;
-}
 
 class ProcessTest : public ::testing::TestWithParam<TestTransport> {};
 INSTANTIATE_TEST_SUITE_P(All, ProcessTest,
@@ -223,19 +218,24 @@ TEST_P(ProcessTest, AnAbortReachesOtherProcesses) {
   }
 }
 
+// In a directory of its own: other tests come and go in /dev/shm.
 TEST(SharedMemoryFilesTest, NoneIsLeftByAKilledGroup) {
-  const std::set<std::string> before = SharedMemoryFiles();
+  const TempDirectory directory;
   {
-    ProcessGroup group(TestTransport::kSharedMemory, 3,
-                       [](Communicator& comm, Pipe&) -> std::string {
-                         if (!comm.Barrier().ok()) return "bad";
-                         if (comm.rank() == 0) return "good";
-                         pause();
-                         return "";
-                       });
+    ProcessGroup group(
+        TestTransport::kSharedMemory, 3,
+        [](Communicator& comm, Pipe&) -> std::string {
+          if (!comm.Barrier().ok()) return "bad";
+          if (comm.rank() == 0) return "good";
+          pause();
+          return "";
+        },
+        directory.path());
     EXPECT_EQ(group.Report(0), "good");
+    EXPECT_THAT(group.endpoints(), HasSubstr(directory.path()))
+        << "the premise";
   }
-  EXPECT_EQ(SharedMemoryFiles(), before);
+  EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/testing/temp_directory.h"
 #include "tests/worker_comm/group.h"
 #include "worker/comm/endpoint.h"
 #include "worker/comm/shm_region.h"
@@ -32,12 +33,6 @@ CommunicatorOptions OptionsOf(int rank, int size = 2) {
 
 class ShmFileTest : public ::testing::Test {
  protected:
-  ShmFileTest() {
-    std::string name = ::testing::TempDir() + "/shm_file_test_XXXXXX";
-    directory_ = mkdtemp(name.data());
-  }
-  ~ShmFileTest() override { std::filesystem::remove_all(directory_); }
-
   std::set<std::string> Files() const {
     std::set<std::string> files;
     for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
@@ -57,7 +52,8 @@ class ShmFileTest : public ::testing::Test {
     ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), long_ago, 0), 0);
   }
 
-  std::string directory_;
+  const TempDirectory temp_directory_;
+  const std::string& directory_ = temp_directory_.path();
 };
 
 size_t NumOpenFiles() {
@@ -243,8 +239,9 @@ TEST(EndpointTextTest, ReadsBackWhatItWrote) {
 }
 
 TEST(RegionOfTwoTest, IsHeldByLivingRanksOnly) {
+  const TempDirectory directory;
   const CommunicatorOptions options = PatientOptions(2, 100);
-  auto first = ShmRegion::CreateFile(options, Nonce{}, ::testing::TempDir());
+  auto first = ShmRegion::CreateFile(options, Nonce{}, directory.path());
   ASSERT_TRUE(first.ok()) << first.status().ToString();
   EXPECT_FALSE((*first)->IsHeld(1));
   CommunicatorOptions of_second = options;

@@ -6,6 +6,7 @@ arrives; everything that is measured is measured here, the same for every server
 
 import http.client
 import json
+import math
 import string
 import threading
 import time
@@ -19,6 +20,8 @@ ALPHABET = string.ascii_letters + string.digits
 
 class WitanTransport:
     """Witan's gRPC."""
+
+    ends_at_length = True
 
     def __init__(self, address):
         self.stub = inference_pb2_grpc.InferenceStub(grpc.insecure_channel(address))
@@ -61,6 +64,8 @@ def post(address, path, body):
 class LlamaServerTransport:
     """llama-server's /completion, whose prompt may be token ids."""
 
+    ends_at_length = True
+
     def __init__(self, address):
         self.address = address
 
@@ -69,17 +74,32 @@ class LlamaServerTransport:
             "prompt": prompt, "n_predict": num_tokens, "temperature": 0, "ignore_eos": True,
             "stream": True, "cache_prompt": False, "return_tokens": True,
         }
+        num_seen, message = 0, {}
         for line in post(self.address, "/completion", body):
-            if line.startswith(b"data: "):
-                yield json.loads(line[6:]).get("tokens", [])
+            if not line.strip():
+                continue
+            message = json.loads(line[6:]) if line.startswith(b"data: ") else {"error": line}
+            if "error" in message:
+                raise RuntimeError(f"llama-server fails in a stream: {message['error']}")
+            ids = message.get("tokens", [])
+            num_seen += len(ids)
+            yield ids
+        if not message.get("stop"):
+            raise RuntimeError("llama-server's stream broke off")
+        # A token that ends in half a character is computed, but never sent.
+        yield [0] * (message["tokens_predicted"] - num_seen)
 
 
 class PythonServerTransport:
     """llama_cpp.server's /v1/completions, which takes text and does not stream ids.
 
     The text is as many ASCII characters as the prompt has ids, each a token of
-    its own. The answer comes whole, so that its tokens can be counted.
+    its own. The answer comes whole, so that its tokens can be counted. It ends
+    where the model's end token comes, now and then: to forbid that token makes
+    this server slow.
     """
+
+    ends_at_length = False
 
     def __init__(self, address):
         self.address = address
@@ -104,8 +124,9 @@ class Stream:
         for ids in transport.stream(prompt, num_tokens):
             if len(ids):
                 self.events.append((time.monotonic(), list(ids)))
-        if not self.events:
-            raise RuntimeError("a stream ended without a token")
+        count = len(self.tokens())
+        if not count or (transport.ends_at_length and count != num_tokens):
+            raise RuntimeError(f"a stream ended after {count} of {num_tokens} tokens")
 
     def tokens(self):
         return [token for _, ids in self.events for token in ids]
@@ -133,8 +154,8 @@ def run_closed_loop(transport, prompts_of_clients, num_tokens):
 
 
 def percentile(values, percent):
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    """The ceil(percent n / 100)-th smallest, as in `witan bench`."""
+    return sorted(values)[math.ceil(percent * len(values) / 100) - 1]
 
 
 def serving_figures(streams):

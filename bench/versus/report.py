@@ -86,23 +86,20 @@ def what_limits(row):
     everything = [run for runs in row["runs"].values() for run in runs]
     limit = {
         key: statistics.median(run["limit"][key] for run in everything)
-        for key, value in everything[0]["limit"].items() if not isinstance(value, str)
+        for key in everything[0]["limit"]
     }
     # Seconds are shown as milliseconds but for whole runs of a server.
-    text = (lambda s: f"{s:.1f} s") if "prompts_s" in limit else (lambda s: f"{s * 1e3:.1f} ms")
-    first = everything[0]["limit"]
-    if "prompts_s" in limit:
-        begin = (
-            f"{text(limit['seconds'])} at least: prompts {text(limit['prompts_s'])} "
-            f"({first['prompt_binds']} binds), steps {text(limit['steps_s'])} "
-            f"({first['step_binds']} binds)."
-        )
-    else:
-        binds = "reading" if limit["read_s"] >= limit["compute_s"] else "computing"
-        begin = (
-            f"{binds} binds: {limit['bytes'] / 1e6:.0f} MB take {text(limit['read_s'])}, "
-            f"{limit['flop'] / 1e9:.1f} GFLOP take {text(limit['compute_s'])} {row['unit']}."
-        )
+    text = (lambda s: f"{s:.1f} s") if "in_turn_s" in limit else (lambda s: f"{s * 1e3:.1f} ms")
+    binds = "reading" if limit["read_s"] >= limit["compute_s"] else "computing"
+    begin = (
+        f"{limit['bytes'] / 1e6:.0f} MB take {text(limit['read_s'])}, "
+        f"{limit['flop'] / 1e9:.1f} GFLOP take {text(limit['compute_s'])} {row['unit']}."
+    )
+    if "in_turn_s" in limit:
+        if limit["in_turn_s"] >= limit["seconds"]:
+            binds = "the order within a client"
+        begin = f"{begin[:-1]}, and what one client asks {text(limit['in_turn_s'])}."
+    begin = f"{binds} binds: {begin}"
     return f"- **{row['shape']} {row['row']}**: {begin} " + " ".join(
         engine_sentence(name, runs, text) for name, runs in row["runs"].items()
     )

@@ -5,6 +5,7 @@ import statistics
 import numpy as np
 
 import client
+import limits
 
 DECODE_PROMPT, DECODE_TOKENS = 64, {1: 129, 8: 65, 32: 65}
 PREFILL_TOKENS = 512
@@ -14,12 +15,11 @@ FIRST_TOKEN_ID = 3  # the ids before have a meaning
 
 
 def engine_limit(work, probe):
-    """The least seconds for `work`, and which of the machine's limits makes them."""
+    """The least seconds for `work`, and how long the machine's limits take for it."""
     read_s, compute_s = work.read_s(probe), work.compute_s(probe)
     return {
         "seconds": max(read_s, compute_s), "read_s": read_s, "compute_s": compute_s,
         "bytes": work.bytes, "flop": work.flop,
-        "binds": "reading" if read_s >= compute_s else "computing",
     }
 
 
@@ -134,15 +134,24 @@ class ServeRow(Row):
         self.requests_each = 4 if clients == 1 else 2
 
     def limit(self, probe):
-        """Prompts at the prompt's limit, and all clients decoding together at the step's."""
-        prompt = engine_limit(self.shape.prefill(SERVE_PROMPT), probe)
-        step = engine_limit(self.shape.decode(self.clients, SERVE_PROMPT + SERVE_TOKENS / 2), probe)
-        prompts_s = self.clients * self.requests_each * prompt["seconds"]
-        steps_s = self.requests_each * (SERVE_TOKENS - 1) * step["seconds"]
-        return {
-            "seconds": prompts_s + steps_s, "prompts_s": prompts_s, "steps_s": steps_s,
-            "prompt_binds": prompt["binds"], "step_binds": step["binds"],
-        }
+        """Prompts and steps share what is read, but the steps of one client come one after
+        the other, each with its own read of the weights, and after its prompt."""
+        num_steps = self.requests_each * (SERVE_TOKENS - 1)
+        context = SERVE_PROMPT + SERVE_TOKENS / 2
+        prompt, step = self.shape.prefill(SERVE_PROMPT), self.shape.decode(self.clients, context)
+        together = engine_limit(
+            limits.Work(
+                num_steps * step.bytes,
+                num_steps * step.flop + self.clients * self.requests_each * prompt.flop,
+            ),
+            probe,
+        )
+        alone = self.shape.decode(1, context)
+        in_turn_s = (
+            self.requests_each * engine_limit(prompt, probe)["seconds"]
+            + num_steps * engine_limit(alone, probe)["seconds"]
+        )
+        return {**together, "in_turn_s": in_turn_s, "seconds": max(together["seconds"], in_turn_s)}
 
     def run_server(self, engine, round_index, requests_each=None):
         requests_each = requests_each or self.requests_each

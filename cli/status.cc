@@ -97,6 +97,8 @@ std::string_view NameOf(v1::GroupState state) {
       return "connecting";
     case v1::GROUP_STATE_SERVING:
       return "serving";
+    case v1::GROUP_STATE_REFUSED:
+      return "refused";
     default:
       return "unknown";
   }
@@ -229,7 +231,8 @@ Command AddStatus(CLI::App& parent) {
       "status", "Say what a cluster is doing, for people or with --json");
   const auto options = std::make_shared<Options>();
   AddServerOption(*app, &options->server);
-  app->add_flag("--json", options->json, "Print one JSON object");
+  app->add_flag("--json", options->json, "Print one JSON object")
+      ->configurable(false);
   return {app, [options] { return Run(*options); }};
 }
 

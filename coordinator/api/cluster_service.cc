@@ -18,6 +18,8 @@ v1::GroupState ToProto(ReplicaState state) {
     case ReplicaState::kConnecting:
     case ReplicaState::kKnownAnswer:
       return v1::GROUP_STATE_CONNECTING;
+    case ReplicaState::kRefused:
+      return v1::GROUP_STATE_REFUSED;
     case ReplicaState::kServing:
       return v1::GROUP_STATE_SERVING;
   }

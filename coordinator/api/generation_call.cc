@@ -354,6 +354,7 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
     open_choices_ = request.num_choices;
   }
   context_.metrics.OnPrompt(static_cast<int64_t>(prompt.size()));
+  std::optional<SequenceId> first;
   for (int choice = 0; choice < request.num_choices; ++choice) {
     SequenceSpec spec{.prompt = prompt,
                       .sampling = request.sampling,
@@ -361,6 +362,7 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
                       .choice = choice,
                       .tenant = request.tenant,
                       .priority = request.priority,
+                      .beside = first,
                       .deadline = deadline_};
     const absl::StatusOr<SequenceId> id = context_.engine.Submit(
         std::move(spec),
@@ -372,6 +374,7 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
       }
       return id.status();
     }
+    if (!first) first = *id;
     bool cancel = false;
     {
       MutexLock lock(mutex_);

@@ -355,6 +355,7 @@ void Replica::RecordStep(StepInFlight step, Micros began_at, Micros now) {
   int64_t longest_us = 0;
   for (StepTimings& timings : step.timings) {
     // A rank may say anything.
+    timings.total_us = std::min(timings.total_us, now - began_at);
     timings.communication_us =
         std::min(timings.communication_us, timings.total_us);
     timings.wait_us = std::min(timings.wait_us, timings.communication_us);

@@ -9,6 +9,18 @@
 
 namespace witan {
 
+namespace {
+
+ReplicaSnapshot Refused(ReplicaSnapshot snapshot) {
+  snapshot.state = ReplicaState::kRefused;
+  snapshot.not_serving_reason =
+      "it holds another model, or computes otherwise, than the replica that "
+      "served first";
+  return snapshot;
+}
+
+}  // namespace
+
 // Tells the router of the end.
 class ReplicaSet::RoutedSink final : public TokenSink {
  public:
@@ -61,76 +73,91 @@ ReplicaSet::ReplicaSet(const ReplicaSetOptions& options, const Clock& clock,
 ReplicaSet::~ReplicaSet() { Stop("the coordinator is shutting down"); }
 
 void ReplicaSet::OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
+  bool refused = false;
   {
     MutexLock lock(mutex_);
-    if (snapshot.state == ReplicaState::kServing &&
-        IsSameModel(replica, snapshot)) {
-      router_.OnServing(replica, snapshot.epoch, snapshot.limits.num_blocks);
-    } else {
+    if (snapshot.state != ReplicaState::kServing) {
       router_.OnNotServing(replica);
+    } else if (!router_.OnServing(
+                   replica, snapshot.epoch, snapshot.limits.num_blocks,
+                   {snapshot.weights_id, snapshot.numerics_id})) {
+      refused = true;
+      OnRefused(replica, snapshot);
     }
   }
-  if (on_snapshot_) on_snapshot_(replica, snapshot);
+  if (on_snapshot_) {
+    on_snapshot_(replica, refused ? Refused(snapshot) : snapshot);
+  }
 }
 
-bool ReplicaSet::IsSameModel(int replica, const ReplicaSnapshot& snapshot) {
-  const PrefixIdentity identity = {snapshot.weights_id, snapshot.numerics_id};
-  if (identity_ == PrefixIdentity()) identity_ = identity;
-  if (identity == identity_) return true;
-  Epoch& refused = refused_epochs_[replica];
-  if (refused != snapshot.epoch) {
-    refused = snapshot.epoch;
-    LogError(
-        "a replica holds another model, or computes otherwise, than the first "
-        "one; it gets no requests",
-        {{"replica", replica},
-         {"weights_id", snapshot.weights_id},
-         {"numerics_id", snapshot.numerics_id},
-         {"first_weights_id", identity_.weights_id},
-         {"first_numerics_id", identity_.numerics_id}});
-  }
-  return false;
+void ReplicaSet::OnRefused(int replica, const ReplicaSnapshot& snapshot) {
+  if (refused_epochs_[replica] == snapshot.epoch) return;
+  refused_epochs_[replica] = snapshot.epoch;
+  LogError(
+      "a replica holds another model, or computes otherwise, than the first "
+      "one; it gets no requests",
+      {{"replica", replica},
+       {"weights_id", snapshot.weights_id},
+       {"numerics_id", snapshot.numerics_id},
+       {"first_weights_id", router_.identity()->weights_id},
+       {"first_numerics_id", router_.identity()->numerics_id}});
+}
+
+bool ReplicaSet::IsRefused(int replica, const ReplicaSnapshot& snapshot) const {
+  return snapshot.state == ReplicaState::kServing &&
+         refused_epochs_[replica] == snapshot.epoch;
 }
 
 std::optional<Route> ReplicaSet::ChooseReplica(SequenceSpec& spec) {
-  PrefixIdentity identity;
+  std::optional<PrefixIdentity> identity;
   {
     MutexLock lock(mutex_);
-    identity = identity_;
+    identity = router_.identity();
   }
+  if (!identity) return std::nullopt;
   // Outside the lock and the replica's thread: it takes time.
-  spec.block_root = RootBlockName(identity, spec.tenant);
+  spec.block_root = RootBlockName(*identity, spec.tenant);
   spec.block_names = BlockNames(spec.block_root, spec.prompt,
                                 spec.prompt.size() / kBlockTokens);
+  std::optional<int> replica;
+  if (spec.beside) replica = ReplicaOf(*spec.beside);
   MutexLock lock(mutex_);
   return router_.Choose(static_cast<int64_t>(spec.prompt.size()),
-                        spec.stop.max_tokens, spec.block_names);
+                        spec.stop.max_tokens, spec.block_names, replica);
+}
+
+absl::Status ReplicaSet::WhyNoneServes() const {
+  std::string reason = "a replica is about to serve";
+  const auto snapshots = Snapshots();
+  for (auto it = snapshots.rbegin(); it != snapshots.rend(); ++it) {
+    const ReplicaSnapshot& snapshot = **it;
+    if (snapshot.state != ReplicaState::kServing) {
+      reason = snapshot.not_serving_reason;
+    }
+  }
+  return Unavailable("{}; try again", reason);
 }
 
 absl::StatusOr<SequenceId> ReplicaSet::Submit(SequenceSpec spec,
                                               std::unique_ptr<TokenSink> sink) {
   const std::optional<Route> route = ChooseReplica(spec);
-  // A replica that does not serve says why.
-  ReplicaLoop& loop = *loops_[route ? route->replica : 0];
+  if (!route) return WhyNoneServes();
+  ReplicaLoop& loop = *loops_[route->replica];
   spec.id = loop.NewSequenceId();
   const SequenceId id = spec.id;
-  if (route) {
-    sink = std::make_unique<RoutedSink>(*this, *route, std::move(sink));
-  }
+  sink = std::make_unique<RoutedSink>(*this, *route, std::move(sink));
   const absl::Status status = loop.Submit(std::move(spec), std::move(sink));
   if (status.ok()) return id;
-  if (route) {
-    MutexLock lock(mutex_);
-    router_.OnFinished(*route);
-  }
+  MutexLock lock(mutex_);
+  router_.OnFinished(*route);
   return status;
 }
 
 ReplicaLoop& ReplicaSet::LoopOf(SequenceId id) {
-  return *loops_[(id - 1) % loops_.size()];
+  return *loops_[ReplicaOf(id)];
 }
 
-int ReplicaSet::ReplicaOf(WorkerId id) const {
+int ReplicaSet::ReplicaOf(uint64_t id) const {
   return static_cast<int>((id - 1) % loops_.size());
 }
 
@@ -142,6 +169,11 @@ std::vector<std::shared_ptr<const ReplicaSnapshot>> ReplicaSet::Snapshots()
     const {
   std::vector<std::shared_ptr<const ReplicaSnapshot>> snapshots;
   for (const auto& loop : loops_) snapshots.push_back(loop->Snapshot());
+  MutexLock lock(mutex_);
+  for (size_t i = 0; i < snapshots.size(); ++i) {
+    if (!IsRefused(static_cast<int>(i), *snapshots[i])) continue;
+    snapshots[i] = std::make_shared<ReplicaSnapshot>(Refused(*snapshots[i]));
+  }
   return snapshots;
 }
 

@@ -29,6 +29,7 @@ struct ReplicaSetOptions {
 class ReplicaSet final : public Engine {
  public:
   // ReplicaLoop's functions, with the replica's index; called on its thread.
+  // Snapshots say kRefused where a replica serves what the others do not.
   using SendFn = std::function<void(ReplicaOutput output)>;
   using SnapshotFn =
       std::function<void(int replica, const ReplicaSnapshot& snapshot)>;
@@ -46,14 +47,13 @@ class ReplicaSet final : public Engine {
   std::vector<std::shared_ptr<const ReplicaSnapshot>> Snapshots()
       const override;
 
-  // --- Workers
-  // ----------------------------------------------------------------
+  // --- Workers --------------------------------------------------------------
   int num_replicas() const { return static_cast<int>(loops_.size()); }
   // Workers that one replica needs.
   int num_ranks() const { return num_ranks_; }
   ReplicaLoop& loop(int replica) { return *loops_[replica]; }
-  // REQUIRES: a worker's id that one of the loops gave.
-  int ReplicaOf(WorkerId id) const;
+  // REQUIRES: the id of a worker or sequence that one of the loops gave.
+  int ReplicaOf(uint64_t id) const;
 
   // Stops all replicas (ReplicaLoop::Stop).
   void Stop(const std::string& reason);
@@ -62,19 +62,20 @@ class ReplicaSet final : public Engine {
   class RoutedSink;
 
   void OnSnapshot(int replica, const ReplicaSnapshot& snapshot);
-  // Whether its tokens are those of the first replica that served.
-  bool IsSameModel(int replica, const ReplicaSnapshot& snapshot)
+  void OnRefused(int replica, const ReplicaSnapshot& snapshot)
+      WITAN_REQUIRES(mutex_);
+  bool IsRefused(int replica, const ReplicaSnapshot& snapshot) const
       WITAN_REQUIRES(mutex_);
   std::optional<Route> ChooseReplica(SequenceSpec& spec);
+  // UNAVAILABLE, of the first replica that can say more than that.
+  absl::Status WhyNoneServes() const;
   ReplicaLoop& LoopOf(SequenceId id);
 
   const int num_ranks_;
   const SnapshotFn on_snapshot_;
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   Router router_ WITAN_GUARDED_BY(mutex_);
-  // Of the first replica that served; empty before. Others must be the same.
-  PrefixIdentity identity_ WITAN_GUARDED_BY(mutex_);
   // By replica: in which it was found to be another model; 0: none.
   std::vector<Epoch> refused_epochs_ WITAN_GUARDED_BY(mutex_);
 

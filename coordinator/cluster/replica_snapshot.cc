@@ -17,6 +17,8 @@ const char* ReplicaStateName(ReplicaState state) {
       return "connecting";
     case ReplicaState::kKnownAnswer:
       return "known answer";
+    case ReplicaState::kRefused:
+      return "refused";
     case ReplicaState::kServing:
       return "serving";
   }
@@ -51,6 +53,7 @@ std::string Replica::NotServingReason() const {
       return "the workers are connecting with each other";
     case ReplicaState::kKnownAnswer:
       return "the workers are computing the known answer";
+    case ReplicaState::kRefused:
     case ReplicaState::kServing:
       return "";
   }

@@ -21,10 +21,14 @@ enum class ReplicaState : uint8_t {
   kPreparing,
   kConnecting,
   kKnownAnswer,
+  // Its tokens may be others than those of the replica that served first, so it
+  // gets no requests. Of a ReplicaSet; a Replica by itself is never refused.
+  kRefused,
   kServing,
 };
 
-// "waiting for workers", "preparing", "connecting", "known answer", "serving".
+// "waiting for workers", "preparing", "connecting", "known answer", "refused",
+// "serving".
 const char* ReplicaStateName(ReplicaState state);
 
 // One rank of the current group, for people and metrics.

@@ -50,26 +50,35 @@ void Router::PrefixIndex::Touch(std::span<const BlockName> names) {
 Router::Router(int num_replicas, RoutingPolicy policy)
     : policy_(policy), replicas_(num_replicas) {}
 
-void Router::OnServing(int replica, Epoch epoch, int64_t num_blocks) {
+bool Router::OnServing(int replica, Epoch epoch, int64_t num_blocks,
+                       const PrefixIdentity& identity) {
+  if (!identity_) identity_ = identity;
   Replica& r = replicas_[replica];
-  if (r.serving && r.epoch == epoch) return;
+  if (identity != *identity_) {
+    r.serving = false;
+    return false;
+  }
+  if (r.serving && r.epoch == epoch) return true;
   r.serving = true;
   r.epoch = epoch;
   r.outstanding_tokens = 0;
   r.index.Reset(static_cast<size_t>(
       std::clamp<int64_t>(num_blocks, 0, kMaxRememberedBlocks)));
+  return true;
 }
 
 void Router::OnNotServing(int replica) { replicas_[replica].serving = false; }
 
 std::optional<Route> Router::Choose(int64_t num_prompt_tokens,
                                     int64_t max_tokens,
-                                    std::span<const BlockName> names) {
-  const std::optional<int> replica =
-      policy_ == RoutingPolicy::kPrefix
-          ? ChooseByPrefix(num_prompt_tokens, names)
-          : ChooseInTurn();
-  if (!replica) return std::nullopt;
+                                    std::span<const BlockName> names,
+                                    std::optional<int> replica) {
+  if (!replica) {
+    replica = policy_ == RoutingPolicy::kPrefix
+                  ? ChooseByPrefix(num_prompt_tokens, names)
+                  : ChooseInTurn();
+  }
+  if (!replica || !replicas_[*replica].serving) return std::nullopt;
   Replica& chosen = replicas_[*replica];
   Route route;
   route.replica = *replica;

@@ -37,13 +37,20 @@ class Router {
   Router(int num_replicas, RoutingPolicy policy);
 
   // A replica serves with an empty cache of `num_blocks`. Nothing happens if
-  // it is known to serve in this epoch.
-  void OnServing(int replica, Epoch epoch, int64_t num_blocks);
+  // it is known to serve in this epoch. False: its tokens may be others than
+  // those of the replica that served first, so it gets no requests.
+  bool OnServing(int replica, Epoch epoch, int64_t num_blocks,
+                 const PrefixIdentity& identity = {});
   void OnNotServing(int replica);
 
-  // `names`: of the prompt's full blocks. Nothing when no replica serves.
+  // `names`: of the prompt's full blocks. `replica`: the one it has to be, for
+  // a request's other choices. Nothing when none, or not that one, serves.
   std::optional<Route> Choose(int64_t num_prompt_tokens, int64_t max_tokens,
-                              std::span<const BlockName> names);
+                              std::span<const BlockName> names,
+                              std::optional<int> replica = std::nullopt);
+  // Of what is served; nothing when nothing ever was.
+  const std::optional<PrefixIdentity>& identity() const { return identity_; }
+
   // The request that `route` was chosen for has ended.
   void OnFinished(const Route& route);
 
@@ -83,6 +90,7 @@ class Router {
   std::optional<int> ChooseInTurn();
 
   const RoutingPolicy policy_;
+  std::optional<PrefixIdentity> identity_;
   std::vector<Replica> replicas_;
   int next_in_turn_ = 0;
 };

@@ -5,6 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "base/limits.h"
@@ -15,6 +19,10 @@ namespace witan {
 namespace {
 
 constexpr int kCoordinatorLine = 0;
+// Of every trace: the bracket of the array and its first event, which names a
+// replica.
+constexpr std::string_view kBegin = "[\n";
+constexpr std::string_view kFirstEvent = "{\"ph\":\"M\",\"pid\":0,";
 
 int LineOfRank(size_t rank) { return static_cast<int>(rank) + 1; }
 
@@ -45,6 +53,26 @@ void AppendPhase(std::string& out, int replica, SequenceId id, const char* name,
                    "\"id\":{},\"name\":\"{}\",\"ts\":{}}},\n",
                    begins ? 'b' : 'e', replica, id, name, begins ? begin : end);
   }
+}
+
+// OK when nothing is lost by writing a trace there.
+absl::Status CheckReplaceable(const std::string& path) {
+  std::error_code error;
+  // Devices and pipes hold nothing, and reading them may not end.
+  if (!std::filesystem::is_regular_file(path, error) ||
+      std::filesystem::file_size(path, error) == 0) {
+    return absl::OkStatus();
+  }
+  std::string begin(kBegin.size() + kFirstEvent.size(), '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  if (file && begin == std::string(kBegin) + std::string(kFirstEvent)) {
+    return absl::OkStatus();
+  }
+  return InvalidArgument(
+      "--trace {}: the file holds something other than a trace of an earlier "
+      "run and would be overwritten; name another file, or remove this one",
+      path);
 }
 
 }  // namespace
@@ -132,6 +160,7 @@ class TraceFile::ReplicaTrace final : public StepObserver {
 
 absl::StatusOr<std::unique_ptr<TraceFile>> TraceFile::Create(
     const std::string& path, int num_replicas) {
+  RETURN_IF_ERROR(CheckReplaceable(path));
   std::FILE* const file = std::fopen(path.c_str(), "w");
   if (file == nullptr) {
     return InvalidArgument("the trace file {} cannot be written: {}", path,
@@ -142,7 +171,7 @@ absl::StatusOr<std::unique_ptr<TraceFile>> TraceFile::Create(
 
 TraceFile::TraceFile(std::string path, std::FILE* file, int num_replicas)
     : path_(std::move(path)), file_(file) {
-  Write("[\n");
+  Write(std::string(kBegin));
   for (int replica = 0; replica < num_replicas; ++replica) {
     observers_.push_back(std::make_unique<ReplicaTrace>(*this, replica));
   }

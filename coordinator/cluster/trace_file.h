@@ -26,8 +26,9 @@ namespace witan {
 // Thread-safe.
 class TraceFile {
  public:
-  // Replaces the file. INVALID_ARGUMENT with the system's reason when it cannot
-  // be written.
+  // Replaces a trace of ours. INVALID_ARGUMENT with the system's reason when
+  // the file cannot be written, or when it holds something else: a path that
+  // another program reads must not cost the user what is there.
   static absl::StatusOr<std::unique_ptr<TraceFile>> Create(
       const std::string& path, int num_replicas);
   // Ends the array. A file that was cut off before opens too.

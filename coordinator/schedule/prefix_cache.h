@@ -49,7 +49,10 @@ class PrefixCache {
   bool Insert(int32_t block, const BlockName& name,
               std::span<const TokenId> tokens);
 
-  bool is_held(int32_t block) const { return blocks_[block].num_holders > 0; }
+  int32_t num_holders(int32_t block) const {
+    return blocks_[block].num_holders;
+  }
+  bool is_held(int32_t block) const { return num_holders(block) > 0; }
   // Blocks that exist at all.
   int64_t capacity() const { return allocator_.capacity(); }
   // Blocks that Allocate can give: free and kept ones.

@@ -110,6 +110,9 @@ bool Scheduler::Pause(SequenceId id) {
   if (sequence == nullptr || sequence->paused) return false;
   if (sequence->state == SequenceState::kRunning) {
     StopRunning(*sequence, SequenceState::kWaiting);
+    // Its own client makes it necessary to compute again what the prefix cache
+    // will have lost.
+    sequence->num_charged_tokens = 0;
   } else {
     RemoveFromWaiting(*sequence);
   }
@@ -241,13 +244,11 @@ void Scheduler::FinishSequence(Sequence& sequence,
 }
 
 void Scheduler::RemoveFromWaiting(Sequence& sequence) {
-  if (!sequence.parked_on) {
+  if (sequence.parked_on) {
+    Unpark(sequence);
+  } else {
     waiting_.Remove(sequence);
-    return;
   }
-  std::erase(pending_.at(*sequence.parked_on).parked, &sequence);
-  sequence.parked_on.reset();
-  --num_parked_;
 }
 
 void Scheduler::StopRunning(Sequence& sequence, SequenceState state) {

@@ -9,20 +9,21 @@
 //   Apply                   with rank 0's result of the oldest step in flight,
 //   TakeEvents              after any of them.
 //
-// One step holds, within max_step_tokens rows: first one decode row for every
-// running sequence that has its prompt behind it, then chunks of prompts being
-// read, then new admissions. The first two go by priority, then arrival; who is
-// admitted is the WaitingQueue's affair. Beside decode rows no more than
-// max_prefill_tokens_beside_decode prompt rows are planned, so that long
-// prompts do not hold up those who are being answered. A chunk that completes a
-// prompt samples.
+// One step holds, within max_step_tokens rows: one decode row for every running
+// sequence that has its prompt behind it, and chunks of prompts, those of
+// running sequences by priority, then arrival, and before them the new ones of
+// a higher priority; who is admitted is the WaitingQueue's affair. Where rows
+// are short, a prompt goes before decode rows of lower priorities and after all
+// others. Beside decode rows no more than max_prefill_tokens_beside_decode
+// prompt rows are planned, so that long prompts do not hold up those who are
+// being answered. A chunk that completes a prompt samples.
 //
 // Prefix cache: a block that all ranks have computed is kept under a name (see
 // block_name.h) for others with the same tokens before it. An admitted sequence
 // begins behind the blocks that it finds; its last token is always computed. A
-// sequence whose next block is being computed by another one waits for that
-// (it is "parked"), so that choices of one request, and requests that come
-// together, compute their common prompt once.
+// sequence whose next block is being computed by another one, of no lower
+// priority, waits for that (it is "parked"), so that choices of one request,
+// and requests that come together, compute their common prompt once.
 //
 // Look-ahead: step k+1 may be planned while step k runs. A decode row of it
 // says kTokenOfPreviousStep for the token that step k samples. A sequence that
@@ -37,8 +38,9 @@
 // oldest one of the highest priority always gets to its end.
 //
 // Plan and Apply cost about the rows of the step (times a logarithm of the
-// number of sequences), whatever the length of queue and contexts; an admission
-// costs a look-up for each block of the prompt, once.
+// number of sequences), whatever the length of queue and contexts; to admit or
+// park a sequence costs a look-up for each block of its prompt, to preempt for
+// a priority one for each block of those that may go.
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -107,8 +109,7 @@ class Scheduler {
   // Ends all live sequences, in order of arrival, with `error`.
   void FinishAll(const absl::Status& error, Micros now);
 
-  // Ends everything past its deadline. Plan does this
-  // as well.
+  // Ends everything past its deadline. Plan does this as well.
   void ExpireDeadlines(Micros now);
 
   // The next step to send, or nothing: there is no work, or as many steps are
@@ -116,9 +117,8 @@ class Scheduler {
   std::optional<StepPlan> Plan(Micros now);
 
   // Takes rank 0's result of the oldest step in flight. INTERNAL, and nothing
-  // is changed,
-  // when it is another step's or has another number of tokens than that step
-  // samples.
+  // is changed, when it is another step's or has another number of tokens than
+  // that step samples.
   absl::Status Apply(StepResult result, Micros now);
 
   // What happened since the last call, in order.
@@ -146,6 +146,9 @@ class Scheduler {
     Micros now = 0;
     int64_t num_decode_rows = 0;
     int64_t num_prefill_rows = 0;
+    int64_t num_parked = 0;
+    std::vector<Sequence*> prefills;   // running, by priority
+    std::vector<Sequence*> postponed;  // decode rows, for prompts above them
   };
   // A named block that `owner` is computing, and who waits for it.
   struct PendingBlock {
@@ -163,8 +166,14 @@ class Scheduler {
   int64_t NumAvailableBlocks() const;
   int64_t NumRowsLeft(const Draft& draft) const;
   int64_t NumPrefillRowsLeft(const Draft& draft) const;
-  void PlanRunning(Draft& draft);
-  void PlanAdmissions(Draft& draft);
+  int64_t MaxPromptRows() const;  // beside decode rows
+  int64_t NumPromptRowsWanted(const Sequence& sequence) const;
+  bool MayBeAdmitted(const Sequence& next) const;
+  void PlanDecodeRows(Draft& draft);
+  void AppendDecodeRow(Sequence& sequence, Draft& draft);
+  void PlanPrompts(Draft& draft);
+  void PlanPostponedDecodeRows(Draft& draft);
+  void AdmitAbove(int64_t priority, Draft& draft);
   // Admits or parks the next sequence, or makes room for it. False: nothing
   // more can be admitted in this step.
   bool AdvanceAdmission(Sequence& next, Draft& draft);
@@ -173,9 +182,8 @@ class Scheduler {
   // Appends the rows, with the blocks they need, which have to be there.
   void AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft);
   void AppendPrefillRows(Sequence& sequence, Draft& draft);
-  // Whether the decode row of `sequence` gets the block it needs, if it needs
-  // one; preempts newer sequences for it. False: it waits for blocks that
-  // steps in flight still use, or for older sequences.
+  // Whether a decode row gets the block it needs; preempts newer sequences for
+  // it. False: it waits for blocks of steps in flight, or older sequences.
   bool MakeRoomForDecodeRow(const Sequence& sequence);
   // Preempts one sequence of a lower priority if that can help `sequence` to a
   // slot and `num_blocks` blocks. False: it cannot, or not yet.
@@ -183,8 +191,7 @@ class Scheduler {
   void Preempt(Sequence& sequence);
 
   // --- Prefix cache (scheduler_prefix.cc) -----------------------------------
-  // Blocks of `sequence` that others may have computed: all full ones but for
-  // its last token.
+  // Blocks that others may have computed: full ones without the last token.
   size_t NumShareableBlocks(const Sequence& sequence) const;
   // Of a new sequence: those that came with it, if they are under our root.
   void TakeNames(Sequence& sequence);
@@ -193,13 +200,13 @@ class Scheduler {
   std::span<const TokenId> TokensOfBlock(const Sequence& sequence,
                                          size_t block) const;
   std::vector<int32_t> FindCachedBlocks(Sequence& sequence);
-  // Parks `sequence` if another one is computing its block after
-  // `num_cached_blocks`.
+  // If another one is computing the block after `num_cached_blocks`.
   bool ParkIfPending(Sequence& sequence, size_t num_cached_blocks);
+  void Unpark(Sequence& sequence);
   void RegisterPendingBlocks(Sequence& sequence);
   // Those parked on it go back to the queue.
   void ErasePendingBlock(const Sequence& owner, const BlockName& name);
-  // Of a sequence that computes no more, or whose blocks cannot be named.
+  // Of one that computes no more, or whose blocks cannot be named.
   void ErasePendingBlocks(Sequence& sequence);
   // `num_rows` more positions of `sequence` were computed by all ranks.
   void CommitRows(Sequence& sequence, int64_t num_rows);
@@ -210,8 +217,8 @@ class Scheduler {
                       Micros now);
   // Of a sequence that waits and is not paused: out of the queue, or unparked.
   void RemoveFromWaiting(Sequence& sequence);
-  // The sequence leaves the batch for `state`: its slot and blocks go back as
-  // soon as no step in flight has rows of it.
+  // Leaves the batch for `state`: slot and blocks go back as soon as no step
+  // in flight has rows of it.
   void StopRunning(Sequence& sequence, SequenceState state);
   void ReleaseIfDrained(Sequence& sequence);
   void EraseIfOver(Sequence& sequence);

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
+#include <unordered_map>
+#include <utility>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -39,8 +42,9 @@ std::optional<StepPlan> Scheduler::Plan(Micros now) {
   draft.plan.step = next_step_;
   draft.plan.row_begin.push_back(0);
   draft.plan.new_block_begin.push_back(0);
-  PlanRunning(draft);
-  PlanAdmissions(draft);
+  PlanDecodeRows(draft);
+  PlanPrompts(draft);
+  PlanPostponedDecodeRows(draft);
   if (draft.plan.num_sequences() == 0) return std::nullopt;
 
   draft.step.step = next_step_++;
@@ -71,40 +75,103 @@ int64_t Scheduler::NumPrefillRowsLeft(const Draft& draft) const {
   return std::min(num_left, max_rows - draft.num_prefill_rows);
 }
 
-void Scheduler::PlanRunning(Draft& draft) {
+int64_t Scheduler::MaxPromptRows() const {
+  const int64_t max_rows = options_.max_prefill_tokens_beside_decode;
+  return max_rows > 0 ? std::min(max_rows, options_.max_step_tokens)
+                      : options_.max_step_tokens;
+}
+
+int64_t Scheduler::NumPromptRowsWanted(const Sequence& sequence) const {
+  return std::min(sequence.num_tokens() - sequence.num_planned_tokens,
+                  options_.max_prefill_chunk_tokens);
+}
+
+bool Scheduler::MayBeAdmitted(const Sequence& next) const {
+  // Preempted, and a step in flight may still bring a token of it.
+  if (next.num_steps_in_flight > 0) return false;
+  return next.starved_at_release != num_releases_;
+}
+
+void Scheduler::PlanDecodeRows(Draft& draft) {
+  const Sequence* next = waiting_.Next();
+  if (next != nullptr && (free_slots_.empty() || !MayBeAdmitted(*next))) {
+    next = nullptr;
+  }
+  // Prompt rows wanted by higher priorities than the one at hand, and by it.
+  int64_t num_urgent = 0;
+  int64_t num_of_priority = 0;
+  int64_t priority = std::numeric_limits<int64_t>::max();
   // Preemption strikes what comes after the row at hand, so those noted here
   // keep running.
-  std::vector<Sequence*> prefills;
   for (auto it = running_.begin(); it != running_.end(); ++it) {
     if (NumRowsLeft(draft) == 0) break;
     Sequence& sequence = *it->second;
-    if (WantsPrefillRows(sequence)) {
-      prefills.push_back(&sequence);
-    } else if (WantsDecodeRow(sequence) && MakeRoomForDecodeRow(sequence)) {
-      AppendRows(sequence, 1, draft);
-      ++draft.num_decode_rows;
+    if (sequence.spec.priority < priority) {
+      priority = sequence.spec.priority;
+      num_urgent += std::exchange(num_of_priority, 0);
+      if (next != nullptr && next->spec.priority > priority) {
+        num_urgent += NumPromptRowsWanted(*std::exchange(next, nullptr));
+      }
     }
-  }
-  for (Sequence* sequence : prefills) {
-    if (NumPrefillRowsLeft(draft) == 0) return;
-    AppendPrefillRows(*sequence, draft);
+    if (WantsPrefillRows(sequence)) {
+      draft.prefills.push_back(&sequence);
+      num_of_priority += NumPromptRowsWanted(sequence);
+    } else if (!WantsDecodeRow(sequence)) {
+      continue;
+    } else if (NumRowsLeft(draft) <= std::min(num_urgent, MaxPromptRows())) {
+      draft.postponed.push_back(&sequence);
+    } else {
+      AppendDecodeRow(sequence, draft);
+    }
   }
 }
 
-void Scheduler::PlanAdmissions(Draft& draft) {
-  while (NumPrefillRowsLeft(draft) > 0) {
-    Sequence* const next = waiting_.Next();
-    if (next == nullptr || !AdvanceAdmission(*next, draft)) return;
+void Scheduler::AppendDecodeRow(Sequence& sequence, Draft& draft) {
+  if (!MakeRoomForDecodeRow(sequence)) return;
+  AppendRows(sequence, 1, draft);
+  ++draft.num_decode_rows;
+}
+
+void Scheduler::PlanPrompts(Draft& draft) {
+  for (Sequence* const sequence : draft.prefills) {
+    AdmitAbove(sequence->spec.priority, draft);
+    // It may have made room for one of those.
+    if (sequence->state == SequenceState::kRunning &&
+        NumPrefillRowsLeft(draft) > 0) {
+      AppendPrefillRows(*sequence, draft);
+    }
+  }
+  AdmitAbove(std::numeric_limits<int64_t>::min(), draft);
+}
+
+void Scheduler::AdmitAbove(int64_t priority, Draft& draft) {
+  Sequence* next = waiting_.Next();
+  while (next != nullptr && next->spec.priority > priority &&
+         AdvanceAdmission(*next, draft)) {
+    next = waiting_.Next();
+  }
+}
+
+void Scheduler::PlanPostponedDecodeRows(Draft& draft) {
+  for (Sequence* const sequence : draft.postponed) {
+    if (NumRowsLeft(draft) == 0) return;
+    if (sequence->state == SequenceState::kRunning) {
+      AppendDecodeRow(*sequence, draft);
+    }
   }
 }
 
 bool Scheduler::AdvanceAdmission(Sequence& next, Draft& draft) {
-  // Preempted, and a step in flight may still bring a token of it.
-  if (next.num_steps_in_flight > 0) return false;
-  if (next.starved_at_release == num_releases_) return false;
+  if (!MayBeAdmitted(next)) return false;
   if (free_slots_.empty()) return MakeRoomForPriority(next, 0);
+  if (NumPrefillRowsLeft(draft) == 0) return false;
   const std::vector<int32_t> cached = FindCachedBlocks(next);
-  if (ParkIfPending(next, cached.size())) return true;
+  // Many may have a prefix in common; a step looks at no more than can run.
+  if (draft.num_parked == options_.max_sequences) return false;
+  if (ParkIfPending(next, cached.size())) {
+    ++draft.num_parked;
+    return true;
+  }
   // One position more than it has, so that it does not come only to be
   // preempted by its own first token.
   const int64_t num_positions =
@@ -167,8 +234,7 @@ void Scheduler::Admit(Sequence& sequence,
 
 void Scheduler::AppendPrefillRows(Sequence& sequence, Draft& draft) {
   const int64_t num_rows =
-      std::min({sequence.num_tokens() - sequence.num_planned_tokens,
-                options_.max_prefill_chunk_tokens, NumPrefillRowsLeft(draft)});
+      std::min(NumPromptRowsWanted(sequence), NumPrefillRowsLeft(draft));
   AppendRows(sequence, num_rows, draft);
   draft.num_prefill_rows += num_rows;
 }
@@ -237,14 +303,21 @@ bool Scheduler::MakeRoomForPriority(const Sequence& sequence,
   // What drains may be enough.
   if (num_draining_ > 0) return false;
   int64_t num_gained = 0;
+  std::unordered_map<int32_t, int32_t> num_victims_of;  // by shared block
   bool has_victim = false;
   for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
     const Sequence& victim = *it->second;
     if (victim.spec.priority >= sequence.spec.priority) break;
     has_victim = true;
-    num_gained += static_cast<int64_t>(victim.block_table.size()) +
-                  victim.num_reserved_blocks;
     if (num_gained >= num_blocks) break;
+    num_gained += victim.num_reserved_blocks;
+    for (const int32_t block : victim.block_table) {
+      // A shared block is gained with the last one that holds it.
+      const int32_t num_holders = blocks_.num_holders(block);
+      if (num_holders == 1 || ++num_victims_of[block] == num_holders) {
+        ++num_gained;
+      }
+    }
   }
   if (!has_victim || num_gained < num_blocks) return false;
   Preempt(*running_.rbegin()->second);

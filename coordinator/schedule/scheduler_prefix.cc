@@ -58,23 +58,42 @@ bool Scheduler::ParkIfPending(Sequence& sequence, size_t num_cached_blocks) {
   for (; block < num_blocks; ++block) {
     NameBlocks(sequence, block + 1);
     const auto it = pending_.find(sequence.block_names[block]);
-    if (it == pending_.end()) break;
+    // One of a lower priority may not come to it for long.
+    if (it == pending_.end() ||
+        it->second.owner->spec.priority < sequence.spec.priority) {
+      break;
+    }
     last = &it->second;
   }
   if (last == nullptr) return false;
   waiting_.Remove(sequence);
   sequence.parked_on = sequence.block_names[block - 1];
+  sequence.parked_index = last->parked.size();
   last->parked.push_back(&sequence);
   ++num_parked_;
   ++counters_.num_parked;
   return true;
 }
 
+void Scheduler::Unpark(Sequence& sequence) {
+  std::vector<Sequence*>& parked = pending_.at(*sequence.parked_on).parked;
+  parked[sequence.parked_index] = parked.back();
+  parked[sequence.parked_index]->parked_index = sequence.parked_index;
+  parked.pop_back();
+  sequence.parked_on.reset();
+  --num_parked_;
+}
+
 void Scheduler::RegisterPendingBlocks(Sequence& sequence) {
   const size_t num_blocks = sequence.tokens.size() / kBlockTokens;
   NameBlocks(sequence, num_blocks);
   for (size_t i = sequence.num_named_blocks; i < num_blocks; ++i) {
-    pending_.try_emplace(sequence.block_names[i], PendingBlock{&sequence, {}});
+    const auto [it, is_new] = pending_.try_emplace(sequence.block_names[i],
+                                                   PendingBlock{&sequence, {}});
+    // Those parked on one of a lower priority wait for this one instead.
+    if (!is_new && it->second.owner->spec.priority < sequence.spec.priority) {
+      it->second.owner = &sequence;
+    }
   }
   sequence.num_pending_blocks = num_blocks;
 }

@@ -31,6 +31,8 @@ struct SequenceSpec {
   int32_t choice = 0;  // index of the choice in its request
   std::string tenant = kDefaultTenant;
   int32_t priority = 0;  // higher goes first
+  // Another sequence of the same request, which has the same prompt.
+  std::optional<SequenceId> beside;
   // Names of the prompt's full blocks under this root; empty: not computed yet.
   BlockName block_root;
   std::vector<BlockName> block_names;
@@ -88,6 +90,7 @@ struct Sequence {
   // Another sequence is computing the block of this name, which this one has
   // in common with it.
   std::optional<BlockName> parked_on;
+  size_t parked_index = 0;  // among those parked on it
   // It found too few blocks then (Scheduler's count of releases); only another
   // release can change that.
   int64_t starved_at_release = -1;

@@ -11,6 +11,12 @@ WaitingQueue::Key WaitingQueue::KeyOf(const TenantShare& share) {
   return {share.service_tokens, share.waiting.begin()->first};
 }
 
+int64_t WaitingQueue::FloorOf(const Level& level) {
+  const int64_t least =
+      level.order.empty() ? 0 : level.order.begin()->first.first;
+  return std::max(level.admitted_service_tokens, least);
+}
+
 WaitingQueue::Level& WaitingQueue::LevelOf(const TenantShare& share) {
   return levels_.at(share.priority);
 }
@@ -24,10 +30,6 @@ void WaitingQueue::Enter(Sequence& sequence) {
     share.priority = sequence.spec.priority;
   } else if (share.num_live == 0) {
     level.idle.erase(share.idle_position);
-  }
-  if (share.waiting.empty()) {
-    share.service_tokens =
-        std::max(share.service_tokens, level.admitted_service_tokens);
   }
   ++share.num_live;
   sequence.share = &share;
@@ -52,7 +54,11 @@ void WaitingQueue::Leave(Sequence& sequence) {
 void WaitingQueue::Push(Sequence& sequence) {
   TenantShare& share = *sequence.share;
   Level& level = LevelOf(share);
-  if (!share.waiting.empty()) level.order.erase(KeyOf(share));
+  if (share.waiting.empty()) {
+    share.service_tokens = std::max(share.service_tokens, FloorOf(level));
+  } else {
+    level.order.erase(KeyOf(share));
+  }
   const bool is_new = share.waiting.emplace(sequence.arrival, &sequence).second;
   WITAN_CHECK(is_new, "sequence {} is queued twice", sequence.spec.id);
   level.order.emplace(KeyOf(share), &share);

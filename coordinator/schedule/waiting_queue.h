@@ -6,10 +6,12 @@
 //
 // Service is counted in tokens computed for a tenant within a priority (Virtual
 // Token Counter: Sheng et al., "Fairness in Serving Large Language Models",
-// OSDI 2024). While two tenants have something waiting, what they were served
-// differs by no more than one admission is worth, however much one of them
-// asks for. A tenant that comes back cannot claim what it left unused: its
-// count begins at the one of the tenant admitted last.
+// OSDI 2024). While two tenants have something waiting, what they are served
+// differs by no more than what running sequences can add to a count before the
+// next admission, however much one of them asks for. A tenant that has nothing
+// waiting cannot save up for later: when it comes back, its count begins at the
+// least one of those that wait, so that it does not go ahead of them either; if
+// nobody waits, at the one of the tenant admitted last.
 
 #include <cstdint>
 #include <functional>
@@ -70,6 +72,8 @@ class WaitingQueue {
   };
 
   static Key KeyOf(const TenantShare& share);
+  // Where the count of a tenant begins that had nothing waiting.
+  static int64_t FloorOf(const Level& level);
   Level& LevelOf(const TenantShare& share);
 
   std::map<int32_t, Level, std::greater<int32_t>> levels_;  // by priority

@@ -52,9 +52,17 @@ class ReplicaSetTest : public ::testing::Test {
     }
     EXPECT_TRUE(set_->loop(replica).Post(id, hello).ok());
   }
-  void WaitUntilServing(int replica) {
+  void WaitUntil(int replica, ReplicaState state) {
     MutexLock lock(mutex_);
-    while (states_[replica] != ReplicaState::kServing) changed_.Wait(mutex_);
+    while (states_[replica] != state) changed_.Wait(mutex_);
+  }
+  void WaitUntilServing(int replica) {
+    WaitUntil(replica, ReplicaState::kServing);
+  }
+  absl::Status SubmitOne() {
+    const auto stream = MakeStream(1, 10, 3);
+    return set_->Submit(stream->spec, std::make_unique<PromisingSink>(stream))
+        .status();
   }
 
   void Send(ReplicaOutput output) {
@@ -126,14 +134,9 @@ TEST_F(ReplicaSetTest, RoundRobinGoesOnWhereverAPromptIs) {
 
 TEST_F(ReplicaSetTest, OneReplicaIsEnoughAndNoneIsUnavailable) {
   Start(3);
-  const auto refused = MakeStream(1, 10, 3);
-  auto sink = std::make_unique<PromisingSink>(refused);
-  std::future<void> ended = sink->Ended();
-  ASSERT_TRUE(set_->Submit(refused->spec, std::move(sink)).ok());
-  ended.wait();
-  EXPECT_TRUE(absl::IsUnavailable(refused->end.status()));
-  EXPECT_THAT(std::string(refused->end.status().message()),
-              HasSubstr("0 of 1 workers"));
+  const absl::Status refused = SubmitOne();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_THAT(refused.ToString(), HasSubstr("0 of 1 workers"));
   Join(1);
   WaitUntilServing(1);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(Generate("a", 10 + 64 * i, 3), 1);
@@ -150,8 +153,45 @@ TEST_F(ReplicaSetTest, AReplicaThatComputesOtherBitsGetsNoRequests) {
   FakeWorkerOptions other = FakeTinyWorker(1);
   other.numerics_id = "numerics-2";
   Join(0, other);
-  WaitUntilServing(0);
+  WaitUntil(0, ReplicaState::kRefused);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(Generate("a", 10, 3), 1);
+  EXPECT_EQ(set_->Snapshots()[0]->state, ReplicaState::kRefused);
+
+  // It gets none either when it is the only one left.
+  set_->loop(1).PostClosed(2, "the test closed it");
+  WaitUntil(1, ReplicaState::kWaitingForWorkers);
+  const absl::Status refused = SubmitOne();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_THAT(refused.ToString(), HasSubstr("another model"));
+  Join(1);
+  WaitUntilServing(1);
+  EXPECT_EQ(Generate("a", 10, 3), 1);
+}
+
+TEST_F(ReplicaSetTest, ChoicesOfARequestGoWhereTheFirstOneWent) {
+  Start(2);
+  for (int replica : {0, 1}) {
+    Join(replica);
+    WaitUntilServing(replica);
+  }
+  {
+    MutexLock lock(mutex_);
+    for (auto& [id, worker] : workers_) worker.options.silent_on_steps = true;
+  }
+  // By itself the second one would be cheaper on the other, idle replica.
+  std::optional<SequenceId> first;
+  std::vector<std::future<void>> ends;
+  for (int choice = 0; choice < 4; ++choice) {
+    const auto stream = MakeStream(1, 20, 3);
+    stream->spec.beside = first;
+    auto sink = std::make_unique<PromisingSink>(stream);
+    ends.push_back(sink->Ended());
+    const SequenceId id = set_->Submit(stream->spec, std::move(sink)).value();
+    if (!first) first = id;
+    EXPECT_EQ(set_->ReplicaOf(id), set_->ReplicaOf(*first)) << choice;
+    set_->Cancel(id);
+  }
+  for (std::future<void>& ended : ends) ended.wait();
 }
 
 TEST_F(ReplicaSetTest, CancelAndPauseReachTheSequencesReplica) {

@@ -37,6 +37,35 @@ TEST(RouterTest, NothingServesNothingIsChosen) {
   EXPECT_FALSE(router.Choose(10, 10, {}).has_value());
 }
 
+TEST(RouterTest, AnotherModelThanTheFirstGetsNothing) {
+  Router router(3, RoutingPolicy::kRoundRobin);
+  EXPECT_FALSE(router.identity().has_value());
+  EXPECT_TRUE(router.OnServing(1, 1, 100, {"weights", "numerics"}));
+  EXPECT_FALSE(router.OnServing(0, 1, 100, {"weights", "other"}));
+  EXPECT_FALSE(router.OnServing(2, 1, 100, {"other", "numerics"}));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(router.Choose(10, 10, {})->replica, 1);
+  router.OnNotServing(1);
+  EXPECT_FALSE(router.OnServing(0, 2, 100, {"weights", "other"}));
+  EXPECT_FALSE(router.Choose(10, 10, {}).has_value());
+  EXPECT_TRUE(router.OnServing(0, 3, 100, {"weights", "numerics"}));
+  EXPECT_EQ(router.Choose(10, 10, {})->replica, 0);
+}
+
+TEST(RouterTest, ChoicesGoWhereTheFirstOneWentOrNowhere) {
+  Router router = Serving(2, RoutingPolicy::kPrefix);
+  const std::vector<BlockName> names = Names("a", 1, 1);
+  const Route first = *router.Choose(kBlockTokens + 2, 100, names);
+  for (int i = 0; i < 3; ++i) {
+    const Route route =
+        *router.Choose(kBlockTokens + 2, 100, names, first.replica);
+    EXPECT_EQ(route.replica, first.replica);
+    EXPECT_EQ(route.cost_tokens, 2 + 100);
+  }
+  router.OnNotServing(first.replica);
+  EXPECT_FALSE(
+      router.Choose(kBlockTokens + 2, 100, names, first.replica).has_value());
+}
+
 TEST(RouterTest, RequestsGoInTurnToThoseThatServe) {
   Router router = Serving(3, RoutingPolicy::kRoundRobin);
   router.OnNotServing(1);

@@ -96,6 +96,36 @@ TEST_F(WaitingQueueTest, ATenantDoesNotShedItsDebtByLeaving) {
   EXPECT_EQ(Serve(10), "greedy");
 }
 
+TEST_F(WaitingQueueTest, OneThatWaitsIsNotOvertakenForeverByNewTenants) {
+  // It is served, runs on, and wants more.
+  Sequence& running = Enter("waits");
+  ASSERT_EQ(queue_.Next(), &running);
+  queue_.PopAdmitted();
+  queue_.Charge(running, 5000);
+  Enter("waits");
+  int num_served_before = 0;
+  for (int i = 0; i < 100; ++i) {
+    Enter("new" + std::to_string(i));
+    if (Serve(100) == "waits") break;
+    ++num_served_before;
+  }
+  EXPECT_LE(num_served_before, 1);
+}
+
+TEST_F(WaitingQueueTest, OneThatWasOnlyRunningSavesNothingUp) {
+  Sequence& running = Enter("a");
+  queue_.PopAdmitted();
+  for (int i = 0; i < 40; ++i) Enter("b");
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(Serve(10), "b");
+  // Preempted: it waits again, at the count of long ago.
+  queue_.Push(running);
+  for (int i = 0; i < 9; ++i) Enter("a");
+  std::map<std::string, int> num_served;
+  for (int i = 0; i < 20; ++i) ++num_served[Serve(10)];
+  EXPECT_EQ(num_served["a"], 10);
+  EXPECT_EQ(num_served["b"], 10);
+}
+
 TEST_F(WaitingQueueTest, TheSharesOfTenantsThatAreGoneAreBounded) {
   for (size_t i = 0; i < 3 * kMaxIdleTenants; ++i) {
     Enter("tenant" + std::to_string(i));

@@ -70,9 +70,11 @@ class SimCoordinator::RoutedSink : public TokenSink {
 
 void SimCoordinator::Submit(SequenceSpec spec,
                             std::unique_ptr<TokenSink> sink) {
-  spec.block_root = RootBlockName(identity_, spec.tenant);
-  spec.block_names = BlockNames(spec.block_root, spec.prompt,
-                                spec.prompt.size() / kBlockTokens);
+  if (router_.identity()) {
+    spec.block_root = RootBlockName(*router_.identity(), spec.tenant);
+    spec.block_names = BlockNames(spec.block_root, spec.prompt,
+                                  spec.prompt.size() / kBlockTokens);
+  }
   const std::optional<Route> route =
       router_.Choose(static_cast<int64_t>(spec.prompt.size()),
                      spec.stop.max_tokens, spec.block_names);
@@ -179,7 +181,7 @@ void SimCoordinator::TakeClosed(Host& host, WorkerId worker,
                                 const std::string& cause) {
   journal_.Log("replica {}: connection {} ended: {}", host.index, worker,
                cause);
-  ++counters_.num_lost_while[static_cast<int>(host.replica.state())];
+  ++counters_.num_lost_while[static_cast<size_t>(host.replica.state())];
   host.groups.OnClosed(worker);
   host.replica.OnClosed(worker, cause, clock_.now());
   TakeOutputs(host);
@@ -274,10 +276,8 @@ void SimCoordinator::OnStateChanged(Host& host) {
   if (state == ReplicaState::kServing) {
     host.ever_served = true;
     const ReplicaSnapshot snapshot = host.replica.Snapshot();
-    if (identity_ == PrefixIdentity()) {
-      identity_ = {snapshot.weights_id, snapshot.numerics_id};
-    }
-    router_.OnServing(host.index, snapshot.epoch, snapshot.limits.num_blocks);
+    router_.OnServing(host.index, snapshot.epoch, snapshot.limits.num_blocks,
+                      {snapshot.weights_id, snapshot.numerics_id});
   } else {
     router_.OnNotServing(host.index);
   }

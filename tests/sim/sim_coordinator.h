@@ -5,6 +5,7 @@
 // wait until its thread wakes up and are taken together; it sleeps until
 // NextWakeup, and sometimes pauses as a whole.
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -31,7 +32,9 @@ struct CoordinatorCounters {
   int64_t num_pauses = 0;
   int64_t num_spare_moves = 0;       // asked for
   int64_t num_routed_to_others = 0;  // than the first replica
-  int64_t num_lost_while[5] = {};    // connections, by state of the replica
+  // Connections, by state of the replica; serving is the last one.
+  std::array<int64_t, static_cast<size_t>(ReplicaState::kServing) + 1>
+      num_lost_while = {};
 };
 
 class SimCoordinator {
@@ -105,7 +108,6 @@ class SimCoordinator {
   const std::vector<std::string> host_of_worker_;
   const int num_ranks_;
   Router router_;
-  PrefixIdentity identity_;                  // of the first replica that served
   std::map<WorkerId, int> replica_of_;       // of all that ever were
   std::map<WorkerId, std::string> host_of_;  // of those that live
   SimClock& clock_;

@@ -44,7 +44,7 @@ void SimCounters::Add(const SimCounters& other) {
   coordinator.num_pauses += other.coordinator.num_pauses;
   coordinator.num_spare_moves += other.coordinator.num_spare_moves;
   coordinator.num_routed_to_others += other.coordinator.num_routed_to_others;
-  for (int i = 0; i < 5; ++i) {
+  for (size_t i = 0; i < coordinator.num_lost_while.size(); ++i) {
     coordinator.num_lost_while[i] += other.coordinator.num_lost_while[i];
   }
   witan::Add(faults, other.faults);

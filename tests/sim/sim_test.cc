@@ -65,7 +65,7 @@ void PrintCounters(const SimCounters& c) {
       c.tokens.num_cached, c.num_preemptions, c.num_pauses, c.num_parked,
       c.num_evictions, c.num_shared_blocks, c.coordinator.num_lost_while[0],
       c.coordinator.num_lost_while[1], c.coordinator.num_lost_while[2],
-      c.coordinator.num_lost_while[3], c.coordinator.num_lost_while[4],
+      c.coordinator.num_lost_while[3], c.coordinator.num_lost_while.back(),
       c.workers.num_crashes, c.workers.num_pauses, c.coordinator.num_pauses,
       c.faults.num_resets, c.faults.num_partitions,
       c.faults.num_reported_failures, c.faults.num_hangs,
@@ -118,7 +118,7 @@ void ExpectPremises(const SimCounters& sum, int64_t num_seeds) {
       {"lost while preparing", 10 * sum.coordinator.num_lost_while[1]},
       {"lost while connecting", 100 * sum.coordinator.num_lost_while[2]},
       {"lost during the known answer", 100 * sum.coordinator.num_lost_while[3]},
-      {"lost while serving", sum.coordinator.num_lost_while[4]},
+      {"lost while serving", sum.coordinator.num_lost_while.back()},
   };
   for (const auto& [what, number] : premises) {
     EXPECT_GT(number, num_seeds / 2) << what;

@@ -205,13 +205,13 @@ class StateReporter {
     server_ = server;
   }
 
-  // False: nothing changed.
+  // False: the server has not started.
   bool OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
     MutexLock lock(mutex_);
     if (server_ == nullptr) return false;
     Last& last = last_[replica];
     if (last.state == snapshot.state && last.epoch == snapshot.epoch) {
-      return false;
+      return true;
     }
     last = {snapshot.state, snapshot.epoch};
     ReplicaState furthest = snapshot.state;
@@ -262,6 +262,14 @@ int Serve(const Options& options, const ServedModel& model, Layout layout,
   const absl::Status valid = CheckPlannerOptions(set_options.replica.model,
                                                  set_options.replica.planner);
   if (!valid.ok()) return Fail(kExitUsage, valid);
+  const int64_t num_workers = int64_t{options.replicas} * layout.num_ranks();
+  if (num_workers > static_cast<int64_t>(kMaxWorkerLinks)) {
+    return Fail(kExitUsage,
+                InvalidArgument("--replicas {} of {} ranks each need {} "
+                                "workers; at most {} can be connected",
+                                options.replicas, layout.num_ranks(),
+                                num_workers, kMaxWorkerLinks));
+  }
   std::unique_ptr<TraceFile> trace;
   if (!options.trace.empty()) {
     auto created = TraceFile::Create(options.trace, options.replicas);
@@ -269,7 +277,8 @@ int Serve(const Options& options, const ServedModel& model, Layout layout,
     trace = *std::move(created);
     set_options.trace = trace.get();
   }
-  WorkerLinkService worker_link(model.facts.config.vocab_size);
+  WorkerLinkService worker_link(model.facts.config.vocab_size,
+                                MonotonicClock());
   StateReporter reporter(options.replicas, model.facts.name);
   ReplicaSet replicas(
       set_options, MonotonicClock(),

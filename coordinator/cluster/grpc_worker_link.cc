@@ -192,8 +192,8 @@ class RefusedLink
 
 }  // namespace
 
-WorkerLinkService::WorkerLinkService(int64_t vocab_size)
-    : vocab_size_(vocab_size) {}
+WorkerLinkService::WorkerLinkService(int64_t vocab_size, const Clock& clock)
+    : vocab_size_(vocab_size), clock_(clock) {}
 
 WorkerLinkService::~WorkerLinkService() = default;
 
@@ -251,7 +251,7 @@ void WorkerLinkService::Remove(WorkerId id) {
 void WorkerLinkService::MoveSpare() {
   MutexLock lock(mutex_);
   const std::optional<SpareMove> move =
-      FindSpareMove(Workers(), replicas_->num_ranks());
+      moves_.Next(Workers(), replicas_->num_ranks(), clock_.Now());
   if (move) replicas_->loop(move->from).ReleaseSpare();
 }
 
@@ -268,6 +268,7 @@ WorkerId WorkerLinkService::Place(WorkerId id, const std::string& host_id) {
     replicas_->loop(old_replica).PostClosed(id, "joined another replica");
   }
   hosts_.emplace(new_id, host_id);
+  moves_.OnPlaced(replica);
   return new_id;
 }
 

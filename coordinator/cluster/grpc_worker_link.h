@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/replica.h"
@@ -26,17 +27,17 @@ class ReplicaSet;
 // (kMaxWorkerLinks) is refused. Thread-safe; never blocks.
 class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
  public:
-  // `vocab_size` bounds the token ids that workers may report.
-  explicit WorkerLinkService(int64_t vocab_size);
+  // `vocab_size` bounds the token ids that workers may report. `clock` outlives
+  // this.
+  WorkerLinkService(int64_t vocab_size, const Clock& clock);
   ~WorkerLinkService() override;
 
   // REQUIRES: called once, before the server that holds this service starts;
   // `replicas` outlive that server.
   void SetReplicas(ReplicaSet* replicas) { replicas_ = replicas; }
 
-  // Sends a spare worker to a replica that lacks one, if there are both. To be
-  // called after every change of a replica's state: while one waits for
-  // workers itself it lets none go.
+  // Sends a spare worker to a replica that lacks one, if there are both
+  // (SpareMoves). To be called with every snapshot of a replica.
   void MoveSpare();
 
   // ReplicaSet's SendFn.
@@ -55,10 +56,12 @@ class WorkerLinkService : public worker::v1::WorkerLink::CallbackService {
   std::vector<ReplicaWorkers> Workers() const WITAN_REQUIRES(mutex_);
 
   const int64_t vocab_size_;
+  const Clock& clock_;
   ReplicaSet* replicas_ = nullptr;
   Mutex mutex_;
   // Registered ones; the host of each.
   std::map<WorkerId, std::string> hosts_ WITAN_GUARDED_BY(mutex_);
+  SpareMoves moves_ WITAN_GUARDED_BY(mutex_);
   std::map<WorkerId, std::shared_ptr<Link>> links_ WITAN_GUARDED_BY(mutex_);
 };
 

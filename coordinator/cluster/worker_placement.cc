@@ -1,11 +1,14 @@
 #include "coordinator/cluster/worker_placement.h"
 
+#include <algorithm>
 #include <tuple>
+
+#include "base/limits.h"
 
 namespace witan {
 
 int ReplicaWorkers::num_workers() const {
-  int num_workers = 0;
+  int num_workers = num_coming;
   for (const auto& [host, num] : num_by_host) num_workers += num;
   return num_workers;
 }
@@ -30,16 +33,31 @@ int PlaceWorker(const std::vector<ReplicaWorkers>& replicas, int num_ranks,
   return best;
 }
 
-std::optional<SpareMove> FindSpareMove(
-    const std::vector<ReplicaWorkers>& replicas, int num_ranks) {
+std::optional<SpareMove> SpareMoves::Next(std::vector<ReplicaWorkers> replicas,
+                                          int num_ranks, Micros now) {
+  std::erase_if(coming_,
+                [now](const Coming& coming) { return coming.until <= now; });
+  for (const Coming& coming : coming_) ++replicas[coming.to].num_coming;
+  const int num_replicas = static_cast<int>(replicas.size());
   std::optional<int> lacking, sparing;
-  for (size_t i = 0; i < replicas.size(); ++i) {
-    const int num_workers = replicas[i].num_workers();
-    if (num_workers < num_ranks && !lacking) lacking = static_cast<int>(i);
-    if (num_workers > num_ranks && !sparing) sparing = static_cast<int>(i);
+  for (int i = 0; i < num_replicas; ++i) {
+    if (!lacking && replicas[i].num_workers() < num_ranks) lacking = i;
+    const int in_turn = (last_from_ + 1 + i) % num_replicas;
+    if (!sparing && replicas[in_turn].num_workers() > num_ranks) {
+      sparing = in_turn;
+    }
   }
   if (!lacking || !sparing) return std::nullopt;
+  last_from_ = *sparing;
+  coming_.push_back({*lacking, now + kMaxReconnectPauseMs * kMicrosPerMilli});
   return SpareMove{*sparing, *lacking};
+}
+
+void SpareMoves::OnPlaced(int replica) {
+  const auto found =
+      std::find_if(coming_.begin(), coming_.end(),
+                   [replica](const Coming& c) { return c.to == replica; });
+  if (found != coming_.end()) coming_.erase(found);
 }
 
 }  // namespace witan

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/limits.h"
+
 namespace witan {
 namespace {
 
@@ -41,18 +43,51 @@ TEST(WorkerPlacementTest, AReplicaThatLostAWorkerIsFilledFirst) {
   EXPECT_EQ(PlaceWorker(replicas, 2, "elsewhere"), 1);
 }
 
-TEST(WorkerPlacementTest, ASpareMovesToWhereOneIsMissing) {
+constexpr Micros kPatience = kMaxReconnectPauseMs * kMicrosPerMilli;
+
+TEST(SpareMovesTest, ASpareMovesToWhereOneIsMissing) {
   std::vector<ReplicaWorkers> replicas(2);
   Place(replicas, 2, {"h", "h", "h", "h", "h"});
-  EXPECT_FALSE(FindSpareMove(replicas, 2).has_value());
+  SpareMoves moves;
+  EXPECT_FALSE(moves.Next(replicas, 2, 0).has_value());
   --replicas[1].num_by_host["h"];
-  const auto move = FindSpareMove(replicas, 2);
-  ASSERT_TRUE(move.has_value());
-  EXPECT_EQ(move->from, 0);
-  EXPECT_EQ(move->to, 1);
+  EXPECT_EQ(moves.Next(replicas, 2, 0), (SpareMove{.from = 0, .to = 1}));
   // Nobody has one to spare.
   --replicas[0].num_by_host["h"];
-  EXPECT_FALSE(FindSpareMove(replicas, 2).has_value());
+  EXPECT_FALSE(moves.Next(replicas, 2, 2 * kPatience).has_value());
+}
+
+TEST(SpareMovesTest, OneLostWorkerMovesOneSpare) {
+  std::vector<ReplicaWorkers> replicas(2);
+  replicas[0].num_by_host["h"] = 5;
+  replicas[1].num_by_host["h"] = 1;
+  SpareMoves moves;
+  EXPECT_TRUE(moves.Next(replicas, 2, 0).has_value());
+  EXPECT_FALSE(moves.Next(replicas, 2, 0).has_value());
+  --replicas[0].num_by_host["h"];  // it left, and registers somewhat later
+  EXPECT_FALSE(moves.Next(replicas, 2, kPatience - 1).has_value());
+  moves.OnPlaced(1);
+  ++replicas[1].num_by_host["h"];
+  EXPECT_FALSE(moves.Next(replicas, 2, 2 * kPatience).has_value());
+  // Two are lost: two move.
+  replicas[1].num_by_host["h"] = 0;
+  EXPECT_TRUE(moves.Next(replicas, 2, 2 * kPatience).has_value());
+  --replicas[0].num_by_host["h"];
+  EXPECT_TRUE(moves.Next(replicas, 2, 2 * kPatience).has_value());
+  --replicas[0].num_by_host["h"];
+  EXPECT_FALSE(moves.Next(replicas, 2, 2 * kPatience).has_value());
+}
+
+TEST(SpareMovesTest, WhereOneLetsNoneGoAnotherOneIsAsked) {
+  std::vector<ReplicaWorkers> replicas(3);
+  replicas[0].num_by_host["h"] = 3;  // waits itself: one of them does not fit
+  replicas[1].num_by_host["h"] = 3;
+  replicas[2].num_by_host["h"] = 1;
+  SpareMoves moves;
+  EXPECT_EQ(moves.Next(replicas, 2, 0), (SpareMove{.from = 0, .to = 2}));
+  EXPECT_FALSE(moves.Next(replicas, 2, kPatience - 1).has_value());
+  EXPECT_EQ(moves.Next(replicas, 2, kPatience),
+            (SpareMove{.from = 1, .to = 2}));
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ class LinkLimitsTest : public ::testing::Test {
   Mutex mutex_;
   CondVar changed_;
   ReplicaSnapshot snapshot_ WITAN_GUARDED_BY(mutex_);
-  WorkerLinkService link_{TinyModelConfig().vocab_size};
+  WorkerLinkService link_{TinyModelConfig().vocab_size, MonotonicClock()};
   ReplicaSet replicas_{
       ReplicaSetOptions{.replica = FakeReplicaOptions(2)}, MonotonicClock(),
       [this](ReplicaOutput output) { link_.Send(std::move(output)); },

@@ -31,7 +31,8 @@ namespace witan {
 class Coordinator {
  public:
   explicit Coordinator(int port = 0, int num_replicas = 1)
-      : link_(TinyModelConfig().vocab_size), serving_epochs_(num_replicas) {
+      : link_(TinyModelConfig().vocab_size, MonotonicClock()),
+        serving_epochs_(num_replicas) {
     replicas_ = std::make_unique<ReplicaSet>(
         ReplicaSetOptions{.replica = FakeReplicaOptions(2),
                           .num_replicas = num_replicas,

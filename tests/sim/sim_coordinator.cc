@@ -234,6 +234,8 @@ void SimCoordinator::Wake(Host& host) {
   if (host.replica.state() != host.last_state ||
       host.replica.epoch() != host.last_epoch) {
     OnStateChanged(host);
+  } else {
+    MoveSpare();  // as with every snapshot
   }
   const Micros wakeup = host.replica.NextWakeup();
   if (wakeup != std::numeric_limits<Micros>::max()) {
@@ -291,6 +293,7 @@ void SimCoordinator::Place(WorkerId connection, int worker) {
                replica);
   replica_of_[connection] = replica;
   host_of_[connection] = host;
+  spare_moves_.OnPlaced(replica);
 }
 
 std::vector<ReplicaWorkers> SimCoordinator::PlacedWorkers() const {
@@ -303,7 +306,7 @@ std::vector<ReplicaWorkers> SimCoordinator::PlacedWorkers() const {
 
 void SimCoordinator::MoveSpare() {
   const std::optional<SpareMove> move =
-      FindSpareMove(PlacedWorkers(), num_ranks_);
+      spare_moves_.Next(PlacedWorkers(), num_ranks_, clock_.now());
   if (!move) return;
   ++counters_.num_spare_moves;
   Host& host = *hosts_[move->from];

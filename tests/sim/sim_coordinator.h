@@ -108,6 +108,7 @@ class SimCoordinator {
   const std::vector<std::string> host_of_worker_;
   const int num_ranks_;
   Router router_;
+  SpareMoves spare_moves_;
   std::map<WorkerId, int> replica_of_;       // of all that ever were
   std::map<WorkerId, std::string> host_of_;  // of those that live
   SimClock& clock_;

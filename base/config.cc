@@ -78,6 +78,11 @@ std::vector<CLI::Option*> SettingsOf(CLI::App& app) {
   return settings;
 }
 
+// Not to be read from the environment or a file.
+bool IsFlagOnly(const CLI::Option& option) {
+  return !option.get_configurable();
+}
+
 CLI::Option* FindSetting(CLI::App& app, const std::string& name) {
   for (CLI::Option* option : SettingsOf(app)) {
     if (NameOf(*option) == name) return option;
@@ -158,7 +163,10 @@ absl::Status SetOption(CLI::Option& option,
 absl::Status ApplyEnvironment(CLI::App& app, const EnvironmentFn& environment) {
   for (CLI::App* selected : SelectedApps(app)) {
     for (CLI::Option* option : SettingsOf(*selected)) {
-      if (option->count() > 0 || option->get_lnames().empty()) continue;
+      if (option->count() > 0 || option->get_lnames().empty() ||
+          IsFlagOnly(*option)) {
+        continue;
+      }
       const std::string name = EnvironmentName(NameOf(*option));
       const std::optional<std::string> value = environment(name);
       if (!value.has_value()) continue;
@@ -211,9 +219,18 @@ absl::Status ApplyTable(const toml::table& table, const std::string& file,
     const std::string name = WithDashes(key.str());
     const std::string where =
         fmt::format("{}:{}", file, key.source().begin.line);
-    const bool exists = std::any_of(
-        known.begin(), known.end(),
-        [&name](CLI::App* app) { return FindSetting(*app, name) != nullptr; });
+    bool exists = false;
+    bool is_key = false;
+    for (CLI::App* app : known) {
+      const CLI::Option* option = FindSetting(*app, name);
+      exists |= option != nullptr;
+      is_key |= option != nullptr && !IsFlagOnly(*option);
+    }
+    if (exists && !is_key) {
+      return InvalidArgument(
+          "{}: \"{}\" is only a flag; give --{} on the command line", where,
+          key.str(), name);
+    }
     if (!exists) {
       return InvalidArgument("{}: unknown key \"{}\"{}", where, key.str(),
                              Suggestion(name, SettingNames(known), ""));
@@ -227,7 +244,9 @@ absl::Status ApplyTable(const toml::table& table, const std::string& file,
     }
     for (CLI::App* app : selected) {
       CLI::Option* option = FindSetting(*app, name);
-      if (option == nullptr || option->count() > 0) continue;
+      if (option == nullptr || IsFlagOnly(*option) || option->count() > 0) {
+        continue;
+      }
       RETURN_IF_ERROR(SetOption(*option, *values,
                                 fmt::format("{}: \"{}\"", where, key.str())));
     }
@@ -364,6 +383,10 @@ absl::Status CheckRequired(CLI::App& app,
         return InvalidArgument("{} is missing; try --help",
                                option->get_name(/*positional=*/true));
       }
+      if (IsFlagOnly(*option)) {
+        return InvalidArgument("--{} is missing; it is a flag",
+                               NameOf(*option));
+      }
       return InvalidArgument(
           "--{} is missing; give it as a flag, as {} in the environment or in "
           "the file of --config",
@@ -414,8 +437,10 @@ absl::StatusOr<std::string> ParseOptions(CLI::App& app,
       option->required(false);
       CheckNumbers(*option);
       if (!option->get_lnames().empty()) {
-        option->description(fmt::format("{} [{}]", option->get_description(),
-                                        EnvironmentName(NameOf(*option))));
+        option->description(fmt::format(
+            "{} [{}]", option->get_description(),
+            IsFlagOnly(*option) ? "flag only"
+                                : EnvironmentName(NameOf(*option))));
       }
     }
   }

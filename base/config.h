@@ -7,6 +7,11 @@
 // metrics_port), or the default; the first of these that is given wins. Flags
 // and keys that do not exist are errors that suggest the nearest name.
 //
+// An option that is not configurable (CLI::Option::configurable) is a flag and
+// nothing else. What a client prints or writes is such an option: its name may
+// mean another thing to another verb, and no script expects the environment to
+// change what it reads.
+//
 // A binary with subcommands gives the selected one its keys from a table of
 // its name ([serve]), then from the top level. Top-level keys must exist in
 // some subcommand; environment variables of options that a command does not

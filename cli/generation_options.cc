@@ -72,7 +72,8 @@ void AddGenerationOptions(CLI::App& app, GenerationOptions* options) {
   app.add_option("--choices", o.num_choices, "Independent continuations");
   app.add_flag("--ignore-eos", o.ignore_eos,
                "Go on after an end-of-sequence token");
-  app.add_flag("--json", o.json, "Print one JSON object at the end");
+  app.add_flag("--json", o.json, "Print one JSON object at the end")
+      ->configurable(false);
   app.add_flag("--timings", o.timings, "Print tokens per second to stderr");
 }
 

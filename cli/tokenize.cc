@@ -66,7 +66,8 @@ Command AddTokenize(CLI::App& parent) {
       ->required();
   app->add_flag("--jsonl", *jsonl,
                 "Lines are {\"text\": ...} in and {\"token_ids\": [...]} out")
-      ->required();
+      ->required()
+      ->configurable(false);
   return {app, [directory, jsonl] { return Run(*directory); }};
 }
 

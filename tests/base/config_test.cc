@@ -36,6 +36,7 @@ class ConfigTest : public testing::Test {
     app.add_option("--count", count_);
     app.add_option("--scale", scale_);
     app.add_flag("--verbose,!--no-verbose", verbose_);
+    app.add_option("--out", out_, "Where to")->configurable(false);
     return ParseOptions(
         app, std::move(arguments), [this](const std::string& name) {
           const auto found = environment_.find(name);
@@ -64,6 +65,7 @@ class ConfigTest : public testing::Test {
   int64_t count_ = 0;
   std::optional<float> scale_;
   bool verbose_ = false;
+  std::string out_;
 };
 
 TEST_F(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
@@ -91,6 +93,20 @@ TEST_F(ConfigTest, AFileMayHoldEveryOptionAndSpellItWithUnderscores) {
   EXPECT_EQ(port_, 9);
   EXPECT_THAT(names_, ElementsAre("a", "b"));
   EXPECT_TRUE(verbose_);
+}
+
+TEST_F(ConfigTest, WhatIsAFlagOnlyComesFromNowhereElse) {
+  environment_["WITAN_OUT"] = "a";
+  ASSERT_TRUE(Parse({"m"}).ok());
+  EXPECT_EQ(out_, "");
+  ASSERT_TRUE(Parse({"m", "--out", "b"}).ok());
+  EXPECT_EQ(out_, "b");
+  EXPECT_THAT(ErrorOf({"m", "--config", WriteToml("out = \"c\"\n")}),
+              HasSubstr("witan.toml:1: \"out\" is only a flag; give --out on "
+                        "the command line"));
+  EXPECT_THAT(*Parse({"--help"}), AllOf(HasSubstr("Where to [flag only]"),
+                                        Not(HasSubstr("WITAN_OUT"))));
+  EXPECT_THAT(ErrorOf({"m", "--ou=x"}), HasSubstr("unknown option --ou"));
 }
 
 TEST_F(ConfigTest, TheFileMayBeNamedByTheEnvironment) {
@@ -208,8 +224,10 @@ class SubcommandTest : public testing::Test {
     CLI::App* serve = app.add_subcommand("serve");
     serve->add_option("--port", serve_port_);
     serve->add_option("--tp", tp_)->required();
+    serve->add_option("--log", serve_log_);
     CLI::App* chat = app.add_subcommand("chat");
     chat->add_option("--port", chat_port_);
+    chat->add_option("--log", chat_log_)->configurable(false);
     return ParseOptions(
                app, std::move(arguments),
                [](const std::string&) { return std::optional<std::string>(); })
@@ -220,6 +238,8 @@ class SubcommandTest : public testing::Test {
   int serve_port_ = 1;
   int chat_port_ = 1;
   int tp_ = 0;
+  std::string serve_log_;
+  std::string chat_log_;
 };
 
 TEST_F(SubcommandTest, OnlyTheSelectedOneIsSet) {
@@ -231,6 +251,14 @@ TEST_F(SubcommandTest, OnlyTheSelectedOneIsSet) {
   EXPECT_EQ(chat_port_, 1);
   ASSERT_TRUE(Parse({"chat", "--config", file}).ok()) << "tp is serve's";
   EXPECT_EQ(chat_port_, 5);
+}
+
+TEST_F(SubcommandTest, AKeyOfOneIsNotTheFlagOfAnother) {
+  const std::string file = directory_.Write("c.toml", "tp = 4\nlog = \"x\"\n");
+  ASSERT_TRUE(Parse({"chat", "--config", file}).ok());
+  EXPECT_EQ(chat_log_, "");
+  ASSERT_TRUE(Parse({"serve", "--config", file}).ok());
+  EXPECT_EQ(serve_log_, "x");
 }
 
 TEST_F(SubcommandTest, RequiredOptionsOfOthersAreNotAskedFor) {

@@ -109,10 +109,10 @@ absl::Status CheckRanges(const BenchOptions& options) {
                         kMaxBenchConnections));
   RETURN_IF_ERROR(
       check("timeout-s", options.timeout_s, 0.001, kMaxBenchSeconds));
-  RETURN_IF_ERROR(check("trace-speed", options.trace_fit.speed, 1e-3, 1e6));
+  RETURN_IF_ERROR(check("replay-speed", options.trace_fit.speed, 1e-3, 1e6));
   RETURN_IF_ERROR(
-      check("trace-length-scale", options.trace_fit.length_scale, 1e-6, 1e3));
-  return check("trace-block-tokens",
+      check("replay-length-scale", options.trace_fit.length_scale, 1e-6, 1e3));
+  return check("replay-block-tokens",
                static_cast<double>(options.trace_fit.block_tokens), 1,
                static_cast<double>(kMaxContextTokens));
 }
@@ -326,14 +326,19 @@ std::string DescribeProgress(const RunState& state, const RunState& previous,
 
 std::optional<int64_t> PercentDone(const RunState& state, double duration_s,
                                    std::optional<int64_t> num_requests) {
+  if (num_requests.has_value() && *num_requests <= 0) return 100;
+  std::optional<int64_t> percent;  // none is less than any
   if (num_requests.has_value()) {
-    if (*num_requests <= 0) return 100;
-    return std::min<int64_t>(state.num_ended * 100 / *num_requests, 100);
+    percent = std::min<int64_t>(state.num_ended * 100 / *num_requests, 100);
   }
-  if (duration_s <= 0) return std::nullopt;
-  const double share = static_cast<double>(state.elapsed_us) /
-                       (duration_s * static_cast<double>(kMicrosPerSecond));
-  return static_cast<int64_t>(std::min(share * 100, 100.0));
+  if (duration_s > 0) {
+    const double share = static_cast<double>(state.elapsed_us) /
+                         (duration_s * static_cast<double>(kMicrosPerSecond));
+    percent = std::max(
+        percent,
+        std::optional(static_cast<int64_t>(std::min(share * 100, 100.0))));
+  }
+  return percent;
 }
 
 int RunBench(const BenchOptions& options) {
@@ -374,6 +379,7 @@ int RunBench(const BenchOptions& options) {
   progress.Finish();
   facts.interrupted = result.interrupted;
   facts.num_unsent = result.num_unsent;
+  facts.stopped_at_max_requests = result.stopped_at_max_requests;
   facts.client_cores = result.client_cores;
   return PrintReport(options, facts, *plan, result, &outputs);
 }

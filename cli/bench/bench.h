@@ -48,8 +48,8 @@ absl::StatusOr<Workload> ReadWorkload(const BenchOptions& options);
 std::string DescribeProgress(const RunState& state, const RunState& previous,
                              std::optional<int64_t> num_requests);
 
-// Share of a run that is over; the lesser of requests and time where both end
-// it. None when neither is known.
+// Share of a run that is over: of its requests or of its time, the larger where
+// both end it, since the run ends with the first. None when neither is known.
 std::optional<int64_t> PercentDone(const RunState& state, double duration_s,
                                    std::optional<int64_t> num_requests);
 

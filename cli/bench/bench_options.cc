@@ -13,7 +13,7 @@ using bench::BenchOptions;
 using bench::ClassSetting;
 
 constexpr char kLoad[] = "Load";
-constexpr char kTrace[] = "Trace";
+constexpr char kReplay[] = "Replay";
 constexpr char kReport[] = "Report";
 
 void AddClassSettings(CLI::App& app, BenchOptions* options) {
@@ -39,7 +39,8 @@ void AddLoadOptions(CLI::App& app, BenchOptions* options) {
       ->group(kLoad);
   app.add_option("--warmup-requests", options->num_warmup_requests,
                  "Requests before the load, at most 8 at once, that are in no "
-                 "number but their errors")
+                 "number but their errors. They warm shared prefixes, but no "
+                 "blocks of a trace")
       ->capture_default_str()
       ->group(kLoad);
   app.add_option(
@@ -53,7 +54,10 @@ void AddLoadOptions(CLI::App& app, BenchOptions* options) {
       ->allow_extra_args(false)
       ->group(kLoad);
   app.add_option("--seed", options->seed,
-                 "Same seed, same arrivals, lengths, prompts and sampling")
+                 "Same seed, same arrivals, lengths, prompts and sampling. "
+                 "Prompts are random token ids, a function of the seed alone: "
+                 "give another one to a server that has answered this load, "
+                 "or it finds the prompts in its prefix cache")
       ->capture_default_str()
       ->group(kLoad);
   app.add_option("--connections", options->num_connections,
@@ -66,30 +70,31 @@ void AddLoadOptions(CLI::App& app, BenchOptions* options) {
       ->group(kLoad);
 }
 
-void AddTraceOptions(CLI::App& app, BenchOptions* options) {
-  app.add_option("--trace", options->trace_file,
-                 "Replay this file, open loop: JSON lines with timestamp (ms), "
+void AddReplayOptions(CLI::App& app, BenchOptions* options) {
+  app.add_option("--replay", options->trace_file,
+                 "Send what this trace of a real load holds, open loop: JSON "
+                 "lines with timestamp (ms), "
                  "input_length, output_length and perhaps hash_ids (equal ids: "
                  "equal blocks of the prompt), tenant, priority; or CSV with "
                  "the header TIMESTAMP,ContextTokens,GeneratedTokens")
       ->type_name("FILE")
-      ->group(kTrace);
-  app.add_option("--trace-speed", options->trace_fit.speed,
+      ->group(kReplay);
+  app.add_option("--replay-speed", options->trace_fit.speed,
                  "2 replays in half the time")
       ->capture_default_str()
-      ->group(kTrace);
-  app.add_option("--trace-length-scale", options->trace_fit.length_scale,
+      ->group(kReplay);
+  app.add_option("--replay-length-scale", options->trace_fit.length_scale,
                  "Multiply the lengths of prompts, outputs and blocks by this")
       ->capture_default_str()
-      ->group(kTrace);
-  app.add_option("--trace-block-tokens", options->trace_fit.block_tokens,
+      ->group(kReplay);
+  app.add_option("--replay-block-tokens", options->trace_fit.block_tokens,
                  "Tokens of a block that hash_ids name, before scaling")
       ->capture_default_str()
-      ->group(kTrace);
-  app.add_flag("--trace-skip-unservable", options->trace_fit.skip_unservable,
+      ->group(kReplay);
+  app.add_flag("--replay-skip-unservable", options->trace_fit.skip_unservable,
                "Leave out entries without tokens or beyond the model's "
                "context, and say how many, instead of refusing them")
-      ->group(kTrace);
+      ->group(kReplay);
 }
 
 void AddReportOptions(CLI::App& app, BenchOptions* options) {
@@ -97,7 +102,9 @@ void AddReportOptions(CLI::App& app, BenchOptions* options) {
                  "NAME:MS, may be repeated: goodput counts requests that keep "
                  "all of them. ttft, tpot and e2e are the request's own; itl "
                  "is the 99th percentile of the request's inter-token "
-                 "latencies")
+                 "latencies, in which tokens of one chunk share its gap; gap "
+                 "is the longest time between two chunks of the request, "
+                 "which no such sharing hides")
       ->type_name("NAME:MS")
       ->allow_extra_args(false)
       ->group(kReport);
@@ -105,14 +112,17 @@ void AddReportOptions(CLI::App& app, BenchOptions* options) {
                  "Write all numbers as one JSON object; - is stdout, and then "
                  "the tables go to stderr")
       ->type_name("FILE")
+      ->configurable(false)
       ->group(kReport);
   app.add_flag("--json-requests", options->json_requests,
                "With --json: also each request and when its tokens came")
+      ->configurable(false)
       ->group(kReport);
   app.add_option("--plot", options->plot_file,
                  "Draw the run: tokens/s and requests in flight over time, "
                  "TTFT and inter-token latency as cumulative distributions")
       ->type_name("FILE.svg")
+      ->configurable(false)
       ->group(kReport);
   app.add_flag(
          "--allow-errors", options->allow_errors,
@@ -131,7 +141,7 @@ Command AddBench(CLI::App& parent) {
   const auto options = std::make_shared<BenchOptions>();
   AddLoadOptions(*app, options.get());
   AddClassSettings(*app, options.get());
-  AddTraceOptions(*app, options.get());
+  AddReplayOptions(*app, options.get());
   AddReportOptions(*app, options.get());
   return {app, [options] { return bench::RunBench(*options); }};
 }

@@ -22,12 +22,11 @@ LoadFeed::LoadFeed(const Plan& plan)
   }
 }
 
-bool LoadFeed::MayGoOn(const IdleClient& client) const {
+bool LoadFeed::WantsToGoOn(const IdleClient& client) const {
   const size_t index = static_cast<size_t>(client.class_index);
   const int64_t limit = plan_.classes()[index].num_requests;
   return (limit == 0 || num_of_class_[index] < limit) &&
-         (end_us_ == 0 || client.due_us < end_us_) &&
-         num_closed_loop_ < kMaxBenchRequests;
+         (end_us_ == 0 || client.due_us < end_us_);
 }
 
 bool LoadFeed::ClientIsNext() const {
@@ -37,7 +36,11 @@ bool LoadFeed::ClientIsNext() const {
 }
 
 std::optional<Micros> LoadFeed::NextDue() {
-  while (!idle_.empty() && !MayGoOn(idle_.top())) idle_.pop();
+  for (; !idle_.empty(); idle_.pop()) {
+    if (!WantsToGoOn(idle_.top())) continue;
+    if (num_closed_loop_ < kMaxBenchRequests) break;
+    stopped_at_max_requests_ = true;
+  }
   if (ClientIsNext()) return idle_.top().due_us;
   if (next_open_loop_ == plan_.open_loop().size()) return std::nullopt;
   return plan_.open_loop()[next_open_loop_].due_us;

@@ -37,6 +37,8 @@ class LoadFeed final : public Feed {
   void OnEnd(const PlannedRequest& request, Micros now) override;
   // Of the open loops, not taken yet.
   int64_t num_open_loop_left() const;
+  // A client was turned away by kMaxBenchRequests alone.
+  bool stopped_at_max_requests() const { return stopped_at_max_requests_; }
 
  private:
   // A client that thinks until then.
@@ -49,13 +51,15 @@ class LoadFeed final : public Feed {
     }
   };
 
-  bool MayGoOn(const IdleClient& client) const;
+  // Neither its class nor the time says no.
+  bool WantsToGoOn(const IdleClient& client) const;
   bool ClientIsNext() const;
 
   const Plan& plan_;
   const Micros end_us_;  // 0: no such bound
   size_t next_open_loop_ = 0;
-  int64_t num_closed_loop_ = 0;        // taken
+  int64_t num_closed_loop_ = 0;  // taken
+  bool stopped_at_max_requests_ = false;
   std::vector<int64_t> num_of_class_;  // taken, of the closed loops
   std::priority_queue<IdleClient, std::vector<IdleClient>, std::greater<>>
       idle_;

@@ -21,6 +21,7 @@ enum Purpose : uint64_t {
   kPrefixTokens,
   kBlockTokens,  // of a trace
   kSampling,
+  kWarmupBlockTokens,
 };
 
 Micros FromSeconds(double seconds) {
@@ -145,9 +146,7 @@ PlannedRequest Plan::Draw(int class_index, int64_t index,
                          static_cast<uint64_t>(index)})
                      .Next();
   if (c.is_trace()) {
-    const auto& entries = workload_.trace.entries;
-    const TraceEntry& entry =
-        entries[static_cast<size_t>(index) % entries.size()];
+    const TraceEntry& entry = EntryOf(index);
     request.prompt_tokens = entry.prompt_tokens;
     request.output_tokens = entry.output_tokens;
     if (entry.tenant.has_value()) request.tenant = entry.tenant;
@@ -187,6 +186,11 @@ PlannedRequest Plan::WarmupRequest(int64_t index) const {
               /*is_warmup=*/true);
 }
 
+const TraceEntry& Plan::EntryOf(int64_t index) const {
+  const auto& entries = workload_.trace.entries;
+  return entries[static_cast<size_t>(index) % entries.size()];
+}
+
 void Plan::AppendIds(std::initializer_list<uint64_t> key, int64_t count,
                      std::vector<int32_t>* ids) const {
   Random random(key);
@@ -211,10 +215,11 @@ std::vector<int32_t> Plan::TokenIds(const PlannedRequest& request) const {
         c.prefix_tokens, &ids);
   }
   if (c.is_trace()) {
-    const auto& entries = workload_.trace.entries;
     const int64_t block_tokens = ScaledBlockTokens(workload_.trace_fit);
-    for (const int64_t id : entries[index % entries.size()].block_ids) {
-      AppendIds({seed, kBlockTokens, static_cast<uint64_t>(id)},
+    const uint64_t purpose =
+        request.is_warmup ? kWarmupBlockTokens : kBlockTokens;
+    for (const int64_t id : EntryOf(request.index).block_ids) {
+      AppendIds({seed, purpose, static_cast<uint64_t>(id)},
                 std::min(block_tokens, num_left()), &ids);
     }
   }
@@ -222,6 +227,15 @@ std::vector<int32_t> Plan::TokenIds(const PlannedRequest& request) const {
       {seed, request.is_warmup ? kWarmupTokens : kOwnTokens, which, index},
       num_left(), &ids);
   return ids;
+}
+
+int64_t Plan::SharedTokens(const PlannedRequest& request) const {
+  const TrafficClass& c = classes()[static_cast<size_t>(request.class_index)];
+  if (!c.is_trace()) return request.prefix.has_value() ? c.prefix_tokens : 0;
+  const auto num_blocks =
+      static_cast<int64_t>(EntryOf(request.index).block_ids.size());
+  return std::min(num_blocks * ScaledBlockTokens(workload_.trace_fit),
+                  request.prompt_tokens);
 }
 
 }  // namespace witan::bench

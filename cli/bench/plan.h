@@ -55,12 +55,17 @@ class Plan {
 
   // REQUIRES: the class is a closed loop.
   PlannedRequest ClosedLoopRequest(int class_index, int64_t index) const;
-  // As the classes in turn would send, with prefixes of theirs.
+  // As the classes in turn would send, with prefixes of theirs; blocks of a
+  // trace are the warm-up's own, or it would make the trace's first requests
+  // hits.
   PlannedRequest WarmupRequest(int64_t index) const;
 
   // request.prompt_tokens ids, each in [0, vocab_size). Equal prefixes and
   // equal blocks of a trace give equal ids, all else is independent.
   std::vector<int32_t> TokenIds(const PlannedRequest& request) const;
+  // How many of them, from the front, are a prefix or blocks of a trace: all
+  // that this load by itself can find in a prefix cache.
+  int64_t SharedTokens(const PlannedRequest& request) const;
 
  private:
   Plan(Workload workload, const ModelFacts& model);
@@ -69,6 +74,8 @@ class Plan {
   absl::Status AddArrivals(int class_index);
   void AddTrace();
   PlannedRequest Draw(int class_index, int64_t index, bool is_warmup) const;
+  // REQUIRES: the load is a trace.
+  const TraceEntry& EntryOf(int64_t index) const;
   void AppendIds(std::initializer_list<uint64_t> key, int64_t count,
                  std::vector<int32_t>* ids) const;
 

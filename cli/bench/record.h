@@ -28,6 +28,10 @@ struct Record {
   Micros sent_us = 0;  // when it was
   Micros ended_us = 0;
   int64_t prompt_tokens = 0;
+  // Leading tokens of the prompt that the plan gives to other requests too.
+  int64_t shared_tokens = 0;
+  // Of the prompt, found in the server's prefix cache; as the server says.
+  int64_t cached_tokens = 0;
   int64_t output_tokens = 0;  // asked for; got, if it did not fail
   std::optional<int64_t> prefix;
   std::vector<TokenArrival> arrivals;

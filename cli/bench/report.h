@@ -35,7 +35,8 @@ struct RunFacts {
   int64_t timeout_ms = 0;
   std::string started_at;  // UTC, 2023-11-16T18:15:46Z
   bool interrupted = false;
-  int64_t num_unsent = 0;  // planned, but the run was interrupted
+  int64_t num_unsent = 0;                // planned, but the run was interrupted
+  bool stopped_at_max_requests = false;  // before the load's own end
   // Cores that the client kept busy; near the machine's number it was the
   // client that was measured.
   double client_cores = 0;

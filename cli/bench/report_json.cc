@@ -9,11 +9,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double PerSecond(int64_t count, const Report& report) {
-  if (report.duration_s <= 0) return 0;
-  return static_cast<double>(count) / report.duration_s;
-}
-
 double Millis(Micros us) {
   return static_cast<double>(us) / static_cast<double>(kMicrosPerMilli);
 }
@@ -38,20 +33,24 @@ Json ErrorsJson(const std::vector<ErrorCount>& errors) {
   return list;
 }
 
-Json ClassJson(const ClassReport& r, const Report& report, bool has_goodput) {
+Json ClassJson(const ClassReport& r, bool has_goodput) {
   Json json;
   json["name"] = r.name;
   json["completed"] = r.num_completed;
   json["failed"] = r.num_failed;
+  json["begin_s"] = r.begin_s;
+  json["duration_s"] = r.duration_s;
   json["prompt_tokens"] = r.prompt_tokens;
+  json["cached_tokens"] = r.cached_tokens;
+  json["unshared_cache_hits"] = r.num_unshared_hits;
   json["output_tokens"] = r.output_tokens;
   json["output_tokens_of_failed"] = r.failed_output_tokens;
-  json["requests_per_second"] = PerSecond(r.num_completed, report);
-  json["prompt_tokens_per_second"] = PerSecond(r.prompt_tokens, report);
-  json["output_tokens_per_second"] = PerSecond(r.output_tokens, report);
+  json["requests_per_second"] = r.PerSecond(r.num_completed);
+  json["prompt_tokens_per_second"] = r.PerSecond(r.prompt_tokens);
+  json["output_tokens_per_second"] = r.PerSecond(r.output_tokens);
   json["good"] = has_goodput ? Json(r.num_good) : Json();
   json["goodput_per_second"] =
-      has_goodput ? Json(PerSecond(r.num_good, report)) : Json();
+      has_goodput ? Json(r.PerSecond(r.num_good)) : Json();
   json["mean_in_flight"] = r.mean_in_flight;
   json["peak_in_flight"] = r.peak_in_flight;
   json["ttft_ms"] = SummaryJson(r.ttft_ms);
@@ -106,6 +105,7 @@ Json ConfigJson(const RunFacts& facts, const Plan& plan) {
   json["timeout_ms"] = facts.timeout_ms;
   json["objectives"] = {{"ttft_ms", OrNull(facts.objectives.ttft_ms)},
                         {"itl_ms", OrNull(facts.objectives.inter_token_ms)},
+                        {"gap_ms", OrNull(facts.objectives.chunk_gap_ms)},
                         {"tpot_ms", OrNull(facts.objectives.tpot_ms)},
                         {"e2e_ms", OrNull(facts.objectives.end_to_end_ms)}};
   for (const TrafficClass& traffic : plan.classes()) {
@@ -130,6 +130,7 @@ Json RecordJson(const Record& record, const std::string& class_name) {
   json["sent_ms"] = Millis(record.sent_us);
   json["ended_ms"] = Millis(record.ended_us);
   json["prompt_tokens"] = record.prompt_tokens;
+  json["cached_tokens"] = record.cached_tokens;
   json["output_tokens"] = record.NumTokens();
   json["prefix"] = OrNull(record.prefix);
   json["code"] = NameOf(record.code);
@@ -173,11 +174,16 @@ Json ToJson(const RunFacts& facts, const Plan& plan, const Report& report,
   json["config"] = ConfigJson(facts, plan);
   json["interrupted"] = facts.interrupted;
   json["not_sent"] = facts.num_unsent;
+  json["stopped_at_max_requests"] = facts.stopped_at_max_requests;
   json["duration_s"] = report.duration_s;
+  json["send_window_s"] = report.send_window_s;
+  json["drain_s"] = report.drain_s();
+  json["output_tokens_per_second_while_sending"] =
+      OrNull(report.output_tokens_per_second_while_sending);
   const bool has_goodput = facts.objectives.any();
-  json["total"] = ClassJson(report.total, report, has_goodput);
+  json["total"] = ClassJson(report.total, has_goodput);
   for (const ClassReport& each : report.classes) {
-    json["classes"].push_back(ClassJson(each, report, has_goodput));
+    json["classes"].push_back(ClassJson(each, has_goodput));
   }
   json["warmup"] = {{"completed", report.warmup.num_completed},
                     {"failed", report.warmup.num_failed},

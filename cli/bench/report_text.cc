@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/limits.h"
 #include "cli/bench/report.h"
 #include "cli/client.h"
 
@@ -12,11 +13,6 @@ namespace {
 // A client later than this, and than a tenth of the median TTFT, is worth a
 // warning.
 constexpr double kLateMs = 5;
-
-double PerSecond(int64_t count, const Report& report) {
-  if (report.duration_s <= 0) return 0;
-  return static_cast<double>(count) / report.duration_s;
-}
 
 std::string Row(std::string_view name, const Summary& s) {
   if (s.count == 0) return fmt::format("{:<14} no sample\n", name);
@@ -46,18 +42,18 @@ std::string ClassTable(const RunFacts& facts, const Report& report) {
     width = std::max(width, r.name.size());
   }
   std::string text = fmt::format(
-      "\n{:<{}} {:>7} {:>6} {:>7} {:>9}   {:>8} {:>8}   {:>8} {:>8}   {:>8} "
-      "{:>8}{}\n",
-      "class", width, "done", "failed", "req/s", "tokens/s", "TTFT p50", "p99",
-      "ITL p50", "p99", "e2e p50", "p99",
+      "\n{:<{}} {:>7} {:>6} {:>7} {:>9} {:>8}   {:>8} {:>8}   {:>8} {:>8}   "
+      "{:>8} {:>8}{}\n",
+      "class", width, "done", "failed", "req/s", "tokens/s", "cached %",
+      "TTFT p50", "p99", "ITL p50", "p99", "e2e p50", "p99",
       facts.objectives.any() ? "     good" : "");
   for (const ClassReport& r : report.classes) {
     text += fmt::format(
-        "{:<{}} {:>7} {:>6} {:>7.2f} {:>9.1f}   {:>8.1f} {:>8.1f}   {:>8.1f} "
-        "{:>8.1f}   {:>8.1f} {:>8.1f}",
+        "{:<{}} {:>7} {:>6} {:>7.2f} {:>9.1f} {:>8.1f}   {:>8.1f} {:>8.1f}   "
+        "{:>8.1f} {:>8.1f}   {:>8.1f} {:>8.1f}",
         r.name, width, r.num_completed, r.num_failed,
-        PerSecond(r.num_completed, report), PerSecond(r.output_tokens, report),
-        r.ttft_ms.p50, r.ttft_ms.p99, r.inter_token_ms.p50,
+        r.PerSecond(r.num_completed), r.PerSecond(r.output_tokens),
+        r.CachedPercent(), r.ttft_ms.p50, r.ttft_ms.p99, r.inter_token_ms.p50,
         r.inter_token_ms.p99, r.end_to_end_ms.p50, r.end_to_end_ms.p99);
     if (facts.objectives.any()) text += fmt::format("  {:>7}", r.num_good);
     text += "\n";
@@ -102,6 +98,19 @@ std::string Notes(const RunFacts& facts, const Report& report) {
         "of these latencies is its own\n",
         lag.p99, facts.client_cores);
   }
+  if (total.num_unshared_hits > 0) {
+    text += fmt::format(
+        "note: {} prompts were found in the server's prefix cache although "
+        "this load does not share them; use another --seed than an earlier "
+        "run\n",
+        total.num_unshared_hits);
+  }
+  if (facts.stopped_at_max_requests) {
+    text += fmt::format(
+        "note: stopped after {} requests, the most that are sent, before the "
+        "load was to end; shorten --duration or lower the number of clients\n",
+        kMaxBenchRequests);
+  }
   if (facts.interrupted) {
     text += fmt::format(
         "note: interrupted; what was in flight was cancelled and counts as "
@@ -118,19 +127,29 @@ std::string ToText(const RunFacts& facts, const Plan& plan,
   const ClassReport& total = report.total;
   std::string text = Head(facts, plan);
   text += fmt::format(
-      "requests     {} completed, {} failed in {:.2f} s; in flight {:.1f} on "
-      "average, {} at most\n",
+      "requests     {} completed, {} failed in {:.2f} s, of which {:.2f} s "
+      "after the last request was sent; in flight {:.1f} on average, {} at "
+      "most\n",
       total.num_completed, total.num_failed, report.duration_s,
-      total.mean_in_flight, total.peak_in_flight);
+      report.drain_s(), total.mean_in_flight, total.peak_in_flight);
   text += fmt::format(
       "throughput   {:.2f} requests/s, {:.1f} output tokens/s, {:.1f} prompt "
       "tokens/s\n",
-      PerSecond(total.num_completed, report),
-      PerSecond(total.output_tokens, report),
-      PerSecond(total.prompt_tokens, report));
+      total.PerSecond(total.num_completed),
+      total.PerSecond(total.output_tokens),
+      total.PerSecond(total.prompt_tokens));
+  if (report.output_tokens_per_second_while_sending) {
+    text += fmt::format(
+        "             {:.1f} output tokens/s while sending, in the first "
+        "{:.2f} s\n",
+        *report.output_tokens_per_second_while_sending, report.send_window_s);
+  }
+  text += fmt::format(
+      "prefix cache {} of {} prompt tokens were cached ({:.1f} %)\n",
+      total.cached_tokens, total.prompt_tokens, total.CachedPercent());
   if (facts.objectives.any()) {
     text += fmt::format("goodput      {:.2f} requests/s: {} of {} kept {}\n",
-                        PerSecond(total.num_good, report), total.num_good,
+                        total.PerSecond(total.num_good), total.num_good,
                         total.num_sent(), Describe(facts.objectives));
   }
   text += LatencyTable(total);

@@ -78,6 +78,7 @@ class Call final : public grpc::ClientReadReactor<v1::GenerateResponse> {
             .open_loop();
     record_.due_us = planned_.due_us;
     record_.prompt_tokens = planned_.prompt_tokens;
+    record_.shared_tokens = runner_.plan_.SharedTokens(planned_);
     record_.output_tokens = planned_.output_tokens;
     record_.prefix = planned_.prefix;
     return std::move(record_);
@@ -107,7 +108,9 @@ class Call final : public grpc::ClientReadReactor<v1::GenerateResponse> {
     record_.code = end.error_code();
     record_.message = end.error_message();
     if (end.ok()) {
-      record_.server_queue_ms = result_.choices.front().timings.queue_ms();
+      const ChoiceResult& choice = result_.choices.front();
+      record_.server_queue_ms = choice.timings.queue_ms();
+      record_.cached_tokens = choice.usage.cached_tokens();
     }
     runner_.OnDone(this);  // nothing of this may be touched after it
   }
@@ -172,6 +175,7 @@ RunResult Runner::Run(const ProgressFn& on_progress) {
       static_cast<double>(CpuTime() - cpu_before) / static_cast<double>(wall);
   result_.interrupted = cancelled_;
   result_.num_unsent = load.num_open_loop_left();
+  result_.stopped_at_max_requests = load.stopped_at_max_requests();
   return std::move(result_);
 }
 

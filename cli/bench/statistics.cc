@@ -52,7 +52,7 @@ void CountErrors(const std::vector<const Record*>& records,
                    });
 }
 
-void CountInFlight(const std::vector<const Record*>& records, double duration_s,
+void CountInFlight(const std::vector<const Record*>& records,
                    ClassReport* report) {
   std::vector<std::pair<Micros, int>> changes;
   double busy_s = 0;
@@ -69,14 +69,34 @@ void CountInFlight(const std::vector<const Record*>& records, double duration_s,
     in_flight += change;
     report->peak_in_flight = std::max(report->peak_in_flight, in_flight);
   }
-  if (duration_s > 0) report->mean_in_flight = busy_s / duration_s;
+  if (report->duration_s > 0) {
+    report->mean_in_flight = busy_s / report->duration_s;
+  }
+}
+
+// A stretch of time.
+struct Span {
+  Micros begin_us = 0;
+  Micros end_us = 0;
+};
+
+// From the first begin to the last end.
+Span SpanOf(const std::vector<const Record*>& records) {
+  if (records.empty()) return {};
+  Span span = {records.front()->begin_us(), records.front()->ended_us};
+  for (const Record* record : records) {
+    span.begin_us = std::min(span.begin_us, record->begin_us());
+    span.end_us = std::max(span.end_us, record->ended_us);
+  }
+  return span;
 }
 
 ClassReport ReportOf(std::string name, const Objectives& objectives,
-                     const std::vector<const Record*>& records,
-                     double duration_s) {
+                     const std::vector<const Record*>& records, Span span) {
   ClassReport report;
   report.name = std::move(name);
+  report.begin_s = Seconds(span.begin_us);
+  report.duration_s = Seconds(span.end_us - span.begin_us);
   Samples samples;
   for (const Record* record : records) {
     samples.client_lag.push_back(Millis(record->lag_us()));
@@ -87,6 +107,10 @@ ClassReport ReportOf(std::string name, const Objectives& objectives,
     }
     ++report.num_completed;
     report.prompt_tokens += record->prompt_tokens;
+    report.cached_tokens += record->cached_tokens;
+    if (record->cached_tokens > record->shared_tokens) {
+      ++report.num_unshared_hits;
+    }
     report.output_tokens += record->NumTokens();
     const Latencies latencies = LatenciesOf(*record);
     if (Meets(latencies, objectives)) ++report.num_good;
@@ -105,8 +129,25 @@ ClassReport ReportOf(std::string name, const Objectives& objectives,
   report.server_queue_ms = Summarize(std::move(samples.server_queue));
   report.client_lag_ms = Summarize(std::move(samples.client_lag));
   CountErrors(records, &report);
-  CountInFlight(records, duration_s, &report);
+  CountInFlight(records, &report);
   return report;
+}
+
+void AddSendWindow(const std::vector<const Record*>& records, Report* report) {
+  Micros last_sent = 0;
+  for (const Record* record : records) {
+    last_sent = std::max(last_sent, record->sent_us);
+  }
+  report->send_window_s = Seconds(last_sent);
+  if (last_sent == 0) return;
+  int64_t num_tokens = 0;
+  for (const Record* record : records) {
+    for (const TokenArrival& arrival : record->arrivals) {
+      if (arrival.at_us <= last_sent) num_tokens += arrival.num_tokens;
+    }
+  }
+  report->output_tokens_per_second_while_sending =
+      static_cast<double>(num_tokens) / report->send_window_s;
 }
 
 void AddTimeline(const std::vector<const Record*>& records, Report* report) {
@@ -198,12 +239,13 @@ absl::StatusOr<Objectives> ParseObjectives(
     std::optional<double>* const target =
         name == "ttft"   ? &objectives.ttft_ms
         : name == "itl"  ? &objectives.inter_token_ms
+        : name == "gap"  ? &objectives.chunk_gap_ms
         : name == "tpot" ? &objectives.tpot_ms
         : name == "e2e"  ? &objectives.end_to_end_ms
                          : nullptr;
     if (target == nullptr || colon == std::string::npos) {
       return InvalidArgument(
-          "--objective {}: must be ttft, itl, tpot or e2e, a colon and "
+          "--objective {}: must be ttft, itl, gap, tpot or e2e, a colon and "
           "milliseconds, e.g. ttft:500",
           text);
     }
@@ -229,6 +271,7 @@ std::string Describe(const Objectives& objectives) {
   };
   add("ttft", objectives.ttft_ms);
   add("itl", objectives.inter_token_ms);
+  add("gap", objectives.chunk_gap_ms);
   add("tpot", objectives.tpot_ms);
   add("e2e", objectives.end_to_end_ms);
   return text;
@@ -246,6 +289,11 @@ bool Meets(const Latencies& latencies, const Objectives& objectives) {
       *latencies.tpot_ms > *objectives.tpot_ms) {
     return false;
   }
+  if (objectives.chunk_gap_ms &&
+      std::any_of(latencies.chunk_gap_ms.begin(), latencies.chunk_gap_ms.end(),
+                  [&](double gap) { return gap > *objectives.chunk_gap_ms; })) {
+    return false;
+  }
   if (objectives.inter_token_ms && !latencies.inter_token_ms.empty()) {
     std::vector<double> ascending = latencies.inter_token_ms;
     std::sort(ascending.begin(), ascending.end());
@@ -261,7 +309,6 @@ Report MakeReport(const std::vector<std::string>& class_names,
   std::vector<const Record*> measured;
   std::vector<const Record*> warmup;
   std::vector<std::vector<const Record*>> by_class(class_names.size());
-  Micros end = 0;
   for (const Record& record : records) {
     if (record.is_warmup) {
       warmup.push_back(&record);
@@ -269,20 +316,21 @@ Report MakeReport(const std::vector<std::string>& class_names,
     }
     measured.push_back(&record);
     by_class[static_cast<size_t>(record.class_index)].push_back(&record);
-    end = std::max(end, record.ended_us);
   }
   Report report;
-  report.duration_s = Seconds(end);
-  report.total = ReportOf("all", objectives, measured, report.duration_s);
+  const Span whole = {.begin_us = 0, .end_us = SpanOf(measured).end_us};
+  report.duration_s = Seconds(whole.end_us);
+  report.total = ReportOf("all", objectives, measured, whole);
   for (size_t i = 0; i < class_names.size(); ++i) {
     report.classes.push_back(
-        ReportOf(class_names[i], objectives, by_class[i], report.duration_s));
+        ReportOf(class_names[i], objectives, by_class[i], SpanOf(by_class[i])));
   }
   report.warmup.name = "warm-up";
   for (const Record* record : warmup) {
     ++(record->ok() ? report.warmup.num_completed : report.warmup.num_failed);
   }
   CountErrors(warmup, &report.warmup);
+  AddSendWindow(measured, &report);
   AddTimeline(measured, &report);
   return report;
 }

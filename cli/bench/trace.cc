@@ -271,7 +271,7 @@ std::string WhyUnservable(const TraceEntry& entry, int64_t block_tokens,
   if ((num_blocks - 1) * block_tokens >= entry.prompt_tokens) {
     return fmt::format(
         "its hash_ids name {} blocks of {} tokens, more than its prompt of {} "
-        "tokens has; --trace-block-tokens says how long a block is",
+        "tokens has; --replay-block-tokens says how long a block is",
         num_blocks, block_tokens, entry.prompt_tokens);
   }
   return "";
@@ -334,8 +334,9 @@ absl::StatusOr<int64_t> FitTrace(const TraceFit& fit,
       ++num_skipped;
     } else {
       return InvalidArgument(
-          "line {}: {}; leave such entries out with --trace-skip-unservable or "
-          "make all shorter with --trace-length-scale",
+          "line {}: {}; leave such entries out with --replay-skip-unservable "
+          "or "
+          "make all shorter with --replay-length-scale",
           entry.line, why);
     }
   }
@@ -343,7 +344,7 @@ absl::StatusOr<int64_t> FitTrace(const TraceFit& fit,
   if (trace->entries.empty()) {
     return InvalidArgument(
         "none of its {} entries fits the model's context of {} tokens; make "
-        "them shorter with --trace-length-scale",
+        "them shorter with --replay-length-scale",
         num_skipped, max_context_tokens);
   }
   return num_skipped;

@@ -143,12 +143,12 @@ absl::Status AddTrace(const WorkloadOptions& options, Workload* out) {
         "output-tokens", "shared-prefix-tokens", "num-prefixes", "prefix-skew",
         "tenant-per-prefix"}) {
     if (options.settings.contains(name)) {
-      return InvalidArgument("--{} and --trace: a trace says that itself",
+      return InvalidArgument("--{} and --replay: a trace says that itself",
                              name);
     }
   }
   if (!options.classes.empty()) {
-    return InvalidArgument("--class and --trace: give one of them");
+    return InvalidArgument("--class and --replay: give one of them");
   }
   ASSIGN_OR_RETURN(TrafficClass traffic, MakeClass("trace", options, {}));
   const int64_t max_entries =

@@ -57,6 +57,32 @@ TEST(BenchFeedTest, NoClientBeginsAfterTheEnd) {
   EXPECT_EQ(feed.NextDue(), std::nullopt);
 }
 
+TEST(BenchFeedTest, SaysWhenTheLimitOfRequestsEndsAClosedLoop) {
+  const Plan endless =
+      PlanOf({.settings = {{"clients", "1"}}, .duration_s = 60});
+  LoadFeed feed(endless);
+  for (int64_t i = 0; i < kMaxBenchRequests; ++i) {
+    ASSERT_EQ(feed.NextDue(), 0);
+    feed.OnEnd(feed.Take(), 0);
+  }
+  EXPECT_FALSE(feed.stopped_at_max_requests());
+  EXPECT_EQ(feed.NextDue(), std::nullopt);
+  EXPECT_TRUE(feed.stopped_at_max_requests());
+}
+
+TEST(BenchFeedTest, AClosedLoopThatEndsByItselfIsNotSaidToBeStopped) {
+  const Plan counted =
+      PlanOf({.settings = {{"clients", "2"}, {"num-requests", "3"}}});
+  const Plan timed = PlanOf({.settings = {{"clients", "2"}}, .duration_s = 1});
+  for (const Plan* plan : {&counted, &timed}) {
+    LoadFeed feed(*plan);
+    while (const std::optional<Micros> due = feed.NextDue()) {
+      feed.OnEnd(feed.Take(), *due + 300000);
+    }
+    EXPECT_FALSE(feed.stopped_at_max_requests());
+  }
+}
+
 TEST(BenchFeedTest, AnOpenLoopWaitsForNobody) {
   const Plan plan =
       PlanOf({.settings = {{"rate", "100"}, {"num-requests", "50"}}});

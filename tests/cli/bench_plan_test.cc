@@ -372,6 +372,15 @@ TEST(BenchPlanTest, WarmUpSharesPrefixesButNoPrompt) {
   EXPECT_TRUE(plan.WarmupRequest(0).is_warmup);
 }
 
+TEST(BenchPlanTest, APromptSharesItsPrefixAndNothingElse) {
+  const Plan alone = PlanOf({{"clients", "2"}, {"prompt-tokens", "10"}});
+  EXPECT_EQ(alone.SharedTokens(alone.ClosedLoopRequest(0, 3)), 0);
+  const Plan plan = PlanOf({{"clients", "2"},
+                            {"shared-prefix-tokens", "30"},
+                            {"prompt-tokens", "10"}});
+  EXPECT_EQ(plan.SharedTokens(plan.ClosedLoopRequest(0, 3)), 30);
+}
+
 TEST(BenchPlanTest, WhatMayExceedTheContextIsRefusedBeforeItIsSent) {
   const Workload fits = WorkloadOf(
       {{"prompt-tokens", "exponential:500"}, {"output-tokens", "96"}});
@@ -459,8 +468,8 @@ TEST(BenchOptionsTest, WhatIsWrongIsNamedWithItsValueAndWhatIsAllowed) {
        "--class x: there is no \"prompt-token\"; did you mean prompt-tokens?"},
       {{.classes = {"x:output-tokens=0"}}, "--class x: output-tokens=0"},
       {{.settings = {{"rate", "1"}}, .trace = "{}"},
-       "--rate and --trace: a trace says that itself"},
-      {{.classes = {"x:rate=1"}, .trace = "{}"}, "--class and --trace"},
+       "--rate and --replay: a trace says that itself"},
+      {{.classes = {"x:rate=1"}, .trace = "{}"}, "--class and --replay"},
   };
   for (const auto& [options, message] : wrong) {
     EXPECT_THAT(ErrorOf(options),

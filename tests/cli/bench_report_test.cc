@@ -114,14 +114,28 @@ TEST(BenchObjectivesTest, EachIsComparedWithItsOwnLatency) {
   EXPECT_FALSE(meets({"ttft:0.49"}));
   EXPECT_TRUE(meets({"itl:5"}));
   EXPECT_FALSE(meets({"itl:4.9"}));
+  EXPECT_TRUE(meets({"gap:5"}));
+  EXPECT_FALSE(meets({"gap:4.9"}));
   EXPECT_TRUE(meets({"tpot:1.08"}));  // 109 / 101
   EXPECT_FALSE(meets({"tpot:1.07"}));
   EXPECT_TRUE(meets({"e2e:199.5"}));
   EXPECT_FALSE(meets({"e2e:199.4"}));
   EXPECT_FALSE(meets({"ttft:9", "itl:9", "tpot:9", "e2e:9"}));
   // Nothing came after the first token, so nothing came late.
-  EXPECT_TRUE(Meets(LatenciesOf(ARecord({{2000, 1}})),
-                    ParseObjectives({"itl:0.1", "tpot:0.1"}).value()));
+  EXPECT_TRUE(
+      Meets(LatenciesOf(ARecord({{2000, 1}})),
+            ParseObjectives({"itl:0.1", "gap:0.1", "tpot:0.1"}).value()));
+}
+
+TEST(BenchObjectivesTest, AStallBeforeALongChunkIsSeenByTheGapAlone) {
+  const Latencies latencies =
+      LatenciesOf(ARecord({{1000, 1}, {2000, 1}, {1002000, 1000}}));
+  const auto meets = [&](const std::string& text) {
+    return Meets(latencies, ParseObjectives({text}).value());
+  };
+  EXPECT_TRUE(meets("itl:1"));  // 1000 ms for 1000 tokens
+  EXPECT_TRUE(meets("gap:1000"));
+  EXPECT_FALSE(meets("gap:999"));
 }
 
 TEST(BenchObjectivesTest, WhatCannotBeReadIsQuoted) {
@@ -132,8 +146,8 @@ TEST(BenchObjectivesTest, WhatCannotBeReadIsQuoted) {
   }
   EXPECT_THAT(ParseObjectives({"itl:5", "itl:6"}).status().ToString(),
               HasSubstr("names itl twice"));
-  EXPECT_EQ(Describe(ParseObjectives({"itl:5", "ttft:0.5"}).value()),
-            "ttft 0.5 ms, itl 5 ms");
+  EXPECT_EQ(Describe(ParseObjectives({"gap:9", "itl:5", "ttft:0.5"}).value()),
+            "ttft 0.5 ms, itl 5 ms, gap 9 ms");
 }
 
 // --- All of them ------------------------------------------------------------
@@ -230,9 +244,71 @@ TEST(BenchReportTest, TheTimelineHoldsEveryTokenAndFailure) {
   EXPECT_EQ(failures, 3);
 }
 
+TEST(BenchReportTest, AClassIsMeasuredFromItsFirstBeginToItsLastEnd) {
+  // The second class is due at 10 s, sent at 11 and done at 15; the first, a
+  // closed loop, is busy from 1 to 20.
+  std::vector<Record> records = {ARecord({{2000000, 3}}, 1000000, 20000000),
+                                 ARecord({{12000000, 2}}, 11000000, 13000000),
+                                 ARecord({{14000000, 3}}, 12000000, 15000000)};
+  for (size_t i = 1; i < 3; ++i) {
+    records[i].class_index = 1;
+    records[i].open_loop = true;
+  }
+  records[1].due_us = 10000000;
+  const Report report = MakeReport({"a", "b", "idle"}, {}, records);
+  EXPECT_EQ(report.total.begin_s, 0);
+  EXPECT_EQ(report.total.duration_s, 20);
+  EXPECT_EQ(report.classes[0].begin_s, 1);
+  EXPECT_EQ(report.classes[0].duration_s, 19);
+  EXPECT_EQ(report.classes[1].begin_s, 10);
+  EXPECT_EQ(report.classes[1].duration_s, 5);
+  EXPECT_EQ(report.classes[1].PerSecond(report.classes[1].output_tokens), 1);
+  EXPECT_EQ(report.classes[1].mean_in_flight, 1);  // 2 s and 3 s of 5
+  EXPECT_EQ(report.classes[2].duration_s, 0);
+  EXPECT_EQ(report.classes[2].PerSecond(5), 0);
+}
+
+TEST(BenchReportTest, AStragglerIsSeenAndHidesNoRate) {
+  // Nine that stream ten tokens each within ten seconds, and one that hangs
+  // for ninety more and fails.
+  std::vector<Record> records;
+  for (int i = 0; i < 9; ++i) {
+    records.push_back(ARecord({{5000000, 10}}, i * 1000000, 6000000));
+  }
+  records.push_back(
+      ARecord({{10000000, 5}, {90000000, 5}}, 10000000, 100000000));
+  records.back().code = grpc::StatusCode::DEADLINE_EXCEEDED;
+  const Report report = MakeReport({"a"}, {}, records);
+  EXPECT_EQ(report.duration_s, 100);
+  EXPECT_EQ(report.send_window_s, 10);
+  EXPECT_EQ(report.drain_s(), 90);
+  EXPECT_EQ(report.total.PerSecond(report.total.output_tokens), 0.9);
+  // 90, and the 5 that came with the last sending.
+  EXPECT_EQ(report.output_tokens_per_second_while_sending, 9.5);
+  const auto workload = MakeWorkload({});
+  const Plan plan = Plan::Make(*workload, {320, 512}).value();
+  EXPECT_THAT(ToText({}, plan, report),
+              AllOf(HasSubstr("in 100.00 s, of which 90.00 s after the last "
+                              "request was sent"),
+                    HasSubstr(" 9.5 output tokens/s while sending, in the "
+                              "first 10.00 s\n")));
+  const auto json = ToJson({}, plan, report, nullptr);
+  EXPECT_EQ(json["send_window_s"], 10);
+  EXPECT_EQ(json["drain_s"], 90);
+  EXPECT_EQ(json["output_tokens_per_second_while_sending"], 9.5);
+  EXPECT_EQ(json["total"]["output_tokens_per_second"], 0.9);
+}
+
+TEST(BenchReportTest, ALoadSentAllAtOnceHasNoRateWhileSending) {
+  const Report report = MakeReport({"a"}, {}, {ARecord({{0, 3}}, 0, 5000)});
+  EXPECT_EQ(report.send_window_s, 0);
+  EXPECT_EQ(report.output_tokens_per_second_while_sending, std::nullopt);
+}
+
 TEST(BenchReportTest, NothingSentIsAReportOfZeros) {
   const Report report = MakeReport({"a"}, {}, {});
   EXPECT_EQ(report.duration_s, 0);
+  EXPECT_EQ(report.drain_s(), 0);
   EXPECT_EQ(report.total.num_sent(), 0);
   EXPECT_TRUE(report.timeline.empty());
 }
@@ -273,6 +349,50 @@ TEST(BenchReportTest, PeopleSeeThroughputGoodputClassesAndErrors) {
                               " output 64 tokens"));
   EXPECT_THAT(text, Not(HasSubstr("interrupted")));
   EXPECT_THAT(text, Not(HasSubstr("sent late")));
+}
+
+TEST(BenchReportTest, CachedPromptTokensAreCountedByClass) {
+  std::vector<Record> records = SomeRecords();
+  for (const size_t i : {0, 2}) {
+    records[i].cached_tokens = records[i].shared_tokens = 4;
+  }
+  records[4].cached_tokens = 7;  // failed
+  const auto report_of = [&] { return MakeReport({"a<b>", "b"}, {}, records); };
+  EXPECT_EQ(report_of().total.num_unshared_hits, 0);
+  const auto text_of = [&] {
+    return ToText(SomeFacts(), TwoClasses(), report_of());
+  };
+  EXPECT_THAT(text_of(),
+              AllOf(HasSubstr("prefix cache 8 of 28 prompt tokens were cached "
+                              "(28.6 %)\n"),
+                    Not(HasSubstr("note:"))));
+  records[2].cached_tokens = 5;
+  records[3].cached_tokens = 1;
+  EXPECT_THAT(text_of(),
+              HasSubstr("note: 2 prompts were found in the server's prefix "
+                        "cache although this load does not share them; use "
+                        "another --seed than an earlier run\n"));
+  const auto json = ToJson(SomeFacts(), TwoClasses(), report_of(), &records);
+  EXPECT_EQ(json["total"]["cached_tokens"], 10);
+  EXPECT_EQ(json["total"]["unshared_cache_hits"], 2);
+  EXPECT_EQ(json["classes"][0]["cached_tokens"], 4);
+  EXPECT_EQ(json["classes"][1]["cached_tokens"], 6);
+  EXPECT_EQ(json["requests"][2]["cached_tokens"], 5);
+}
+
+TEST(BenchReportTest, ALoadThatEndedByTheLimitOfRequestsIsNoted) {
+  RunFacts facts = SomeFacts();
+  const Report report = MakeReport({"a", "b"}, {}, SomeRecords());
+  EXPECT_THAT(ToText(facts, TwoClasses(), report), Not(HasSubstr("stopped")));
+  EXPECT_EQ(
+      ToJson(facts, TwoClasses(), report, nullptr)["stopped_at_max_requests"],
+      false);
+  facts.stopped_at_max_requests = true;
+  EXPECT_THAT(ToText(facts, TwoClasses(), report),
+              HasSubstr("note: stopped after 1048576 requests"));
+  EXPECT_EQ(
+      ToJson(facts, TwoClasses(), report, nullptr)["stopped_at_max_requests"],
+      true);
 }
 
 TEST(BenchReportTest, ALateClientAndAnInterruptedRunAreNoted) {
@@ -316,7 +436,7 @@ TEST(BenchReportTest, ProgramsGetEveryNumberTheConfigurationAndTheServer) {
 
 // --- Progress ---------------------------------------------------------------
 
-TEST(BenchProgressTest, GoesByRequestsOrElseByTime) {
+TEST(BenchProgressTest, GoesByRequestsOrTimeWhicheverIsFurther) {
   const RunState state = {.elapsed_us = 3000000,
                           .num_ended = 45,
                           .num_failed = 1,
@@ -328,6 +448,9 @@ TEST(BenchProgressTest, GoesByRequestsOrElseByTime) {
   EXPECT_EQ(DescribeProgress(state, state, std::nullopt),
             "45 requests, 3 in flight, 1 failed, 0.0 tokens/s");
   EXPECT_EQ(PercentDone(state, 10, 100), 45);
+  EXPECT_EQ(PercentDone(state, 5, 100), 60);
+  EXPECT_EQ(PercentDone(state, 0, 100), 45);
+  EXPECT_EQ(PercentDone(state, 10, 0), 100);
   EXPECT_EQ(PercentDone(state, 10, std::nullopt), 30);
   EXPECT_EQ(PercentDone(state, 2, std::nullopt), 100);
   EXPECT_EQ(PercentDone(state, 0, std::nullopt), std::nullopt);

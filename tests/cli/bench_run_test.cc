@@ -19,6 +19,7 @@
 namespace witan::bench {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::Field;
 using ::testing::HasSubstr;
@@ -234,6 +235,8 @@ TEST(BenchRunTest, AnInterruptedRunCancelsAndReports) {
 
 // --- Streams that are not what they should be -------------------------------
 
+constexpr int64_t kBrokenCachedTokens = 17;
+
 // Answers a request by the script that its tenant names.
 class BrokenServer final : public v1::Inference::Service {
  public:
@@ -258,6 +261,9 @@ class BrokenServer final : public v1::Inference::Service {
       chunk.set_token_index(index);
       chunk.add_token_ids(5);
       chunk.set_finish_reason(reason);
+      if (reason != v1::FINISH_REASON_UNSPECIFIED) {
+        chunk.mutable_usage()->set_cached_tokens(kBrokenCachedTokens);
+      }
       writer->Write(chunk);
     };
     const v1::FinishReason goes_on = v1::FINISH_REASON_UNSPECIFIED;
@@ -306,6 +312,20 @@ TEST(BenchRunTest, MissingRepeatedAndUnaskedTokensAreLossOfData) {
       EXPECT_THAT(record.message, HasSubstr(message));
     }
   }
+}
+
+TEST(BenchRunTest, ARecordSaysWhatTheServerCachedAndThePlanShares) {
+  BrokenServer server;
+  const Plan plan = PlanOf({.settings = {{"tenant", "is-whole"},
+                                         {"num-requests", "2"},
+                                         {"shared-prefix-tokens", "16"},
+                                         {"output-tokens", "3"}}});
+  const RunResult result = RunPlan(plan, server.channel());
+  ASSERT_EQ(result.records.size(), 2u);
+  EXPECT_THAT(result.records,
+              Each(AllOf(Field(&Record::cached_tokens, kBrokenCachedTokens),
+                         Field(&Record::shared_tokens, 16))));
+  EXPECT_FALSE(result.stopped_at_max_requests);
 }
 
 }  // namespace

@@ -201,7 +201,7 @@ TEST(BenchTraceTest, WhatCannotBeServedIsRefusedOrLeftOutAndCounted) {
       {OneEntry(3, 0), "line 5: its output has no token"},
       {OneEntry(90, 11),
        "line 5: its prompt of 90 and output of 11 tokens exceed the model's "
-       "context of 100; leave such entries out with --trace-skip-unservable"},
+       "context of 100; leave such entries out with --replay-skip-unservable"},
       {OneEntry(20, 1, {1, 2, 3}),
        "its hash_ids name 3 blocks of 10 tokens, more than its prompt of 20"}};
   for (const auto& [trace, message] : wrong) {
@@ -235,7 +235,8 @@ TEST(BenchTraceTest, SpeedAndScaleChangeTimesAndLengths) {
   EXPECT_EQ(ScaledBlockTokens(fit), 64);
 }
 
-TEST(BenchTraceTest, EqualBlockIdsAreEqualTokens) {
+// Prompts of 40, 60 and 40 tokens in blocks of 16.
+Plan PlanOfBlocks() {
   Workload workload;
   workload.classes.push_back({.name = "trace"});
   workload.trace_fit.block_tokens = 16;
@@ -247,15 +248,20 @@ TEST(BenchTraceTest, EqualBlockIdsAreEqualTokens) {
       "{\"timestamp\": 9, \"input_length\": 40, \"output_length\": 1, "
       "\"hash_ids\": [7, 10]}\n",
       kAll);
-  ASSERT_TRUE(trace.ok()) << trace.status();
+  EXPECT_TRUE(trace.ok()) << trace.status();
   workload.trace = *trace;
-  const auto plan = Plan::Make(workload, {100000, 128});
-  ASSERT_TRUE(plan.ok()) << plan.status();
-  ASSERT_EQ(plan->open_loop().size(), 3u);
-  EXPECT_EQ(plan->open_loop()[2].due_us, 9000);
+  auto plan = Plan::Make(workload, {100000, 128});
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  return *std::move(plan);
+}
+
+TEST(BenchTraceTest, EqualBlockIdsAreEqualTokens) {
+  const Plan plan = PlanOfBlocks();
+  ASSERT_EQ(plan.open_loop().size(), 3u);
+  EXPECT_EQ(plan.open_loop()[2].due_us, 9000);
   std::vector<std::vector<int32_t>> ids;
-  for (const PlannedRequest& request : plan->open_loop()) {
-    ids.push_back(plan->TokenIds(request));
+  for (const PlannedRequest& request : plan.open_loop()) {
+    ids.push_back(plan.TokenIds(request));
   }
   EXPECT_EQ(ids[0].size(), 40u);
   EXPECT_EQ(ids[1].size(), 60u);
@@ -268,6 +274,27 @@ TEST(BenchTraceTest, EqualBlockIdsAreEqualTokens) {
   };
   EXPECT_EQ(common(0, 1), 40);  // block 9 is in the first one in part
   EXPECT_EQ(common(0, 2), 16);
+}
+
+TEST(BenchTraceTest, APromptSharesItsBlocksAsFarAsItReaches) {
+  const Plan plan = PlanOfBlocks();
+  std::vector<int64_t> shared;
+  for (const PlannedRequest& request : plan.open_loop()) {
+    shared.push_back(plan.SharedTokens(request));
+  }
+  EXPECT_THAT(shared, ElementsAre(40, 48, 32));
+}
+
+TEST(BenchTraceTest, WarmUpLeavesNoBlockOfTheTraceInACache) {
+  const Plan plan = PlanOfBlocks();
+  for (int64_t i = 0; i < 6; ++i) {
+    const auto warm = plan.TokenIds(plan.WarmupRequest(i));
+    EXPECT_EQ(warm.size(), i % 3 == 1 ? 60u : 40u);
+    for (const PlannedRequest& request : plan.open_loop()) {
+      // Of 100000 ids; blocks that began alike would go on alike.
+      EXPECT_NE(warm.front(), plan.TokenIds(request).front());
+    }
+  }
 }
 
 }  // namespace

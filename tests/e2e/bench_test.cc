@@ -48,6 +48,11 @@ TEST(BenchTest, CountsWhatTheClusterCountedAndWritesItsReports) {
   EXPECT_EQ(json["classes"][0]["completed"], 12);
   EXPECT_EQ(json["warmup"]["completed"], 3);
   EXPECT_EQ(json["requests"].size(), 27u);
+  // Two prefixes of two classes; the warm-up and each other's requests leave
+  // them in the cache.
+  EXPECT_GT(json["total"]["cached_tokens"], 0);
+  EXPECT_LE(json["total"]["cached_tokens"], 24 * 32);
+  EXPECT_THAT(result.err, Not(HasSubstr("use another --seed")));
   int64_t prompt_tokens = 0;
   int64_t output_tokens = 0;
   for (const auto& request : json["requests"]) {
@@ -67,6 +72,21 @@ TEST(BenchTest, CountsWhatTheClusterCountedAndWritesItsReports) {
   EXPECT_THAT(result.err, HasSubstr("requests     24 completed, 0 failed"));
   EXPECT_THAT(result.err, HasSubstr("bench: 100 %  24 / 24 requests"));
   EXPECT_THAT(ReadAll(plot), StartsWith("<svg"));
+}
+
+TEST(BenchTest, ARunThatIsRepeatedWithItsSeedIsToldSo) {
+  const TinyModel model;
+  LocalServe serve(model.directory(), {});
+  ASSERT_NE(serve.ready_line(), "") << serve.program().err();
+  const auto run = [&](const char* seed) {
+    return RunBinary("witan",
+                     {"bench", "--server=" + serve.server(), "--num-requests=3",
+                      "--prompt-tokens=70", "--output-tokens=2", seed});
+  };
+  const char* const note = "note: 3 prompts were found in the server's prefix";
+  EXPECT_THAT(run("--seed=1").out, Not(HasSubstr(note)));
+  EXPECT_THAT(run("--seed=1").out, HasSubstr(note));
+  EXPECT_THAT(run("--seed=2").out, Not(HasSubstr(note)));
 }
 
 TEST(BenchTest, AServerThatDiesIsInTheReportAndInTheExitCode) {
@@ -108,13 +128,13 @@ TEST(BenchTest, ATraceIsReplayedAndErrorsMayBeAllowed) {
       << "{\"timestamp\": 60, \"input_length\": 90000, \"output_length\": "
          "24}\n";
   const std::vector<std::string> arguments = {
-      "bench", "--server=" + serve.server(), "--trace=" + path,
-      "--trace-length-scale=0.125"};
+      "bench", "--server=" + serve.server(), "--replay=" + path,
+      "--replay-length-scale=0.125"};
   const ProgramResult refused = RunBinary("witan", arguments);
   EXPECT_EQ(refused.exit_code, kExitUsage);
   EXPECT_THAT(refused.err, HasSubstr(path + ": line 3: its prompt of 11250"));
   auto lenient = arguments;
-  lenient.push_back("--trace-skip-unservable");
+  lenient.push_back("--replay-skip-unservable");
   const ProgramResult replayed = RunBinary("witan", lenient);
   EXPECT_EQ(replayed.exit_code, kExitOk) << replayed.err;
   EXPECT_THAT(replayed.out, HasSubstr("requests     2 completed, 0 failed"));
@@ -146,7 +166,7 @@ TEST(BenchTest, WhatIsWrongIsSaidBeforeAnythingIsSent) {
       {{"--plot=/no/such/x.svg"}, "--plot /no/such/x.svg: cannot write it"},
       {{"--json=/no/such/x"}, "--json /no/such/x: cannot write it"},
       {{"--json-requests"}, "--json-requests adds to --json"},
-      {{"--trace=/no/such"}, "cannot open /no/such"},
+      {{"--replay=/no/such"}, "cannot open /no/such"},
       {{"--connections=0"}, "--connections is 0; allowed is 1 to 64"},
       {{"--duration=-1"}, "--duration is -1; allowed is 0 to"}};
   for (const auto& [arguments, message] : wrong) {

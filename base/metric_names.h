@@ -12,8 +12,9 @@ namespace witan::metric {
 // "length", "cancelled", or the gRPC code of an error in lower case).
 constexpr char kRequests[] = "witan_requests_total";
 constexpr char kRequestsInFlight[] = "witan_requests_in_flight";
-// Label reason: "streams", "text_pool", "inbox" and "queue" (of sequences) were
-// full, or "request_bytes" were too many.
+// Label reason: "streams", "tenant_streams" (of one tenant), "text_pool",
+// "inbox" and "queue" (of sequences) were full, or "request_bytes" were too
+// many.
 constexpr char kAdmissionRejected[] = "witan_admission_rejected_total";
 constexpr char kPromptTokens[] = "witan_prompt_tokens_total";
 constexpr char kGeneratedTokens[] = "witan_generated_tokens_total";

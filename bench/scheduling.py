@@ -5,15 +5,17 @@
 
   prefix   time to first token of a prompt of 1024 shared and 32 own tokens, the
            shared ones cached against not cached
-  bursts   32 clients, 8 of them with prompts of 1024 tokens that come in bursts:
-           p99 of the inter-token times over their median, and the throughput
-           against the same load without a bound on prompt rows beside those
-           that are being answered
+  bursts   32 clients, 8 of them with prompts of 1024 tokens, which they send
+           together at first and two seconds after each answer: p99 of the
+           inter-token times over their median, and the throughput against the
+           same load without a bound on prompt rows beside those that are being
+           answered (nor on a chunk, in steps of 2048 rows)
   routing  two replicas, prompts of eight tenants of 1024 shared tokens each, a
            cache in each replica for half of them: throughput by prefix-aware
            routing over round robin
 
-Rounds alternate what is compared; medians are over rounds. Needs the binaries
+Rounds alternate what is compared, in an order that turns; medians are over
+rounds. Needs the binaries
 in build/release/bin and Python's standard library. Random weights of
 bench/make_model.py will do.
 """
@@ -85,20 +87,24 @@ def median_of(values, form="{:.2f}"):
             f"({form.format(min(values))} to {form.format(max(values))})")
 
 
+def in_turn(contenders, round_index):
+    return contenders if round_index % 2 == 0 else contenders[::-1]
+
+
 def measure_prefix(args):
     cold, warm = [], []
     for seed in range(args.rounds):
         with Cluster(args.model, *args.serve) as cluster:
             load = ["--clients", "1", "--num-requests", "12", "--output-tokens", "1"]
-            result = cluster.bench(*load, "--seed", str(100 + seed),
-                                   "--prompt-tokens", str(SHARED_TOKENS + OWN_TOKENS))
-            cold.append(total(result)["ttft_ms"]["p50"])
-            result = cluster.bench(*load, "--seed", str(200 + seed),
-                                   "--warmup-requests", "1",
-                                   "--prompt-tokens", str(OWN_TOKENS),
-                                   "--shared-prefix-tokens", str(SHARED_TOKENS),
-                                   "--num-prefixes", "1")
-            warm.append(total(result)["ttft_ms"]["p50"])
+            loads = [
+                (cold, ["--seed", str(100 + seed),
+                        "--prompt-tokens", str(SHARED_TOKENS + OWN_TOKENS)]),
+                (warm, ["--seed", str(200 + seed), "--warmup-requests", "1",
+                        "--prompt-tokens", str(OWN_TOKENS),
+                        "--shared-prefix-tokens", str(SHARED_TOKENS),
+                        "--num-prefixes", "1"])]
+            for into, options in in_turn(loads, seed):
+                into.append(total(cluster.bench(*load, *options))["ttft_ms"]["p50"])
     ratios = [c / w for c, w in zip(cold, warm)]
     print(f"prefix: TTFT cold {median_of(cold, '{:.1f}')} ms, warm "
           f"{median_of(warm, '{:.1f}')} ms, ratio {median_of(ratios)}")
@@ -115,18 +121,20 @@ def measure_bursts(args):
     ratios, costs, unbounded_ratios = [], [], []
     for seed in range(args.rounds):
         seeded = load + ["--seed", str(seed)]
-        with Cluster(args.model, *args.serve) as cluster:
-            bounded = cluster.bench(*seeded)
-        with Cluster(args.model, *args.serve, *unbounded) as cluster:
-            free = cluster.bench(*seeded)
-        for result, into in ((bounded, ratios), (free, unbounded_ratios)):
+        speed = {}
+        for name, into, options in in_turn(
+                [("bounded", ratios, []), ("unbounded", unbounded_ratios, unbounded)],
+                seed):
+            with Cluster(args.model, *args.serve, *options) as cluster:
+                result = cluster.bench(*seeded)
             gaps = total(result)["inter_token_ms"]
             into.append(gaps["p99"] / gaps["p50"])
-            print(f"  ITL p50 {gaps['p50']:.1f} p99 {gaps['p99']:.1f} max "
+            speed[name] = tokens_per_second(result)
+            print(f"  {name}: ITL p50 {gaps['p50']:.1f} p99 {gaps['p99']:.1f} max "
                   f"{gaps['max']:.1f} ms, TTFT p50 "
                   f"{total(result)['ttft_ms']['p50']:.0f} ms, "
                   f"{tokens_per_second(result):.0f} tokens/s")
-        costs.append(1 - tokens_per_second(bounded) / tokens_per_second(free))
+        costs.append(1 - speed["bounded"] / speed["unbounded"])
     print(f"bursts: p99 over median {median_of(ratios)}, unbounded "
           f"{median_of(unbounded_ratios)}; throughput cost "
           f"{median_of([100 * c for c in costs], '{:.1f}')} %")
@@ -141,7 +149,7 @@ def measure_routing(args):
     ratios = []
     for seed in range(args.rounds):
         speed = {}
-        for routing in ("prefix", "round-robin"):
+        for routing in in_turn(("prefix", "round-robin"), seed):
             with Cluster(args.model, *args.serve, "--replicas", "2", "--routing",
                          routing, "--num-blocks", str(num_blocks)) as cluster:
                 result = cluster.bench(*load, "--seed", str(seed))

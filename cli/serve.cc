@@ -145,7 +145,8 @@ std::vector<PassedOption> PassedOptions() {
        .description = "Write what happens when to this file, for "
                       "chrome://tracing or Perfetto [nowhere]"},
       {.name = "--max-streams",
-       .description = "Generate and Chat streams open at once [1024]"},
+       .description = "Generate and Chat streams open at once, at most seven "
+                      "eighths of one tenant [1024]"},
       {.name = "--text-threads",
        .description = "Threads for templates and the tokenizer [2]"},
       {.name = "--cache-dir",

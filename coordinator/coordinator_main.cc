@@ -142,7 +142,8 @@ void AddEngineOptions(CLI::App& app, Options& options) {
                  "Write what happens when to this file, for chrome://tracing "
                  "or Perfetto");
   app.add_option("--max-streams", options.max_streams,
-                 "Generate and Chat streams open at once")
+                 "Generate and Chat streams open at once; one tenant may have "
+                 "seven eighths of them")
       ->check(CLI::Range(1, kMaxConcurrentStreams))
       ->capture_default_str();
   app.add_option("--text-threads", options.text_threads,

@@ -139,7 +139,7 @@ def markdown(results):
     ]
     lines += ["", *speed_table(rows)]
     if any(disturbed(row) for row in rows):
-        lines += ["", f"† others used more than {MAX_FOREIGN:.0%} of the cores during a run: not for the record."]
+        lines += ["", f"† others used more than {MAX_FOREIGN:.0%} of the cores during a run, however often it was repeated."]
     if latency := latency_table(rows):
         lines += ["", *latency]
     return "\n".join([*lines, "", "What limits each row:", "", *map(what_limits, rows)]) + "\n"

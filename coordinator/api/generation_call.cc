@@ -302,7 +302,7 @@ absl::Status GenerationCall::ReadAndSubmit(const grpc::ByteBuffer& bytes) {
     request.request_id = fmt::format("{:016x}", RandomBits());
   }
   ASSIGN_OR_RETURN(const int64_t max_tokens, MaxSequenceTokens(context_));
-  ASSIGN_OR_RETURN(const bool is_open, Register(request.request_id));
+  ASSIGN_OR_RETURN(const bool is_open, Register(request));
   if (!is_open) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, Tokenize(request));
   RETURN_IF_ERROR(
@@ -311,8 +311,15 @@ absl::Status GenerationCall::ReadAndSubmit(const grpc::ByteBuffer& bytes) {
   return SubmitChoices(request, prompt);
 }
 
-absl::StatusOr<bool> GenerationCall::Register(const std::string& request_id) {
-  RETURN_IF_ERROR(context_.registry.Insert(request_id, shared_from_this()));
+absl::StatusOr<bool> GenerationCall::Register(
+    const GenerationRequest& request) {
+  const std::string& request_id = request.request_id;
+  const absl::Status inserted =
+      context_.registry.Insert(request_id, request.tenant, shared_from_this());
+  if (absl::IsResourceExhausted(inserted)) {
+    context_.metrics.OnRejected("tenant_streams");
+  }
+  RETURN_IF_ERROR(inserted);
   bool finished = false;
   {
     MutexLock lock(mutex_);

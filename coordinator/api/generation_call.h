@@ -83,7 +83,7 @@ class GenerationCall final
   void Prepare(const grpc::ByteBuffer& bytes);
   absl::Status ReadAndSubmit(const grpc::ByteBuffer& bytes);
   // False: the stream has ended meanwhile.
-  absl::StatusOr<bool> Register(const std::string& request_id);
+  absl::StatusOr<bool> Register(const GenerationRequest& request);
   absl::StatusOr<GenerationRequest> Read(const grpc::ByteBuffer& bytes) const;
   absl::StatusOr<std::vector<TokenId>> Tokenize(
       const GenerationRequest& request) const;

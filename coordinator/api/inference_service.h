@@ -30,8 +30,12 @@ using RawInferenceService = v1::Inference::WithRawCallbackMethod_Generate<
                             v1::Inference::Service>>>>>>>;
 
 struct InferenceServiceOptions {
-  // Generate and Chat streams open at once; more are RESOURCE_EXHAUSTED.
+  // Generate and Chat streams open at once, and those of one tenant; more are
+  // RESOURCE_EXHAUSTED.
   int max_concurrent_streams = 0;
+  int max_tenant_streams() const {
+    return max_concurrent_streams - max_concurrent_streams / 8;
+  }
   int num_text_threads = 1;
 };
 

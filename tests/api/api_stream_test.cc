@@ -37,6 +37,41 @@ TEST(ApiStreamTest, AnIdAndAStreamAreFreeOnceTheirStreamHasEnded) {
   }
 }
 
+TEST(ApiStreamTest, OneTenantLeavesPlacesForOthers) {
+  const TinyModel model;
+  RunningApi api(model.directory(), {.max_streams = 8});
+  api.engine().HoldTokens();
+  v1::GenerateRequest request = APrompt(3);
+  request.set_tenant("greedy");
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>>
+      streams;
+  for (int i = 0; i < 7; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(api.inference().Generate(contexts.back().get(), request));
+  }
+  api.engine().WaitForLive(7);
+  const StreamResult refused = api.Generate(request);
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.status.error_message(), HasSubstr("greedy"));
+  EXPECT_THAT(refused.status.error_details(), HasSubstr("RetryInfo"));
+  request.set_tenant("modest");
+  contexts.push_back(std::make_unique<grpc::ClientContext>());
+  streams.push_back(api.inference().Generate(contexts.back().get(), request));
+  api.engine().WaitForLive(8);
+  // Places come back, to the tenant too.
+  api.engine().FailAll(Unavailable("over"));
+  for (size_t i = 0; i < streams.size(); ++i) {
+    ReadStream(*contexts[i], *streams[i]);
+  }
+  request.set_tenant("greedy");
+  grpc::ClientContext context;
+  const auto stream = api.inference().Generate(&context, request);
+  api.engine().WaitForLive(1);
+  api.engine().FailAll(Unavailable("over"));
+  ReadStream(context, *stream);
+}
+
 TEST(ApiStreamTest, StopTokensAndStopStringsWaitForTheSameNumberOfTokens) {
   const TinyModel model;
   RunningApi api(model.directory());

@@ -27,11 +27,12 @@ std::optional<Epoch> EpochOf(const WorkerMessage& message) {
 }  // namespace
 
 GroupChecker::GroupChecker(SimJournal& journal, TokenChecker& tokens,
-                           int num_ranks, int64_t vocab_size)
+                           const ReplicaOptions& options)
     : journal_(journal),
       tokens_(tokens),
-      num_ranks_(static_cast<size_t>(num_ranks)),
-      vocab_size_(vocab_size) {}
+      order_(journal, tokens, options),
+      num_ranks_(static_cast<size_t>(options.layout.num_ranks())),
+      vocab_size_(options.model.vocab_size) {}
 
 bool GroupChecker::IsStale(const WorkerMessage& message) const {
   const std::optional<Epoch> epoch = EpochOf(message);
@@ -127,6 +128,7 @@ void GroupChecker::OnPrepare(WorkerId worker, const PrepareGroup& prepare) {
     sequence_of_slot_.clear();
     tenant_of_block_.clear();
     applied_ = 0;
+    order_.OnGroup(prepare.num_blocks, prepare.max_sequences);
     rank_.emplace(epoch_, prepare.max_step_tokens, prepare.max_sequences,
                   prepare.num_blocks, vocab_size_);
   }
@@ -176,6 +178,7 @@ void GroupChecker::CheckSequences(const StepPlan& plan, InFlight& step) {
     }
     sequence_of_slot_[start.slot] = *id;
   }
+  std::vector<SequenceId> ids;
   for (int s = 0; s < plan.num_sequences(); ++s) {
     const auto it = sequence_of_slot_.find(plan.slots[s]);
     if (it == sequence_of_slot_.end() || tokens_.ended(it->second)) {
@@ -189,7 +192,9 @@ void GroupChecker::CheckSequences(const StepPlan& plan, InFlight& step) {
     }
     CheckTenant(plan, s, it->second);
     if (plan.samples[s] != 0) step.sampled.push_back(it->second);
+    ids.push_back(it->second);
   }
+  order_.OnPlan(plan, ids);
 }
 
 void GroupChecker::CheckTenant(const StepPlan& plan, int sequence,

@@ -7,6 +7,7 @@
 //     epoch follows its end, and no rank of it is two workers;
 //   - steps: in order, to all ranks, no more in flight than may be, none for
 //     sequences that have ended;
+//   - order: whose turn it is (order_checker.h);
 //   - blocks and slots: a rank of ours executes every plan as it leaves, and
 //     knows, as no worker can, which steps the coordinator has applied: what a
 //     step in flight uses may not change hands.
@@ -24,6 +25,7 @@
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/replica.h"
 #include "coordinator/cluster/replica_snapshot.h"
+#include "tests/sim/order_checker.h"
 #include "tests/sim/sim_journal.h"
 #include "tests/sim/sim_worker.h"
 #include "tests/sim/token_checker.h"
@@ -34,11 +36,12 @@ namespace witan {
 class GroupChecker {
  public:
   // References outlive the checker.
-  GroupChecker(SimJournal& journal, TokenChecker& tokens, int num_ranks,
-               int64_t vocab_size);
+  GroupChecker(SimJournal& journal, TokenChecker& tokens,
+               const ReplicaOptions& options);
 
   // --- At the coordinator, in this order
   // ----------------------------------------
+  void OnSubmitted(SequenceId id) { order_.OnSubmitted(id); }
   void OnReceived(WorkerId worker, const WorkerMessage& message);
   void OnClosed(WorkerId worker);
   // The coordinator ends the connection itself.
@@ -78,6 +81,7 @@ class GroupChecker {
 
   SimJournal& journal_;
   TokenChecker& tokens_;
+  OrderChecker order_;
   const size_t num_ranks_;
   const int64_t vocab_size_;
 

@@ -20,8 +20,7 @@ SimCoordinator::Host::Host(const ReplicaOptions& options, int replica_index,
                            SimJournal& journal, TokenChecker& tokens)
     : index(replica_index),
       replica(options),
-      groups(journal, tokens, options.layout.num_ranks(),
-             options.model.vocab_size) {}
+      groups(journal, tokens, options) {}
 
 SimCoordinator::SimCoordinator(const std::vector<ReplicaOptions>& replicas,
                                RoutingPolicy policy,
@@ -94,6 +93,7 @@ void SimCoordinator::SubmitTo(int replica, SequenceSpec spec,
   auto shared_sink =
       std::make_shared<std::unique_ptr<TokenSink>>(std::move(sink));
   Post(host, [this, &host, spec = std::move(spec), shared_sink] {
+    host.groups.OnSubmitted(spec.id);
     host.replica.Submit(spec, std::move(*shared_sink), clock_.now());
   });
 }

@@ -168,6 +168,18 @@ bool TokenChecker::paused(SequenceId id) const {
   return streams_.at(id).paused;
 }
 
+int32_t TokenChecker::priority(SequenceId id) const {
+  return streams_.at(id).spec.priority;
+}
+
+int64_t TokenChecker::num_history_tokens(SequenceId id) const {
+  return static_cast<int64_t>(streams_.at(id).history.size());
+}
+
+bool TokenChecker::has_tokens(SequenceId id) const {
+  return streams_.at(id).num_tokens > 0;
+}
+
 const std::string& TokenChecker::tenant(SequenceId id) const {
   return streams_.at(id).spec.tenant;
 }

@@ -66,6 +66,10 @@ class TokenChecker {
   bool ended(SequenceId id) const;
   bool paused(SequenceId id) const;
   const std::string& tenant(SequenceId id) const;
+  int32_t priority(SequenceId id) const;
+  // The prompt and what the client got.
+  int64_t num_history_tokens(SequenceId id) const;
+  bool has_tokens(SequenceId id) const;
   // It got all its tokens.
   bool complete(SequenceId id) const;
   // The coordinator does nothing until then.

@@ -5,6 +5,7 @@
 //   ready grpc=HOST:PORT metrics=HOST:PORT model=NAME tp=T ep=E ranks=R
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -316,7 +317,14 @@ int Serve(const Options& options, const ServedModel& model, Layout layout,
   return kExitOk;
 }
 
+// What a request needs is allocated and freed on different threads. With an
+// arena for each of them, as glibc makes them, the process grows by about a
+// megabyte an hour under load although the bytes in use stay the same. One lock
+// is not felt: most of what is allocated comes from the threads' own caches.
+void KeepHeapTogether() { mallopt(M_ARENA_MAX, 1); }
+
 int Main(int argc, char** argv) {
+  KeepHeapTogether();
   TerminationSignals signals;
   Options options;
   CLI::App app("Serves a model with the workers that join.",

@@ -43,7 +43,9 @@ Scheduler::Scheduler(const SchedulerOptions& options, Epoch epoch,
       "max_sequences is {}", options.max_sequences);
   WITAN_CHECK(options.num_blocks >= 2 && options.num_blocks <= kMaxBlocks,
               "num_blocks is {}", options.num_blocks);
-  for (int64_t slot = options.max_sequences - 1; slot >= 0; --slot) {
+  const int64_t num_slots = std::clamp<int64_t>(options.max_step_tokens - 1, 1,
+                                                options.max_sequences);
+  for (int64_t slot = num_slots - 1; slot >= 0; --slot) {
     free_slots_.push_back(static_cast<int32_t>(slot));
   }
 }

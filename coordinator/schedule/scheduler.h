@@ -9,14 +9,14 @@
 //   Apply                   with rank 0's result of the oldest step in flight,
 //   TakeEvents              after any of them.
 //
-// One step holds, within max_step_tokens rows: one decode row for every running
-// sequence that has its prompt behind it, and chunks of prompts, those of
-// running sequences by priority, then arrival, and before them the new ones of
-// a higher priority; who is admitted is the WaitingQueue's affair. Where rows
-// are short, a prompt goes before decode rows of lower priorities and after all
-// others. Beside decode rows no more than max_prefill_tokens_beside_decode
-// prompt rows are planned, so that long prompts do not hold up those who are
-// being answered. A chunk that completes a prompt samples.
+// One step holds, within max_step_tokens rows: first one decode row for every
+// running sequence that has its prompt behind it, then chunks of prompts: those
+// being read, by priority, then arrival, and before them new ones of a higher
+// priority; who is admitted is the WaitingQueue's affair. Beside decode rows no
+// more than max_prefill_tokens_beside_decode prompt rows are planned, so that
+// long prompts do not hold up those who are being answered. Fewer sequences run
+// than a step has rows, so that one is left for prompts. A chunk that completes
+// a prompt samples.
 //
 // Prefix cache: a block that all ranks have computed is kept under a name (see
 // block_name.h) for others with the same tokens before it. An admitted sequence
@@ -147,8 +147,7 @@ class Scheduler {
     int64_t num_decode_rows = 0;
     int64_t num_prefill_rows = 0;
     int64_t num_parked = 0;
-    std::vector<Sequence*> prefills;   // running, by priority
-    std::vector<Sequence*> postponed;  // decode rows, for prompts above them
+    std::vector<Sequence*> prefills;  // running, by priority
   };
   // A named block that `owner` is computing, and who waits for it.
   struct PendingBlock {
@@ -166,13 +165,10 @@ class Scheduler {
   int64_t NumAvailableBlocks() const;
   int64_t NumRowsLeft(const Draft& draft) const;
   int64_t NumPrefillRowsLeft(const Draft& draft) const;
-  int64_t MaxPromptRows() const;  // beside decode rows
   int64_t NumPromptRowsWanted(const Sequence& sequence) const;
   bool MayBeAdmitted(const Sequence& next) const;
   void PlanDecodeRows(Draft& draft);
-  void AppendDecodeRow(Sequence& sequence, Draft& draft);
   void PlanPrompts(Draft& draft);
-  void PlanPostponedDecodeRows(Draft& draft);
   void AdmitAbove(int64_t priority, Draft& draft);
   // Admits or parks the next sequence, or makes room for it. False: nothing
   // more can be admitted in this step.
@@ -186,8 +182,10 @@ class Scheduler {
   // it. False: it waits for blocks of steps in flight, or older sequences.
   bool MakeRoomForDecodeRow(const Sequence& sequence);
   // Preempts one sequence of a lower priority if that can help `sequence` to a
-  // slot and `num_blocks` blocks. False: it cannot, or not yet.
-  bool MakeRoomForPriority(const Sequence& sequence, int64_t num_blocks);
+  // slot and `num_blocks` blocks more; `cached`: those that it found. False: it
+  // cannot, or not yet.
+  bool MakeRoomForPriority(const Sequence& sequence, int64_t num_blocks,
+                           const std::vector<int32_t>& cached);
   void Preempt(Sequence& sequence);
 
   // --- Prefix cache (scheduler_prefix.cc) -----------------------------------

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <limits>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "base/check.h"
@@ -44,7 +45,6 @@ std::optional<StepPlan> Scheduler::Plan(Micros now) {
   draft.plan.new_block_begin.push_back(0);
   PlanDecodeRows(draft);
   PlanPrompts(draft);
-  PlanPostponedDecodeRows(draft);
   if (draft.plan.num_sequences() == 0) return std::nullopt;
 
   draft.step.step = next_step_++;
@@ -75,12 +75,6 @@ int64_t Scheduler::NumPrefillRowsLeft(const Draft& draft) const {
   return std::min(num_left, max_rows - draft.num_prefill_rows);
 }
 
-int64_t Scheduler::MaxPromptRows() const {
-  const int64_t max_rows = options_.max_prefill_tokens_beside_decode;
-  return max_rows > 0 ? std::min(max_rows, options_.max_step_tokens)
-                      : options_.max_step_tokens;
-}
-
 int64_t Scheduler::NumPromptRowsWanted(const Sequence& sequence) const {
   return std::min(sequence.num_tokens() - sequence.num_planned_tokens,
                   options_.max_prefill_chunk_tokens);
@@ -93,43 +87,18 @@ bool Scheduler::MayBeAdmitted(const Sequence& next) const {
 }
 
 void Scheduler::PlanDecodeRows(Draft& draft) {
-  const Sequence* next = waiting_.Next();
-  if (next != nullptr && (free_slots_.empty() || !MayBeAdmitted(*next))) {
-    next = nullptr;
-  }
-  // Prompt rows wanted by higher priorities than the one at hand, and by it.
-  int64_t num_urgent = 0;
-  int64_t num_of_priority = 0;
-  int64_t priority = std::numeric_limits<int64_t>::max();
   // Preemption strikes what comes after the row at hand, so those noted here
   // keep running.
   for (auto it = running_.begin(); it != running_.end(); ++it) {
     if (NumRowsLeft(draft) == 0) break;
     Sequence& sequence = *it->second;
-    if (sequence.spec.priority < priority) {
-      priority = sequence.spec.priority;
-      num_urgent += std::exchange(num_of_priority, 0);
-      if (next != nullptr && next->spec.priority > priority) {
-        num_urgent += NumPromptRowsWanted(*std::exchange(next, nullptr));
-      }
-    }
     if (WantsPrefillRows(sequence)) {
       draft.prefills.push_back(&sequence);
-      num_of_priority += NumPromptRowsWanted(sequence);
-    } else if (!WantsDecodeRow(sequence)) {
-      continue;
-    } else if (NumRowsLeft(draft) <= std::min(num_urgent, MaxPromptRows())) {
-      draft.postponed.push_back(&sequence);
-    } else {
-      AppendDecodeRow(sequence, draft);
+    } else if (WantsDecodeRow(sequence) && MakeRoomForDecodeRow(sequence)) {
+      AppendRows(sequence, 1, draft);
+      ++draft.num_decode_rows;
     }
   }
-}
-
-void Scheduler::AppendDecodeRow(Sequence& sequence, Draft& draft) {
-  if (!MakeRoomForDecodeRow(sequence)) return;
-  AppendRows(sequence, 1, draft);
-  ++draft.num_decode_rows;
 }
 
 void Scheduler::PlanPrompts(Draft& draft) {
@@ -152,22 +121,15 @@ void Scheduler::AdmitAbove(int64_t priority, Draft& draft) {
   }
 }
 
-void Scheduler::PlanPostponedDecodeRows(Draft& draft) {
-  for (Sequence* const sequence : draft.postponed) {
-    if (NumRowsLeft(draft) == 0) return;
-    if (sequence->state == SequenceState::kRunning) {
-      AppendDecodeRow(*sequence, draft);
-    }
-  }
-}
-
 bool Scheduler::AdvanceAdmission(Sequence& next, Draft& draft) {
   if (!MayBeAdmitted(next)) return false;
-  if (free_slots_.empty()) return MakeRoomForPriority(next, 0);
-  if (NumPrefillRowsLeft(draft) == 0) return false;
-  const std::vector<int32_t> cached = FindCachedBlocks(next);
+  const bool has_rows = NumPrefillRowsLeft(draft) > 0;
+  // Prompts that go before it took them all; it shall not push anybody out to
+  // wait in that place.
+  if (!has_rows && draft.num_prefill_rows > 0) return false;
   // Many may have a prefix in common; a step looks at no more than can run.
   if (draft.num_parked == options_.max_sequences) return false;
+  const std::vector<int32_t> cached = FindCachedBlocks(next);
   if (ParkIfPending(next, cached.size())) {
     ++draft.num_parked;
     return true;
@@ -181,13 +143,14 @@ bool Scheduler::AdvanceAdmission(Sequence& next, Draft& draft) {
   for (const int32_t block : cached) {
     if (blocks_.is_held(block)) --num_needed;
   }
-  if (num_needed > NumAvailableBlocks()) {
-    if (MakeRoomForPriority(next, num_needed - NumAvailableBlocks())) {
+  if (free_slots_.empty() || num_needed > NumAvailableBlocks()) {
+    if (MakeRoomForPriority(next, num_needed - NumAvailableBlocks(), cached)) {
       return true;
     }
     next.starved_at_release = num_releases_;
     return false;
   }
+  if (!has_rows) return false;
   Admit(next, cached, draft);
   return true;
 }
@@ -299,9 +262,12 @@ bool Scheduler::MakeRoomForDecodeRow(const Sequence& sequence) {
 }
 
 bool Scheduler::MakeRoomForPriority(const Sequence& sequence,
-                                    int64_t num_blocks) {
+                                    int64_t num_blocks,
+                                    const std::vector<int32_t>& cached) {
   // What drains may be enough.
   if (num_draining_ > 0) return false;
+  // Of those that it finds cached it would need one more for each one gained.
+  const std::unordered_set<int32_t> own(cached.begin(), cached.end());
   int64_t num_gained = 0;
   std::unordered_map<int32_t, int32_t> num_victims_of;  // by shared block
   bool has_victim = false;
@@ -312,6 +278,7 @@ bool Scheduler::MakeRoomForPriority(const Sequence& sequence,
     if (num_gained >= num_blocks) break;
     num_gained += victim.num_reserved_blocks;
     for (const int32_t block : victim.block_table) {
+      if (own.contains(block)) continue;
       // A shared block is gained with the last one that holds it.
       const int32_t num_holders = blocks_.num_holders(block);
       if (num_holders == 1 || ++num_victims_of[block] == num_holders) {

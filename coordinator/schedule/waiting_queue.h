@@ -10,8 +10,9 @@
 // differs by no more than what running sequences can add to a count before the
 // next admission, however much one of them asks for. A tenant that has nothing
 // waiting cannot save up for later: when it comes back, its count begins at the
-// least one of those that wait, so that it does not go ahead of them either; if
-// nobody waits, at the one of the tenant admitted last.
+// least one of those that wait; if nobody waits, at the one of the tenant
+// admitted last. This is between tenants that are known: one that was served
+// already waits behind new names as long as two of those wait at any time.
 
 #include <cstdint>
 #include <functional>

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -99,6 +100,21 @@ TEST_F(SchedulerPriorityTest, NobodyIsPreemptedForBlocksThatOthersKeep) {
   RunToTheEnd();
 }
 
+TEST_F(SchedulerPriorityTest, BlocksThatItSharesWithTheVictimAreNotGained) {
+  SchedulerOptions options = Roomy();
+  options.num_blocks = 1 + 20;
+  Start(options);
+  AddAt(1, Spec(1, 0, 7 * kBlockTokens + 8, 20));  // 8 blocks
+  Step();
+  AddAt(0, Spec(2, 9 * kBlockTokens, 8, 20));  // 9 named ones and 1
+  for (int i = 0; i < 2; ++i) Step();
+  ASSERT_EQ(scheduler_->stats().num_free_blocks, 2);
+  AddAt(1, Spec(3, 9 * kBlockTokens, 3 * kBlockTokens + 8, 20));  // 4 more
+  for (int i = 0; i < 3; ++i) Step();
+  EXPECT_EQ(scheduler_->stats().num_preemptions, 0);
+  RunToTheEnd();
+}
+
 TEST_F(SchedulerPriorityTest, BlocksThatOnlyVictimsShareAreGained) {
   SchedulerOptions options = Roomy();
   options.num_blocks = 1 + 12;
@@ -144,6 +160,24 @@ TEST_F(SchedulerPriorityTest, APromptGoesBeforeThePromptsOfLowerPriorities) {
   RunToTheEnd();
 }
 
+TEST_F(SchedulerPriorityTest, APlaceIsTakenOnlyWhenThereAreRowsForIt) {
+  SchedulerOptions options = Roomy();
+  options.max_sequences = 3;
+  options.max_prefill_tokens_beside_decode = 48;
+  Start(options);
+  AddAt(-1, Spec(1, 0, 10, 200));
+  AddAt(-1, Spec(2, 0, 10, 200));
+  Step();
+  AddAt(1, Spec(3, 0, 480, 2));  // ten steps
+  Step();
+  AddAt(1, Spec(4, 0, 40, 2));
+  for (int i = 0; i < 8; ++i) Step();
+  EXPECT_EQ(scheduler_->stats().num_preemptions, 0);
+  EXPECT_EQ(streams_[1].tokens.size(), 10u);
+  EXPECT_EQ(streams_[2].tokens.size(), 10u);
+  RunToTheEnd();
+}
+
 TEST_F(SchedulerPriorityTest, APlaceIsTakenEvenWhereNoRowIsLeft) {
   for (const int64_t max_step_tokens : {1, 2, 4}) {
     SCOPED_TRACE(max_step_tokens);
@@ -156,7 +190,8 @@ TEST_F(SchedulerPriorityTest, APlaceIsTakenEvenWhereNoRowIsLeft) {
     streams_.clear();
     for (SequenceId id = 1; id <= 4; ++id) AddAt(-1, Spec(id, 0, 1, 200));
     for (int i = 0; i < 50; ++i) Step();
-    ASSERT_EQ(scheduler_->stats().num_running, max_step_tokens);
+    ASSERT_EQ(scheduler_->stats().num_running,
+              std::max<int64_t>(1, max_step_tokens - 1));
     AddAt(1, Spec(5, 0, 5, 3));
     for (int i = 0; i < 10; ++i) Step();
     EXPECT_TRUE(streams_[5].end.has_value());

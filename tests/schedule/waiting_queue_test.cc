@@ -96,7 +96,8 @@ TEST_F(WaitingQueueTest, ATenantDoesNotShedItsDebtByLeaving) {
   EXPECT_EQ(Serve(10), "greedy");
 }
 
-TEST_F(WaitingQueueTest, OneThatWaitsIsNotOvertakenForeverByNewTenants) {
+TEST_F(WaitingQueueTest,
+       OneThatWaitsIsNotOvertakenByOneNewTenantAfterTheOther) {
   // It is served, runs on, and wants more.
   Sequence& running = Enter("waits");
   ASSERT_EQ(queue_.Next(), &running);

@@ -1,6 +1,7 @@
 #include "tests/sim/order_checker.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "coordinator/schedule/sequence.h"
 
@@ -30,10 +31,10 @@ void OrderChecker::OnSubmitted(SequenceId id) {
 
 void OrderChecker::OnGroup(int64_t num_blocks, int64_t max_sequences) {
   num_blocks_ = num_blocks;
-  max_sequences_ = max_sequences;
+  max_sequences_ = std::clamp<int64_t>(max_step_tokens_ - 1, 1, max_sequences);
   running_.clear();
   waiting_.clear();
-  num_plans_waited_ = 0;
+  wait_ = {};
 }
 
 void OrderChecker::OnPlan(const StepPlan& plan,
@@ -44,22 +45,23 @@ void OrderChecker::OnPlan(const StepPlan& plan,
     journal_.Fail(kOrder, "step {} has {} rows of at most {}", plan.step,
                   plan.num_rows(), max_step_tokens_);
   }
-  CheckPrompts(plan, ReadRows(plan, ids));
+  const std::vector<PromptRows> prompts = ReadRows(plan, ids);
+  CheckPrompts(plan, prompts);
   std::vector<SequenceId> started;
   for (size_t s = 0; s < ids.size(); ++s) {
     for (const SlotStart& start : plan.slot_starts) {
       if (start.slot == plan.slots[s]) started.push_back(ids[s]);
     }
   }
-  if (knows_who_waits_) CheckAdmission(plan, ids, started);
+  if (knows_who_waits_) CheckAdmission(plan, prompts, started);
 }
 
 std::vector<OrderChecker::PromptRows> OrderChecker::ReadRows(
     const StepPlan& plan, const std::vector<SequenceId>& ids) {
-  for (const SlotStart& start : plan.slot_starts) {
-    for (size_t s = 0; s < ids.size(); ++s) {
-      if (start.slot == plan.slots[s]) running_[ids[s]] = {};
-    }
+  std::set<int32_t> starts;
+  for (const SlotStart& start : plan.slot_starts) starts.insert(start.slot);
+  for (size_t s = 0; s < ids.size(); ++s) {
+    if (starts.contains(plan.slots[s])) running_[ids[s]] = {};
   }
   std::vector<PromptRows> prompts;
   int64_t num_decode_rows = 0;
@@ -70,8 +72,9 @@ std::vector<OrderChecker::PromptRows> OrderChecker::ReadRows(
     running.last_plan = num_plans_;
     // Also the last row of what is computed again.
     const bool is_decode =
-        running.answers ||
-        (num_rows == 1 && plan.samples[s] != 0 && tokens_.has_tokens(ids[s]));
+        !starts.contains(plan.slots[s]) &&
+        (running.answers ||
+         (num_rows == 1 && plan.samples[s] != 0 && tokens_.has_tokens(ids[s])));
     running.answers = plan.samples[s] != 0;
     if (is_decode) {
       num_decode_rows += num_rows;
@@ -109,7 +112,7 @@ void OrderChecker::CheckPrompts(const StepPlan& plan,
 }
 
 void OrderChecker::CheckAdmission(const StepPlan& plan,
-                                  const std::vector<SequenceId>& ids,
+                                  const std::vector<PromptRows>& prompts,
                                   const std::vector<SequenceId>& started) {
   for (const SequenceId id : started) {
     const int32_t priority = tokens_.priority(id);
@@ -119,14 +122,15 @@ void OrderChecker::CheckAdmission(const StepPlan& plan,
     }
   }
   if (waiting_.empty()) {
-    num_plans_waited_ = 0;
+    wait_ = {};
     return;
   }
   const int32_t highest = waiting_.rbegin()->first;
+  if (highest != wait_.priority) wait_ = {.priority = highest};
   const SequenceId waits = *waiting_.rbegin()->second.begin();
   for (const SequenceId id : started) {
     if (tokens_.priority(id) >= highest) {
-      num_plans_waited_ = 0;
+      wait_.num_plans = 0;
       continue;
     }
     journal_.Fail(kOrder,
@@ -136,21 +140,23 @@ void OrderChecker::CheckAdmission(const StepPlan& plan,
   }
   int64_t num_below = 0;
   if (!WouldFit(highest, &num_below)) {
-    num_plans_waited_ = 0;
+    wait_.num_plans = 0;
     return;
   }
-  // Rows may well be for others of its priority.
-  if (std::none_of(ids.begin(), ids.end(), [this, highest](SequenceId id) {
-        return tokens_.priority(id) < highest;
-      })) {
+  wait_.num_below = std::max(wait_.num_below, num_below);
+  // Prompts of others of its priority may go before it.
+  if (num_below == 0 || std::any_of(prompts.begin(), prompts.end(),
+                                    [highest](const PromptRows& rows) {
+                                      return rows.priority >= highest;
+                                    })) {
     return;
   }
   // Each of those below may take some steps to give way.
-  if (++num_plans_waited_ > (2 + kDrainPlans) * (2 + num_below)) {
+  if (++wait_.num_plans > (2 + kDrainPlans) * (2 + wait_.num_below)) {
     journal_.Fail(kOrder,
-                  "sequence {} waited for {} steps with rows of lower "
-                  "priorities where it would fit",
-                  waits, num_plans_waited_);
+                  "sequence {} waited for {} steps where it would fit in the "
+                  "place of lower priorities",
+                  waits, wait_.num_plans);
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -48,11 +49,20 @@ class OrderChecker {
     bool is_cut = false;  // it wants more, and a chunk has room for it
   };
 
+  // Plans in which one would have fitted in the place of lower ones, and no
+  // prompt of its priority or a higher one went before it.
+  struct Wait {
+    std::optional<int32_t> priority;
+    int64_t num_plans = 0;
+    int64_t num_below = 0;  // most that ran below it meanwhile
+  };
+
   std::vector<PromptRows> ReadRows(const StepPlan& plan,
                                    const std::vector<SequenceId>& ids);
   void CheckPrompts(const StepPlan& plan,
                     const std::vector<PromptRows>& prompts) const;
-  void CheckAdmission(const StepPlan& plan, const std::vector<SequenceId>& ids,
+  void CheckAdmission(const StepPlan& plan,
+                      const std::vector<PromptRows>& prompts,
                       const std::vector<SequenceId>& started);
   // Whether any of those that wait at `priority` would fit beside all that is
   // not below it; and how many are below.
@@ -71,8 +81,7 @@ class OrderChecker {
   int64_t num_plans_ = 0;
   std::map<SequenceId, Running> running_;  // or preempted, or just over
   std::map<int32_t, std::set<SequenceId>> waiting_;  // by priority: never begun
-  // By the highest of them, in plans that had rows of a lower priority.
-  int64_t num_plans_waited_ = 0;
+  Wait wait_;                                        // of the highest of them
 };
 
 }  // namespace witan

@@ -4,6 +4,7 @@
 // The shape of one simulated world: cluster, load, and what goes wrong how
 // often. Drawn from the seed, so that a seed is the whole story.
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -66,6 +67,10 @@ struct SimProfile {
   int num_lost_for_good = 0;    // workers, at most the spares
   double bad_return_probability = 0;  // a crashed worker comes back wrong
 
+  // Sequences that run at once: one row of a step is left for prompts.
+  int64_t max_running() const {
+    return std::clamp<int64_t>(max_step_tokens - 1, 1, max_sequences);
+  }
   bool IsLawful() const {
     return loss_probability == 0 && repeat_probability == 0 &&
            reorder_probability == 0;

@@ -179,16 +179,16 @@ class World {
     std::vector<SequenceId> ids;
     for (int i = 0; i < profile_.num_replicas; ++i) {
       coordinator_.groups(i).ForgetMostSequences();
-      for (int64_t n = 0; n < profile_.max_sequences; ++n) {
+      for (int64_t n = 0; n < profile_.max_running(); ++n) {
         ids.push_back(clients_.SubmitPlain(i, 2, 24));
       }
     }
     WaitFor(ids, "all slots");
     for (int i = 0; i < profile_.num_replicas && !journal_.failed(); ++i) {
-      if (coordinator_.groups(i).most_sequences() < profile_.max_sequences) {
+      if (coordinator_.groups(i).most_sequences() < profile_.max_running()) {
         journal_.Fail("slots", "only {} of {} slots are used",
                       coordinator_.groups(i).most_sequences(),
-                      profile_.max_sequences);
+                      profile_.max_running());
       }
       ids.push_back(clients_.SubmitPlain(i, capacity - 20, 21));
     }

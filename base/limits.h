@@ -131,12 +131,20 @@ constexpr size_t kMaxStatusMessageBytes = 1024;
 // --- Queues and waits ------------------------------------------------------
 // Of one replica; the cost of a step does not depend on it (bench/schedule.cc).
 constexpr int kMaxWaitingSequences = 16384;
+// Prompt tokens of all sequences of one replica, those that run included; they
+// take four bytes each. Every request fits alone, with all its choices.
+constexpr int64_t kMaxLivePromptTokens = int64_t{64} << 20;
+static_assert(kMaxLivePromptTokens >=
+              int64_t{kMaxChoices} * static_cast<int64_t>(kMaxRequestBytes));
 // Tenants without a request whose share is remembered.
 constexpr size_t kMaxIdleTenants = 4096;
 constexpr int kMaxReplicas = 64;
 // Blocks of one replica whose names the router remembers.
 constexpr int64_t kMaxRememberedBlocks = int64_t{1} << 20;
 constexpr int kMaxConcurrentStreams = 4096;
+// Of so many streams that may be open, one is for others than the tenant that
+// has the rest.
+constexpr int kStreamsPerPlaceForOthers = 8;
 // Messages, requests and cancellations that wait for one replica's thread.
 constexpr size_t kMaxReplicaInbox = 65536;
 // Workers that went away and are still shown.

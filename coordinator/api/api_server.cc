@@ -70,6 +70,7 @@ void ApiServer::Shutdown(int64_t grace_ms) {
     rpc_server_->SetServing(name, false);
   }
   rpc_server_->Shutdown(grace_ms);
+  inference_.Shutdown();
 }
 
 std::string ApiServer::metrics_address() const {

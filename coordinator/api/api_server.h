@@ -49,7 +49,8 @@ class ApiServer {
   // To be called with every change; keeps health up to date.
   void OnState(ReplicaState state);
 
-  // Nothing new is ready from here on. Streams have `grace_ms` to end.
+  // Nothing new is ready from here on. Streams have `grace_ms` to end. From one
+  // thread only.
   void Shutdown(int64_t grace_ms);
 
   std::string grpc_address() const { return rpc_server_->address(); }

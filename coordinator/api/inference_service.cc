@@ -38,7 +38,11 @@ InferenceService::InferenceService(const InferenceServiceOptions& options,
                .clock = clock},
       watch_([this] { WatchStreams(); }) {}
 
-InferenceService::~InferenceService() {
+InferenceService::~InferenceService() { Shutdown(); }
+
+void InferenceService::Shutdown() {
+  text_pool_.Shutdown();
+  if (!watch_.joinable()) return;
   {
     MutexLock lock(mutex_);
     stopping_ = true;

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/mutex.h"
 #include "coordinator/api/api_metrics.h"
 #include "coordinator/api/generation_call.h"
@@ -34,7 +35,8 @@ struct InferenceServiceOptions {
   // RESOURCE_EXHAUSTED.
   int max_concurrent_streams = 0;
   int max_tenant_streams() const {
-    return max_concurrent_streams - max_concurrent_streams / 8;
+    return max_concurrent_streams -
+           max_concurrent_streams / kStreamsPerPlaceForOthers;
   }
   int num_text_threads = 1;
 };
@@ -47,6 +49,11 @@ class InferenceService final : public RawInferenceService {
                    const ServedModel& model, Engine& engine,
                    ApiMetrics& metrics, const Clock& clock);
   ~InferenceService() override;
+
+  // Once no RPC is open: nothing calls the engine after it has returned. A
+  // stream may end while its text is still worked on. Not thread-safe; nothing
+  // when called again.
+  void Shutdown();
 
   // Cuts off the clients that took no message for kSlowReaderTimeoutMs; called
   // every kStreamWatchIntervalMs.

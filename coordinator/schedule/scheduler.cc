@@ -75,6 +75,12 @@ absl::Status Scheduler::Add(SequenceSpec spec, Micros now) {
         "may be; try again later",
         num_waiting);
   }
+  if (num_prompt > kMaxLivePromptTokens - num_prompt_tokens_) {
+    return ResourceExhausted(
+        "a prompt of {} tokens beside the {} tokens of prompts being served "
+        "and waiting is more than {}; try again later",
+        num_prompt, num_prompt_tokens_, kMaxLivePromptTokens);
+  }
   const SequenceId id = spec.id;
   auto [it, inserted] = sequences_.try_emplace(id);
   if (!inserted) return AlreadyExists("sequence {} exists", id);
@@ -83,6 +89,7 @@ absl::Status Scheduler::Add(SequenceSpec spec, Micros now) {
   sequence.tokens = std::move(spec.prompt);
   sequence.spec = std::move(spec);
   sequence.num_prompt_tokens = num_prompt;
+  num_prompt_tokens_ += num_prompt;
   sequence.arrival = next_arrival_++;
   sequence.added_at = now;
   if (options_.prefix_cache) TakeNames(sequence);
@@ -286,6 +293,7 @@ void Scheduler::ReleaseIfDrained(Sequence& sequence) {
 
 void Scheduler::EraseIfOver(Sequence& sequence) {
   if (sequence.state == SequenceState::kFinished && sequence.slot < 0) {
+    num_prompt_tokens_ -= sequence.num_prompt_tokens;
     const SequenceId id = sequence.spec.id;
     sequences_.erase(id);
   }

@@ -89,9 +89,10 @@ class Scheduler {
   Scheduler(const SchedulerOptions& options, Epoch epoch,
             StepNumber first_step);
 
-  // Queues a sequence. RESOURCE_EXHAUSTED when kMaxWaitingSequences wait;
-  // INVALID_ARGUMENT when prompt + max_tokens exceed the context or the cache;
-  // ALREADY_EXISTS for an id that is live. On error no event follows.
+  // Queues a sequence. RESOURCE_EXHAUSTED when kMaxWaitingSequences wait or the
+  // prompts of all come to more than kMaxLivePromptTokens; INVALID_ARGUMENT
+  // when prompt + max_tokens exceed the context or the cache; ALREADY_EXISTS
+  // for an id that is live. On error no event follows.
   absl::Status Add(SequenceSpec spec, Micros now);
 
   // Ends a live sequence: kCancelled when the client went away, kStop when a
@@ -231,6 +232,7 @@ class Scheduler {
   std::vector<int32_t> free_slots_;  // a stack
   // Live ones, and ended ones with rows in flight.
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
+  int64_t num_prompt_tokens_ = 0;  // of all of them
   WaitingQueue waiting_;
   int64_t num_parked_ = 0;
   int64_t num_paused_ = 0;

@@ -20,13 +20,16 @@ TextPool::TextPool(int num_threads, int max_queued)
   }
 }
 
-TextPool::~TextPool() {
+TextPool::~TextPool() { Shutdown(); }
+
+void TextPool::Shutdown() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
   }
   task_added_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 absl::Status TextPool::Submit(std::function<void()> task) {

@@ -21,16 +21,19 @@ class TextPool {
   // 1 <= max_queued <= kMaxTextPoolQueue.
   TextPool(int num_threads, int max_queued);
 
-  // Runs every task that was accepted, then joins the threads. No Submit may
-  // run or follow, except from tasks; those are refused.
+  // As Shutdown; no Submit may run or follow, except from tasks.
   ~TextPool();
 
   TextPool(const TextPool&) = delete;
   TextPool& operator=(const TextPool&) = delete;
 
-  // RESOURCE_EXHAUSTED when `max_queued` tasks wait already, UNAVAILABLE while
+  // RESOURCE_EXHAUSTED when `max_queued` tasks wait already, UNAVAILABLE once
   // the pool shuts down. `task` must not throw.
   absl::Status Submit(std::function<void()> task) WITAN_EXCLUDES(mutex_);
+
+  // Runs every task that was accepted, then joins the threads; refuses others.
+  // Not from a task, and from one thread only. Nothing when called again.
+  void Shutdown() WITAN_EXCLUDES(mutex_);
 
  private:
   void RunTasks() WITAN_EXCLUDES(mutex_);

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <thread>
 
 #include "base/limits.h"
 #include "coordinator/api/messages.h"
@@ -225,6 +226,38 @@ TEST(ApiTextTest, WhatNeedsNoTextDoesNotWaitForTheTextPool) {
   api.engine().HoldIds(false);
   held_context.TryCancel();
   ReadStream(held_context, *held);
+}
+
+// How many threads were still in the engine when a server had shut down whose
+// only stream ended before the text pool came back from the engine.
+int NumInEngineAfterShutdown(const TinyModel& model) {
+  RunningApi api(model.directory(), {.num_text_threads = 1});
+  api.engine().HoldIds(true);
+  grpc::ClientContext context;
+  const auto stream = api.inference().Generate(&context, APrompt(400));
+  api.engine().WaitForWaitingForIds(1);
+  context.TryCancel();
+  ReadStream(context, *stream);
+  int num_in_engine = -1;
+  std::thread closer([&] {
+    api.server().Shutdown(0);
+    num_in_engine = api.engine().num_waiting_for_ids();
+  });
+  grpc::Status status;
+  while (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+    grpc::ClientContext list_context;
+    v1::ListModelsResponse models;
+    status = api.inference().ListModels(&list_context, {}, &models);
+  }
+  api.engine().HoldIds(false);
+  closer.join();
+  return num_in_engine;
+}
+
+TEST(ApiTextTest, ShutdownWaitsForTextThatIsStillWorkedOn) {
+  const TinyModel model;
+  // A server that does not wait may still be the slower one now and then.
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(NumInEngineAfterShutdown(model), 0);
 }
 
 }  // namespace

@@ -43,8 +43,6 @@ class FakeEngine final : public Engine {
     thread_.join();
   }
 
-  // --- Engine ----------------------------------------------------------------
-
   // Called in the text pool.
   absl::StatusOr<SequenceId> Submit(SequenceSpec spec,
                                     std::unique_ptr<TokenSink> sink) override {
@@ -83,8 +81,6 @@ class FakeEngine final : public Engine {
       const override {
     return {Snapshot()};
   }
-
-  // --- For tests -------------------------------------------------------------
 
   std::shared_ptr<const ReplicaSnapshot> Snapshot() const {
     MutexLock lock(mutex_);
@@ -129,6 +125,10 @@ class FakeEngine final : public Engine {
   void WaitForWaitingForIds(int count) {
     MutexLock lock(mutex_);
     while (num_waiting_for_ids_ != count) changed_.Wait(mutex_);
+  }
+  int num_waiting_for_ids() {
+    MutexLock lock(mutex_);
+    return num_waiting_for_ids_;
   }
   // Of the sequence that came last.
   SequenceSpec last_spec() {

@@ -314,6 +314,30 @@ TEST_F(SchedulerTest, RefusesBeyondTheLongestQueueAndAcceptsAgainLater) {
   EXPECT_TRUE(scheduler_->Add(Spec(3 * kMaxWaitingSequences, 1, 1), now_).ok());
 }
 
+TEST_F(SchedulerTest,
+       RefusesMorePromptTokensThanMemoryIsPlannedForUntilSomeEnd) {
+  SchedulerOptions options = Roomy();
+  constexpr int64_t kLong = kMaxLivePromptTokens / 64;
+  options.max_context_tokens = kLong + 1;
+  options.num_blocks = BlocksFor(kLong) + 2;
+  options.prefix_cache = false;
+  Start(options);
+  for (SequenceId id = 1; id <= 63; ++id) Add(Spec(id, kLong, 1));
+  Add(Spec(64, kLong - 1, 1));
+  EXPECT_EQ(scheduler_->Add(Spec(65, 2, 1), now_).code(),
+            absl::StatusCode::kResourceExhausted);
+  Add(Spec(66, 1, 1));
+  EXPECT_EQ(scheduler_->Add(Spec(67, 1, 1), now_).code(),
+            absl::StatusCode::kResourceExhausted);
+  // A running one holds its tokens until its rows have come back.
+  scheduler_->Plan(now_).value();
+  scheduler_->Finish(1, FinishReason::kCancelled, now_);
+  EXPECT_EQ(scheduler_->Add(Spec(67, 1, 1), now_).code(),
+            absl::StatusCode::kResourceExhausted);
+  scheduler_->Finish(66, FinishReason::kCancelled, now_);
+  Add(Spec(67, 1, 1));
+}
+
 TEST_F(SchedulerTest, RefusesAnIdThatIsLiveAndForgetsOneThatIsNot) {
   Start(Roomy());
   Add(Spec(1, 1, 1));

@@ -70,6 +70,25 @@ TEST(TextPoolTest, RunsAcceptedTasksBeforeItEnds) {
   EXPECT_EQ(num_run, 10);
 }
 
+TEST(TextPoolTest, ShutdownWaitsForAcceptedTasksAndRefusesOthers) {
+  TextPool pool(1, 10);
+  std::atomic<int> num_run = 0;
+  Blocker blocker(&pool);
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(pool.Submit([&] { ++num_run; }).ok());
+  }
+  std::thread closer([&] {
+    pool.Shutdown();
+    EXPECT_EQ(num_run, 10);
+  });
+  blocker.Release();
+  closer.join();
+  EXPECT_EQ(pool.Submit([&] { ++num_run; }).code(),
+            absl::StatusCode::kUnavailable);
+  pool.Shutdown();
+  EXPECT_EQ(num_run, 10);
+}
+
 TEST(TextPoolTest, UsesAllItsThreads) {
   std::promise<void> first;
   std::promise<void> second;

@@ -16,6 +16,8 @@
 namespace witan {
 
 constexpr int kNumLeaves = 8;
+// Columns of a dense FFN that are one unit.
+constexpr int64_t kFfnUnitColumns = 32;
 
 // A half-open range of indices; empty when begin == end.
 struct IndexRange {

@@ -13,7 +13,7 @@ namespace witan {
 // --- Model files -----------------------------------------------------------
 constexpr int64_t kMaxConfigFileBytes = int64_t{1} << 20;
 // Of a config as one rank tells it to the coordinator.
-constexpr size_t kMaxConfigTextBytes = 4096;
+constexpr size_t kMaxConfigTextBytes = 32768;
 constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
 constexpr int64_t kMaxTensors = int64_t{1} << 20;
 constexpr int kMaxTensorDimensions = 8;
@@ -35,6 +35,7 @@ constexpr int64_t kMaxVocabSize = int64_t{1} << 22;
 constexpr int64_t kMaxContextTokens = int64_t{1} << 24;
 constexpr double kMinRopeTheta = 1;
 constexpr double kMaxRopeTheta = 1e12;
+constexpr double kMaxRopeFactor = 1e6;
 constexpr double kMaxRmsNormEpsilon = 1;
 // What an error quotes of a text and of a JSON value, and how many names it
 // lists.

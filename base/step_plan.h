@@ -41,6 +41,9 @@ struct SlotStart {
   // kBlockTokens: the slot's first blocks hold them, perhaps those of other
   // slots too, and its rows begin behind them.
   int32_t num_cached_tokens = 0;
+  // It has more tokens than the model's original context, and so the angles of
+  // long sequences (base/rope.h).
+  bool long_rope = false;
   bool operator==(const SlotStart&) const = default;
 };
 

@@ -24,6 +24,8 @@
 
 #include "base/leaves.h"
 #include "base/request.h"
+#include "base/rope.h"
+#include "base/routing.h"
 #include "kernels/tensor.h"
 
 namespace witan {
@@ -38,6 +40,8 @@ struct AttentionBatch {
   // position p (kBlockTokens = 32); covers its last row.
   std::span<const int32_t> block_ids;
   int64_t block_table_stride = 0;
+  // [S] row of the rope table that position 0 of the sequence has; empty: 0.
+  std::span<const int32_t> rope_first_rows;
   int num_sequences() const { return static_cast<int>(first_positions.size()); }
 };
 
@@ -72,6 +76,16 @@ struct ExpertRows {
   int32_t* slot_of_choice = nullptr;
 };
 
+// What a layer's input is normalised with.
+struct Norm {
+  ConstTensorView weight;  // [1, H] of weight dtype
+  // Empty: x * rsqrt(mean(x^2) + epsilon) * weight (arXiv 1910.07467); else
+  // [1, H] of weight dtype: (x - mean(x)) * rsqrt(mean((x - mean(x))^2) +
+  // epsilon) * weight + bias (arXiv 1607.06450).
+  ConstTensorView bias;
+  float epsilon = 0;
+};
+
 // One row to sample. Pointers are device memory.
 struct SampleRow {
   const SamplingParams* params = nullptr;
@@ -104,13 +118,17 @@ class Backend {
   virtual void Embed(std::span<const TokenId> token_ids, ConstTensorView table,
                      TensorView out) = 0;
 
-  // residual += delta (skipped when delta is empty), then
-  // out = round_A(residual * rsqrt(mean(residual^2) + epsilon) * weight).
-  // residual fp32 [T, H], delta A [T, H], weight [1, H] of weight dtype, out A
-  // [T, H]. out may be empty: then only the addition is done.
-  virtual void AddRmsNorm(TensorView residual, ConstTensorView delta,
-                          ConstTensorView weight, float epsilon,
-                          TensorView out) = 0;
+  // residual += delta, then residual += delta_bias, in fp32; each is skipped
+  // when it is empty. Then out = round_A(norm(residual)). residual fp32 [T, H],
+  // delta A [T, H], delta_bias [1, H] of weight dtype, out A [T, H]. out may be
+  // empty: then only the additions are done. out fp32 is not rounded and may be
+  // residual itself.
+  virtual void AddNorm(TensorView residual, ConstTensorView delta,
+                       ConstTensorView delta_bias, const Norm& norm,
+                       TensorView out) = 0;
+
+  // y[t] += bias, in fp32. y fp32 [M, O], bias [1, O] of weight dtype.
+  virtual void AddBias(TensorView y, ConstTensorView bias) = 0;
 
   // y = x w^T, K one leaf. x A [M, K], w [O, K] weight dtype, y fp32 or A
   // [M, O] (rounded once).
@@ -131,10 +149,11 @@ class Backend {
   virtual void TreeSum(std::span<const Partial> partials, int64_t n,
                        TensorView out) = 0;
 
-  // Rope in fp32 on q [T, N*D] and k [T, K*D] fp32 (half-split form: element i
-  // pairs with i + D/2), then rounds q, k and v [T, K*D] fp32 to A; q goes to
-  // q_out [T, N*D], k and v into the cache at the rows' positions. rope fp32
-  // [positions, D]: D/2 cosines, then D/2 sines.
+  // Rope in fp32 on q [T, N*D] and k [T, K*D] fp32 (half-split form: of the
+  // first R elements of a head, i pairs with i + R/2; the others stay as they
+  // are), then rounds q, k and v [T, K*D] fp32 to A; q goes to q_out [T, N*D],
+  // k and v into the cache at the rows' positions. rope fp32 [rows, R], R even
+  // and at most D: R/2 cosines, then R/2 sines.
   virtual void RopeWriteKv(ConstTensorView q, ConstTensorView k,
                            ConstTensorView v, ConstTensorView rope,
                            const AttentionBatch& batch, const KvLayer& cache,
@@ -149,17 +168,19 @@ class Backend {
                               std::span<const int32_t> kv_head_of, float scale,
                               int64_t window, TensorView out) = 0;
 
-  // out = round_A(silu(gate) * up) for the rows in use, the first
-  // rows.offsets[rows.num_experts]; the others stay as they are. gate, up fp32
-  // [R, F], out A [R, F].
+  // out = round_A(silu(gate) * up) for the first *num_rows rows (device
+  // memory; null: all); the others stay as they are. gate, up fp32 [R, F], out
+  // A [R, F].
   virtual void SiluMul(ConstTensorView gate, ConstTensorView up,
-                       const ExpertRows& rows, TensorView out) = 0;
+                       const int32_t* num_rows, TensorView out) = 0;
 
-  // Softmax over all E router logits (fp32 [T, E]) in fp32, then the top_k
-  // largest, ties to the lower id, normalised to sum 1. Per row by ascending
+  // The top_k experts of every row, from router logits fp32 [T, E], and their
+  // weights by `rule`, in fp32; ties go to the lower id. Per row by ascending
   // expert id: expert_ids int32 [T, top_k], weights fp32 [T, top_k].
-  virtual void RouterTopK(ConstTensorView logits, int top_k,
-                          TensorView expert_ids, TensorView weights) = 0;
+  // REQUIRES: top_k is 2 for kSparseMixer.
+  virtual void RouterTopK(ConstTensorView logits, const RoutingRule& rule,
+                          int top_k, TensorView expert_ids,
+                          TensorView weights) = 0;
 
   // Groups the T * top_k choices by local expert; fills the arrays of `rows`.
   virtual void GroupByExpert(ConstTensorView expert_ids, ExpertRows& rows) = 0;
@@ -221,11 +242,14 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
 // "auto", "avx512bf16", "avx2", "portable".
 absl::StatusOr<CpuPath> ParseCpuPath(const std::string& name);
 
-// Rope cosines and sines, fp32 [num_positions, head_dim] as RopeWriteKv takes
-// them, computed with our own double-precision sin and cos so that the bits
-// do not depend on a libm: angle = position * theta^(-2i / head_dim).
-std::vector<float> MakeRopeTable(int64_t num_positions, int64_t head_dim,
-                                 double theta);
+// Rope cosines and sines as RopeWriteKv takes them, fp32 [num_positions,
+// rotary_dim] for sequences of that many positions; `is_long`: the variant for
+// those beyond the original context. Computed with our own double-precision
+// functions so that the bits do not depend on a libm: angle = position *
+// theta^(-2i / rotary_dim), changed by rope.scaling.
+std::vector<float> MakeRopeTable(int64_t num_positions,
+                                 const RopeParameters& rope,
+                                 bool is_long = false);
 
 // SHA-256 (hex) over the outputs of every op of `backend` on fixed inputs, and
 // nothing else: two backends with the same answer produce the same bits. The

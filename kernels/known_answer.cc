@@ -106,15 +106,19 @@ class KnownAnswers {
     const TensorView norm = Zeros(activations_, kRows, kHidden);
     const TensorView delta = Numbers(activations_, kRows, kHidden);
     const TensorView weight = Numbers(weights_, 1, kHidden);
-    backend_.AddRmsNorm(residual, delta, weight, 1e-5f, norm);
+    const TensorView bias = Numbers(weights_, 1, kHidden);
+    backend_.AddNorm(residual, delta, {}, {weight, {}, 1e-5f}, norm);
     Add(residual);
     Add(norm);
+    const TensorView layer_norm = Zeros(activations_, kRows, kHidden);
+    backend_.AddNorm(residual, delta, bias, {weight, bias, 1e-5f}, layer_norm);
+    backend_.AddBias(residual, bias);
+    Add(residual);
+    Add(layer_norm);
     const TensorView product = Zeros(activations_, kRows, kHidden);
-    std::vector<int32_t> offsets = {0, kRows};
-    const ExpertRows one_expert = {.num_experts = 1, .offsets = offsets.data()};
     const TensorView gate = Numbers(DType::kF32, kRows, kHidden);
     const TensorView up = Numbers(DType::kF32, kRows, kHidden);
-    backend_.SiluMul(gate, up, one_expert, product);
+    backend_.SiluMul(gate, up, nullptr, product);
     Add(product);
     const std::vector<int32_t> row_ids = {4, 0, 2};
     const TensorView gathered = Zeros(activations_, 3, kHidden);
@@ -144,10 +148,14 @@ class KnownAnswers {
   void AddExperts() {
     const TensorView ids = Zeros(DType::kI32, kRows, kTopK);
     const TensorView weights = Zeros(DType::kF32, kRows, kTopK);
-    backend_.RouterTopK(Numbers(DType::kF32, kRows, kExperts), kTopK, ids,
-                        weights);
-    Add(ids);
-    Add(weights);
+    const TensorView router_logits = Numbers(DType::kF32, kRows, kExperts);
+    for (const RoutingKind kind :
+         {RoutingKind::kSparseMixer, RoutingKind::kSoftmax,
+          RoutingKind::kSoftmaxNormalised}) {
+      backend_.RouterTopK(router_logits, {kind, 0.1f}, kTopK, ids, weights);
+      Add(ids);
+      Add(weights);
+    }
     ExpertRows rows;
     rows.num_experts = kExperts;
     const TensorView offsets = Zeros(DType::kI32, 1, kExperts + 1);
@@ -188,7 +196,10 @@ class KnownAnswers {
             backend_.KvBytes(kBlocks, kKvHeads, kHeadDim, activations_) / 4));
     const KvLayer cache = {data.data, kBlocks, kKvHeads, kHeadDim,
                            activations_};
-    std::vector<float> angles = MakeRopeTable(kPositions, kHeadDim, 1e4);
+    RopeParameters parameters;
+    parameters.theta = 1e4;
+    parameters.rotary_dim = kHeadDim;
+    std::vector<float> angles = MakeRopeTable(kPositions, parameters);
     hash_->Update(angles.data(), angles.size() * sizeof(float));
     const TensorView rope = Zeros(DType::kF32, kPositions, kHeadDim);
     std::memcpy(rope.data, angles.data(), angles.size() * sizeof(float));

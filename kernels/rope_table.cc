@@ -1,6 +1,7 @@
 // MakeRopeTable in double precision, with sin, cos, exp and log of our own: a
 // libm may differ from the next one in the last bit.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -69,25 +70,82 @@ SinCos SinCosOf(double angle) {
   }
 }
 
+// Llama 3.1: low frequencies are divided by the factor, high ones are kept, and
+// between the two bounds the quotient goes over linearly.
+double Llama3Frequency(double frequency, const RopeParameters& rope) {
+  const auto original = static_cast<double>(rope.original_context_tokens);
+  const double rotations = original * frequency / (2 * std::numbers::pi);
+  if (rotations < rope.low_freq_factor) return frequency / rope.factor;
+  if (rotations > rope.high_freq_factor) return frequency;
+  const double kept = (rotations - rope.low_freq_factor) /
+                      (rope.high_freq_factor - rope.low_freq_factor);
+  return (1 - kept) * frequency / rope.factor + kept * frequency;
+}
+
+// YaRN: which frequencies turn how often over the original context decides how
+// much of the factor they get; index is that of the frequency.
+double YarnFrequency(double frequency, int64_t index,
+                     const RopeParameters& rope) {
+  const auto original = static_cast<double>(rope.original_context_tokens);
+  const auto dim = static_cast<double>(rope.rotary_dim);
+  const auto index_of_rotations = [&](double rotations) {
+    return dim * Log(original / (rotations * 2 * std::numbers::pi)) /
+           (2 * Log(rope.theta));
+  };
+  double low = index_of_rotations(rope.beta_fast);
+  double high = index_of_rotations(rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1);
+  if (low == high) high += 0.001;
+  const double scaled =
+      std::clamp((static_cast<double>(index) - low) / (high - low), 0.0, 1.0);
+  return frequency / rope.factor * scaled + frequency * (1 - scaled);
+}
+
+double FrequencyOf(int64_t index, const RopeParameters& rope, bool is_long) {
+  const double frequency =
+      Exp(-2.0 * static_cast<double>(index) /
+          static_cast<double>(rope.rotary_dim) * Log(rope.theta));
+  switch (rope.scaling) {
+    case RopeScaling::kNone:
+      return frequency;
+    case RopeScaling::kLinear:
+      return frequency / rope.factor;
+    case RopeScaling::kLlama3:
+      return Llama3Frequency(frequency, rope);
+    case RopeScaling::kYarn:
+      return YarnFrequency(frequency, index, rope);
+    case RopeScaling::kLongRope:
+      return frequency / (is_long ? rope.long_factors
+                                  : rope.short_factors)[static_cast<size_t>(index)];
+  }
+  WITAN_CHECK(false, "unknown scaling {}", static_cast<int>(rope.scaling));
+}
+
 }  // namespace
 
-std::vector<float> MakeRopeTable(int64_t num_positions, int64_t head_dim,
-                                 double theta) {
-  WITAN_CHECK(head_dim % 2 == 0 && theta > 0, "head dim {}, theta {}", head_dim,
-              theta);
+std::vector<float> MakeRopeTable(int64_t num_positions,
+                                 const RopeParameters& rope, bool is_long) {
+  const int64_t dim = rope.rotary_dim;
+  WITAN_CHECK(dim % 2 == 0 && rope.theta > 0, "rotary dim {}, theta {}", dim,
+              rope.theta);
   ScopedFloatingPointMode mode;
-  const int64_t half = head_dim / 2;
-  std::vector<float> table(static_cast<size_t>(num_positions * head_dim));
-  const double log_theta = Log(theta);
+  const int64_t half = dim / 2;
+  const double scale =
+      is_long ? rope.long_attention_factor : rope.attention_factor;
+  std::vector<float> table(static_cast<size_t>(num_positions * dim));
   for (int64_t i = 0; i < half; ++i) {
-    const double frequency = Exp(-2.0 * static_cast<double>(i) /
-                                 static_cast<double>(head_dim) * log_theta);
+    const double frequency = FrequencyOf(i, rope, is_long);
     for (int64_t p = 0; p < num_positions; ++p) {
       const SinCos value = SinCosOf(static_cast<double>(p) * frequency);
-      table[static_cast<size_t>(p * head_dim + i)] =
-          static_cast<float>(value.cos);
-      table[static_cast<size_t>(p * head_dim + half + i)] =
-          static_cast<float>(value.sin);
+      table[static_cast<size_t>(p * dim + i)] =
+          static_cast<float>(scale * value.cos);
+      table[static_cast<size_t>(p * dim + half + i)] =
+          static_cast<float>(scale * value.sin);
     }
   }
   return table;

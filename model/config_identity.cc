@@ -32,18 +32,25 @@ std::string ValueOf(std::string_view line, std::string_view name) {
 }  // namespace
 
 std::string ConfigText(const ModelConfig& config) {
-  // A field that is added to ModelConfig does not compile until it is here.
+  // A field that is added does not compile until it is here.
   const auto& [architecture, hidden_size, intermediate_size, num_layers,
                num_heads, num_kv_heads, head_dim, num_experts,
                experts_per_token, vocab_size, max_context_tokens,
-               sliding_window, rms_norm_epsilon, rope_theta,
+               sliding_window, windowed_layers, norm_epsilon, rope, routing,
+               norm, qkv_bias, output_bias, qk_norm, lm_head_bias,
                tie_word_embeddings, weights] = config;
+  const auto& [scaling, theta, rotary_dim, factor, original_context_tokens,
+               low_freq_factor, high_freq_factor, beta_fast, beta_slow,
+               truncate, short_factors, long_factors, attention_factor,
+               long_attention_factor] = rope;
   std::string text;
   const auto add = [&text](std::string_view name, const auto& value) {
     // Floating-point values are written with as many digits as tell them from
     // every other.
     text += fmt::format("{}={}\n", name, value);
   };
+  std::string windows;
+  for (const bool windowed : windowed_layers) windows += windowed ? 'w' : '-';
   add("architectures", architecture);
   add("hidden_size", hidden_size);
   add("intermediate_size", intermediate_size);
@@ -56,8 +63,29 @@ std::string ConfigText(const ModelConfig& config) {
   add("vocab_size", vocab_size);
   add("max_position_embeddings", max_context_tokens);
   add("sliding_window", sliding_window);
-  add("rms_norm_eps", rms_norm_epsilon);
-  add("rope_theta", rope_theta);
+  add("layers with a window", windows);
+  add("rms_norm_eps", norm_epsilon);
+  add("rope_theta", theta);
+  add("rope_type", static_cast<int>(scaling));
+  add("rotary dimensions", rotary_dim);
+  add("rope factor", factor);
+  add("original_max_position_embeddings", original_context_tokens);
+  add("low_freq_factor", low_freq_factor);
+  add("high_freq_factor", high_freq_factor);
+  add("beta_fast", beta_fast);
+  add("beta_slow", beta_slow);
+  add("truncate", truncate);
+  add("short_factor", fmt::format("{}", fmt::join(short_factors, ",")));
+  add("long_factor", fmt::format("{}", fmt::join(long_factors, ",")));
+  add("attention_factor", attention_factor);
+  add("long attention_factor", long_attention_factor);
+  add("routing", static_cast<int>(routing.kind));
+  add("router_jitter_noise", routing.jitter);
+  add("kind of norm", static_cast<int>(norm));
+  add("biases of query, key and value", qkv_bias);
+  add("bias of the attention's output", output_bias);
+  add("norms of query and key", qk_norm);
+  add("lm_head_bias", lm_head_bias);
   add("tie_word_embeddings", tie_word_embeddings);
   add("dtype", NameOf(weights));
   return text;

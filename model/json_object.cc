@@ -132,6 +132,15 @@ std::string Quoted(std::string_view text) {
                       : "");
 }
 
+absl::StatusOr<Json> ParseConfigFile(std::string_view name,
+                                     const std::string& text) {
+  if (static_cast<int64_t>(text.size()) > kMaxConfigFileBytes) {
+    return InvalidArgument("{}: {} bytes long, at most {} are allowed", name,
+                           text.size(), kMaxConfigFileBytes);
+  }
+  return ParseJsonObject(name, text);
+}
+
 std::string DescribeJson(const Json& value) {
   // Containers are not dumped: dump() recurses, and they may be long.
   if (value.is_object()) {

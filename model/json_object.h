@@ -19,6 +19,10 @@ namespace witan {
 absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view name,
                                                std::string_view text);
 
+// The same of a file of a model's facts, at most kMaxConfigFileBytes long.
+absl::StatusOr<nlohmann::json> ParseConfigFile(std::string_view name,
+                                               const std::string& text);
+
 // `value` for a message: short, printable, never longer than about 80 bytes.
 std::string DescribeJson(const nlohmann::json& value);
 

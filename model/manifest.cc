@@ -22,50 +22,73 @@ namespace {
 
 struct Piece {
   std::string name;
-  std::string tensor;
+  TensorPlace place;
   TensorSlice slice;
 };
 
 // The pieces of one tensor that lie in `held`, a slice of it.
 void AppendPieces(const ModelConfig& config, const TensorSlice& held,
                   std::vector<Piece>& pieces) {
-  const std::string tensor =
-      TensorName(config, held.role, held.layer, held.expert);
+  const TensorPlace place =
+      PlaceOf(config, held.role, held.layer, held.expert);
+  const std::string label =
+      place.is_part ? fmt::format("{}@{}", place.name, place.first_row)
+                    : place.name;
   const auto add = [&](int64_t index, const TensorSlice& slice) {
     const bool is_held = slice.rows.begin >= held.rows.begin &&
                          slice.rows.end <= held.rows.end &&
                          slice.columns.begin >= held.columns.begin &&
                          slice.columns.end <= held.columns.end;
     if (is_held && slice.rows.size() > 0 && slice.columns.size() > 0) {
-      pieces.push_back({fmt::format("{}#{}", tensor, index), tensor, slice});
+      pieces.push_back({fmt::format("{}#{}", label, index), place, slice});
+    }
+  };
+  TensorSlice slice = WholeTensor(config, held.role, held.layer, held.expert);
+  const auto add_leaves = [&](IndexRange& cut, auto&& range_of_leaf) {
+    for (int leaf = 0; leaf < kNumLeaves; ++leaf) {
+      cut = range_of_leaf(leaf);
+      add(leaf, slice);
     }
   };
   const int64_t dim = config.head_dim;
-  TensorSlice slice = WholeTensor(config, held.role, held.layer, held.expert);
+  const auto heads = [&](int leaf) {
+    const IndexRange range = LeafUnits(config.num_heads, leaf);
+    return IndexRange{range.begin * dim, range.end * dim};
+  };
+  const auto add_kv_heads = [&](IndexRange& cut) {
+    for (int64_t head = 0; head < config.num_kv_heads; ++head) {
+      cut = {head * dim, (head + 1) * dim};
+      add(head, slice);
+    }
+  };
+  const auto ffn = [&](int leaf) {
+    return FfnColumns(config, {leaf, leaf + 1});
+  };
+  const auto vocab = [&](int leaf) {
+    return LeafUnits(config.vocab_size, leaf);
+  };
   switch (held.role) {
     case TensorRole::kQuery:
+      return add_leaves(slice.rows, heads);
+    case TensorRole::kQueryBias:
     case TensorRole::kOutput:
-      for (int leaf = 0; leaf < kNumLeaves; ++leaf) {
-        const IndexRange heads = LeafUnits(config.num_heads, leaf);
-        (held.role == TensorRole::kQuery ? slice.rows : slice.columns) = {
-            heads.begin * dim, heads.end * dim};
-        add(leaf, slice);
-      }
-      return;
+      return add_leaves(slice.columns, heads);
     case TensorRole::kKey:
     case TensorRole::kValue:
-      for (int64_t head = 0; head < config.num_kv_heads; ++head) {
-        slice.rows = {head * dim, (head + 1) * dim};
-        add(head, slice);
-      }
-      return;
+      return add_kv_heads(slice.rows);
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+      return add_kv_heads(slice.columns);
+    case TensorRole::kGate:
+    case TensorRole::kUp:
+      return add_leaves(slice.rows, ffn);
+    case TensorRole::kDown:
+      return add_leaves(slice.columns, ffn);
     case TensorRole::kLmHead:
-      if (config.tie_word_embeddings) return;
-      for (int leaf = 0; leaf < kNumLeaves; ++leaf) {
-        slice.rows = LeafUnits(config.vocab_size, leaf);
-        add(leaf, slice);
-      }
+      if (!config.tie_word_embeddings) add_leaves(slice.rows, vocab);
       return;
+    case TensorRole::kLmHeadBias:
+      return add_leaves(slice.columns, vocab);
     default:
       add(0, slice);
   }
@@ -121,7 +144,8 @@ Segments SegmentsOf(const Piece& piece, const MappedTensor& tensor) {
   segments.row_bytes = slice.columns.size() * element;
   segments.stride_bytes = tensor.shape.back() * element;
   const int64_t offset =
-      slice.rows.begin * segments.stride_bytes + slice.columns.begin * element;
+      (piece.place.first_row + slice.rows.begin) * segments.stride_bytes +
+      slice.columns.begin * element;
   segments.first = tensor.data.data() + offset;
   segments.file_offset = tensor.file_offset + offset;
   if (segments.row_bytes == segments.stride_bytes) {  // adjacent rows
@@ -250,7 +274,7 @@ absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
   for (const Piece& piece : pieces) {
     Job& job = jobs.emplace_back();
     job.piece = &piece;
-    job.tensor = checkpoint.Find(piece.tensor);
+    job.tensor = checkpoint.Find(piece.place.name);
     job.segments = SegmentsOf(piece, *job.tensor);
     job.cache_key = CacheKeyOf(job);
     total_bytes += job.size_bytes();

@@ -7,10 +7,10 @@
 // the pieces it holds; the coordinator refuses two hashes for one piece, and
 // the weights id, a hash over all pieces, is the same for every layout.
 //
-// Piece i of a query or output projection and of the output table is leaf i
-// (empty leaves have no piece), of a key or value projection KV head i; every
-// other tensor is piece 0 of itself. Tied output tables are part of the
-// embedding.
+// Piece i of a query or output projection, of a dense FFN and of the output
+// table is leaf i (empty leaves have no piece), of a key or value projection KV
+// head i, and so of their biases; every other tensor is piece 0 of itself. Tied
+// output tables are part of the embedding.
 
 #include <absl/status/statusor.h>
 
@@ -28,7 +28,8 @@
 
 namespace witan {
 
-// Piece name ("TENSOR#index") -> lower-case hex SHA-256 of dtype, shape of the
+// Piece name ("TENSOR#index", or "TENSOR@row#index" of one of several that the
+// file has in one tensor, from that row on) -> lower-case hex SHA-256 of dtype, shape of the
 // piece and its bytes in row-major order.
 using PieceHashes = std::map<std::string, std::string>;
 

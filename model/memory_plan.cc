@@ -49,12 +49,14 @@ int64_t WorkspaceBytes(const ModelConfig& config, Layout layout,
   bytes += rows * query * (kFloatBytes + 2 * activation);
   // Key and value fp32: [T, k*D] each.
   bytes += rows * key * 2 * kFloatBytes;
+  // Dense FFN: gate and up fp32, their product A: [T, f] each.
+  bytes += rows * shard.ffn_columns.size() * (2 * kFloatBytes + activation);
   // Router logits fp32 [T, E].
   bytes += rows * config.num_experts * kFloatBytes;
   // Of every choice: expert id, weight, source row, slot: [R] each; and where
   // each local expert's rows begin.
-  bytes += choices * (3 * kIndexBytes + kFloatBytes) +
-           (shard.experts.size() + 1) * kIndexBytes;
+  bytes += choices * (3 * kIndexBytes + kFloatBytes);
+  if (config.has_experts()) bytes += (shard.experts.size() + 1) * kIndexBytes;
   // Gate and up fp32, their product A: [R, F] each; expert output A [R, H].
   bytes += choices * config.intermediate_size * (2 * kFloatBytes + activation) +
            choices * hidden * activation;
@@ -64,8 +66,9 @@ int64_t WorkspaceBytes(const ModelConfig& config, Layout layout,
   if (shard.rank == 0 && layout.tp > 1) {
     bytes += samples * config.vocab_size * kFloatBytes;
   }
-  // Rope table fp32 [positions, D].
-  bytes += limits.max_context_tokens * config.head_dim * kFloatBytes;
+  // Rope table fp32 [rows, rotary dimensions].
+  bytes += NumRopeRows(config, limits.max_context_tokens) *
+           config.rope.rotary_dim * kFloatBytes;
   // Block tables of all slots, and a copy of them for the step.
   bytes += 2 * samples * CeilDiv(limits.max_context_tokens, kBlockTokens) *
            kIndexBytes;
@@ -98,6 +101,7 @@ int64_t CommunicationBytes(const ModelConfig& config, Layout layout,
     attention_bytes = std::max(
         {attention_bytes, TreeSumBytes(config, limits, shard.attention_leaves),
          limits.max_sequences * shard.vocab_rows.size() * kFloatBytes});
+    if (!config.has_experts()) continue;
     expert_bytes = std::max(expert_bytes,
                             TreeSumBytes(config, limits, shard.expert_leaves));
   }
@@ -109,22 +113,40 @@ int64_t CommunicationBytes(const ModelConfig& config, Layout layout,
 
 }  // namespace
 
+int64_t LongRopeFirstRow(const ModelConfig& config,
+                         int64_t max_context_tokens) {
+  const int64_t original = config.rope.original_context_tokens;
+  return config.rope.has_long_variant() && max_context_tokens > original
+             ? original
+             : 0;
+}
+
+int64_t NumRopeRows(const ModelConfig& config, int64_t max_context_tokens) {
+  return LongRopeFirstRow(config, max_context_tokens) + max_context_tokens;
+}
+
 int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,
                           const EngineLimits& limits, int num_threads) {
   const int64_t rows = limits.max_step_tokens;
   const int64_t hidden = PackedColumns(config.hidden_size);
-  // Query, key, value and router; the output projection, leaf by leaf; the
-  // logits; gate, up and down of the rank's experts, of which a row may have
-  // chosen no more than top-k.
+  // Query, key, value, router, and gate and up of a dense FFN; the output
+  // projection and the dense FFN's down, leaf by leaf; the logits; gate, up and
+  // down of the rank's experts, of which a row may have chosen no more than
+  // top-k.
   int64_t attention = 0;
   for (const IndexRange& leaf : shard.AttentionLeafColumns(config)) {
     attention += PackedColumns(leaf.size());
+  }
+  int64_t ffn = 0;
+  for (const IndexRange& leaf : shard.FfnLeafColumns(config)) {
+    ffn += PackedColumns(leaf.size());
   }
   const int64_t num_experts = shard.experts.size();
   const int64_t expert_rows =
       rows * std::min(config.experts_per_token, num_experts);
   const int64_t packed_bytes = std::max(
-      {PackedBytes(rows, 1, hidden), PackedBytes(rows, 1, attention),
+      {PackedBytes(rows, 1, hidden),
+       PackedBytes(rows, 1, std::max(attention, ffn)),
        PackedBytes(limits.max_sequences, 1, hidden),
        PackedBytes(expert_rows, num_experts,
                    std::max(hidden, PackedColumns(config.intermediate_size)))});

@@ -34,6 +34,12 @@ struct MemoryPlan {
   bool operator==(const MemoryPlan&) const = default;
 };
 
+// The rope table has a row for every position. Where sequences beyond the
+// original context have angles of their own, their rows come after those of the
+// shorter ones, from LongRopeFirstRow on (0: there are none).
+int64_t LongRopeFirstRow(const ModelConfig& config, int64_t max_context_tokens);
+int64_t NumRopeRows(const ModelConfig& config, int64_t max_context_tokens);
+
 // What a CPU backend of num_threads threads keeps for itself at most, on top of
 // the buffers that the worker asks it for.
 int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,

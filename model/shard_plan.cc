@@ -1,6 +1,8 @@
 #include "model/shard_plan.h"
 
+#include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "base/check.h"
 #include "base/status.h"
@@ -74,6 +76,13 @@ absl::StatusOr<Layout> MakeLayout(int tp, int ep, int num_ranks) {
       layout.num_ranks());
 }
 
+IndexRange FfnColumns(const ModelConfig& config, IndexRange leaves) {
+  const int64_t columns = config.has_experts() ? 0 : config.intermediate_size;
+  const int64_t num_units = (columns + kFfnUnitColumns - 1) / kFfnUnitColumns;
+  const IndexRange range = Scaled(UnitsOf(num_units, leaves), kFfnUnitColumns);
+  return {std::min(range.begin, columns), std::min(range.end, columns)};
+}
+
 std::vector<int32_t> RankShard::KvHeadOf(const ModelConfig& config) const {
   const int64_t heads_per_kv_head = config.num_heads / config.num_kv_heads;
   std::vector<int32_t> kv_head_of;
@@ -98,6 +107,18 @@ std::vector<IndexRange> RankShard::AttentionLeafColumns(
   return columns;
 }
 
+std::vector<IndexRange> RankShard::FfnLeafColumns(
+    const ModelConfig& config) const {
+  std::vector<IndexRange> columns;
+  for (int64_t leaf = attention_leaves.begin; leaf < attention_leaves.end;
+       ++leaf) {
+    const IndexRange whole = FfnColumns(config, {leaf, leaf + 1});
+    columns.push_back(
+        {whole.begin - ffn_columns.begin, whole.end - ffn_columns.begin});
+  }
+  return columns;
+}
+
 RankShard MakeRankShard(const ModelConfig& config, Layout layout, int rank) {
   WITAN_CHECK(rank >= 0 && rank < layout.num_ranks(), "rank {} of {}", rank,
               layout.num_ranks());
@@ -116,6 +137,7 @@ RankShard MakeRankShard(const ModelConfig& config, Layout layout, int rank) {
                     shard.query_heads.size() == 0
                         ? first_kv_head
                         : (shard.query_heads.end - 1) / heads_per_kv_head + 1};
+  shard.ffn_columns = FfnColumns(config, shard.attention_leaves);
   shard.vocab_rows = UnitsOf(config.vocab_size, shard.attention_leaves);
   shard.experts = UnitsOf(config.num_experts, shard.expert_leaves);
   return shard;
@@ -132,23 +154,40 @@ TensorSlice WholeTensor(const ModelConfig& config, TensorRole role,
     case TensorRole::kLmHead:
       return whole(config.vocab_size, hidden);
     case TensorRole::kAttentionNorm:
-    case TensorRole::kExpertNorm:
+    case TensorRole::kAttentionNormBias:
+    case TensorRole::kOutputBias:
+    case TensorRole::kFfnNorm:
+    case TensorRole::kFfnNormBias:
     case TensorRole::kFinalNorm:
+    case TensorRole::kFinalNormBias:
       return whole(1, hidden);
     case TensorRole::kQuery:
       return whole(config.num_heads * config.head_dim, hidden);
     case TensorRole::kKey:
     case TensorRole::kValue:
       return whole(config.num_kv_heads * config.head_dim, hidden);
+    case TensorRole::kQueryBias:
+      return whole(1, config.num_heads * config.head_dim);
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+      return whole(1, config.num_kv_heads * config.head_dim);
+    case TensorRole::kQueryNorm:
+    case TensorRole::kKeyNorm:
+      return whole(1, config.head_dim);
     case TensorRole::kOutput:
       return whole(hidden, config.num_heads * config.head_dim);
     case TensorRole::kRouter:
       return whole(config.num_experts, hidden);
+    case TensorRole::kGate:
+    case TensorRole::kUp:
     case TensorRole::kExpertGate:
     case TensorRole::kExpertUp:
       return whole(config.intermediate_size, hidden);
+    case TensorRole::kDown:
     case TensorRole::kExpertDown:
       return whole(hidden, config.intermediate_size);
+    case TensorRole::kLmHeadBias:
+      return whole(1, config.vocab_size);
   }
   WITAN_CHECK(false, "unknown role {}", static_cast<int>(role));
 }
@@ -156,43 +195,101 @@ TensorSlice WholeTensor(const ModelConfig& config, TensorRole role,
 std::vector<int64_t> StoredShape(const TensorSlice& slice) {
   switch (slice.role) {
     case TensorRole::kAttentionNorm:
-    case TensorRole::kExpertNorm:
+    case TensorRole::kAttentionNormBias:
+    case TensorRole::kQueryBias:
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+    case TensorRole::kQueryNorm:
+    case TensorRole::kKeyNorm:
+    case TensorRole::kOutputBias:
+    case TensorRole::kFfnNorm:
+    case TensorRole::kFfnNormBias:
     case TensorRole::kFinalNorm:
+    case TensorRole::kFinalNormBias:
+    case TensorRole::kLmHeadBias:
       return {slice.columns.size()};
     default:
       return {slice.rows.size(), slice.columns.size()};
   }
 }
 
+bool HasRole(const ModelConfig& config, TensorRole role) {
+  switch (role) {
+    case TensorRole::kAttentionNormBias:
+    case TensorRole::kFfnNormBias:
+    case TensorRole::kFinalNormBias:
+      return config.norm == NormKind::kLayer;
+    case TensorRole::kQueryBias:
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+      return config.qkv_bias;
+    case TensorRole::kQueryNorm:
+    case TensorRole::kKeyNorm:
+      return config.qk_norm;
+    case TensorRole::kOutputBias:
+      return config.output_bias;
+    case TensorRole::kGate:
+    case TensorRole::kUp:
+    case TensorRole::kDown:
+      return !config.has_experts();
+    case TensorRole::kRouter:
+    case TensorRole::kExpertGate:
+    case TensorRole::kExpertUp:
+    case TensorRole::kExpertDown:
+      return config.has_experts();
+    case TensorRole::kLmHeadBias:
+      return config.lm_head_bias;
+    default:
+      return true;
+  }
+}
+
 std::vector<TensorSlice> SlicesOfRank(const ModelConfig& config,
                                       const RankShard& shard) {
   std::vector<TensorSlice> slices;
-  const auto add = [&](TensorSlice slice) {
+  const auto add = [&](TensorRole role, int64_t layer, int64_t expert,
+                       std::optional<IndexRange> rows,
+                       std::optional<IndexRange> columns) {
+    if (!HasRole(config, role)) return;
+    TensorSlice slice = WholeTensor(config, role, layer, expert);
+    if (rows) slice.rows = *rows;
+    if (columns) slice.columns = *columns;
     if (slice.rows.size() > 0 && slice.columns.size() > 0) {
       slices.push_back(slice);
     }
   };
   const auto add_whole = [&](TensorRole role, int64_t layer = -1,
                              int64_t expert = -1) {
-    add(WholeTensor(config, role, layer, expert));
+    add(role, layer, expert, std::nullopt, std::nullopt);
   };
   const auto add_rows = [&](TensorRole role, int64_t layer, IndexRange rows) {
-    TensorSlice slice = WholeTensor(config, role, layer, -1);
-    slice.rows = rows;
-    add(slice);
+    add(role, layer, -1, rows, std::nullopt);
+  };
+  const auto add_columns = [&](TensorRole role, int64_t layer,
+                               IndexRange columns) {
+    add(role, layer, -1, std::nullopt, columns);
   };
   const IndexRange query = Scaled(shard.query_heads, config.head_dim);
   const IndexRange kv = Scaled(shard.kv_heads, config.head_dim);
   add_whole(TensorRole::kEmbedding);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     add_whole(TensorRole::kAttentionNorm, layer);
+    add_whole(TensorRole::kAttentionNormBias, layer);
     add_rows(TensorRole::kQuery, layer, query);
     add_rows(TensorRole::kKey, layer, kv);
     add_rows(TensorRole::kValue, layer, kv);
-    TensorSlice output = WholeTensor(config, TensorRole::kOutput, layer, -1);
-    output.columns = query;
-    add(output);
-    add_whole(TensorRole::kExpertNorm, layer);
+    add_columns(TensorRole::kQueryBias, layer, query);
+    add_columns(TensorRole::kKeyBias, layer, kv);
+    add_columns(TensorRole::kValueBias, layer, kv);
+    add_whole(TensorRole::kQueryNorm, layer);
+    add_whole(TensorRole::kKeyNorm, layer);
+    add_columns(TensorRole::kOutput, layer, query);
+    add_whole(TensorRole::kOutputBias, layer);
+    add_whole(TensorRole::kFfnNorm, layer);
+    add_whole(TensorRole::kFfnNormBias, layer);
+    add_rows(TensorRole::kGate, layer, shard.ffn_columns);
+    add_rows(TensorRole::kUp, layer, shard.ffn_columns);
+    add_columns(TensorRole::kDown, layer, shard.ffn_columns);
     add_whole(TensorRole::kRouter, layer);
     for (int64_t expert = shard.experts.begin; expert < shard.experts.end;
          ++expert) {
@@ -202,7 +299,9 @@ std::vector<TensorSlice> SlicesOfRank(const ModelConfig& config,
     }
   }
   add_whole(TensorRole::kFinalNorm);
+  add_whole(TensorRole::kFinalNormBias);
   add_rows(TensorRole::kLmHead, -1, shard.vocab_rows);
+  add_columns(TensorRole::kLmHeadBias, -1, shard.vocab_rows);
   return slices;
 }
 

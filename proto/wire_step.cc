@@ -93,6 +93,7 @@ absl::StatusOr<SlotStart> Read(const wv::SlotStart& in) {
   RETURN_IF_ERROR(CheckRange("slot_starts.num_cached_tokens",
                              in.num_cached_tokens(), 0, kMaxContextTokens));
   out.num_cached_tokens = in.num_cached_tokens();
+  out.long_rope = in.long_rope();
   if (!out.sampling.uses_penalties() && !out.history.empty()) {
     return InvalidArgument(
         "slot_starts.history has {} tokens for a sequence without penalties",
@@ -206,6 +207,7 @@ void Fill(wv::StepPlan& out, const StepPlan& in) {
     Fill(*entry.mutable_history(), start.history);
     entry.set_num_prompt_tokens(start.num_prompt_tokens);
     entry.set_num_cached_tokens(start.num_cached_tokens);
+    entry.set_long_rope(start.long_rope);
   }
   Fill(*out.mutable_token_ids(), in.token_ids);
   Fill(*out.mutable_row_begin(), in.row_begin);

@@ -38,15 +38,23 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
   decoder->attention_sum_ = std::make_unique<TreeAllReduce>(
       *context.backend, *context.attention_comm, context.one_shot_max_bytes);
   RETURN_IF_ERROR(decoder->AllocateWorkspace());
-  ASSIGN_OR_RETURN(decoder->experts_,
-                   ExpertLayer::Create(config, *context.shard, context.limits,
-                                       *context.backend, *context.expert_comm,
-                                       context.one_shot_max_bytes));
+  if (config.has_experts()) {
+    ASSIGN_OR_RETURN(decoder->experts_,
+                     ExpertLayer::Create(config, *context.shard, context.limits,
+                                         *context.backend, *context.expert_comm,
+                                         context.one_shot_max_bytes));
+  } else {
+    ASSIGN_OR_RETURN(decoder->dense_,
+                     DenseLayer::Create(config, *context.shard, context.limits,
+                                        *context.backend,
+                                        *decoder->attention_sum_));
+  }
   return decoder;
 }
 
 SumCounts Decoder::sum_counts() const {
   const SumCounts& attention = attention_sum_->counts();
+  if (experts_ == nullptr) return attention;
   const SumCounts& experts = experts_->sum_counts();
   return {.one_shot = attention.one_shot + experts.one_shot,
           .two_shot = attention.two_shot + experts.two_shot};
@@ -91,31 +99,54 @@ absl::StatusOr<ConstTensorView> Decoder::Forward(const StepPlan& plan,
   const AttentionBatch batch{.row_begin = plan.row_begin,
                              .first_positions = plan.first_positions,
                              .block_ids = step.block_ids,
-                             .block_table_stride = step.block_table_stride};
+                             .block_table_stride = step.block_table_stride,
+                             .rope_first_rows = step.rope_first_rows};
   const TensorView residual =
       residual_.View(DType::kF32, num_rows, config.hidden_size);
   const TensorView normed =
       normed_.View(activation, num_rows, config.hidden_size);
   const TensorView delta =
       delta_.View(activation, num_rows, config.hidden_size);
-  const float epsilon = static_cast<float>(config.rms_norm_epsilon);
 
   backend.Embed(step.token_ids, context_.weights->embedding(), residual);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const LayerWeights& layer = context_.weights->layer(i);
-    backend.AddRmsNorm(residual, i == 0 ? ConstTensorView() : delta,
-                       layer.attention_norm, epsilon, normed);
-    RETURN_IF_ERROR(
-        Attention(layer, context_.cache->layer(i), batch, num_rows));
-    backend.AddRmsNorm(residual, delta, layer.expert_norm, epsilon, normed);
-    RETURN_IF_ERROR(experts_->Forward(layer, normed, delta));
+    backend.AddNorm(residual, i == 0 ? ConstTensorView() : delta, {},
+                    NormOf(layer.attention_norm), normed);
+    RETURN_IF_ERROR(Attention(i, batch, num_rows));
+    backend.AddNorm(residual, delta, layer.output_bias, NormOf(layer.ffn_norm),
+                    normed);
+    RETURN_IF_ERROR(experts_ != nullptr
+                        ? experts_->Forward(layer, normed, delta)
+                        : dense_->Forward(layer, normed, delta));
   }
   return Logits(step, num_rows);
 }
 
-absl::Status Decoder::Attention(const LayerWeights& layer, const KvLayer& cache,
+Norm Decoder::NormOf(const NormWeights& weights) const {
+  return {.weight = weights.weight,
+          .bias = weights.bias,
+          .epsilon = static_cast<float>(context_.config->norm_epsilon)};
+}
+
+void Decoder::Project(ConstTensorView x, ConstTensorView weight,
+                      ConstTensorView bias, ConstTensorView head_norm,
+                      TensorView out) {
+  Backend& backend = *context_.backend;
+  backend.MatMul(x, weight, out);
+  if (!bias.empty()) backend.AddBias(out, bias);
+  if (head_norm.empty()) return;
+  const int64_t head_dim = context_.config->head_dim;
+  const TensorView heads(out.data, out.dtype,
+                         out.rows * (out.columns / head_dim), head_dim);
+  backend.AddNorm(heads, {}, {}, NormOf({.weight = head_norm}), heads);
+}
+
+absl::Status Decoder::Attention(int64_t layer_index,
                                 const AttentionBatch& batch, int64_t num_rows) {
   const ModelConfig& config = *context_.config;
+  const LayerWeights& layer = context_.weights->layer(layer_index);
+  const KvLayer& cache = context_.cache->layer(layer_index);
   Backend& backend = *context_.backend;
   const DType activation = ActivationDType(config.weights);
   const int64_t query_columns = layer.query.rows;
@@ -130,14 +161,14 @@ absl::Status Decoder::Attention(const LayerWeights& layer, const KvLayer& cache,
   const TensorView output =
       attention_output_.View(activation, num_rows, query_columns);
 
-  backend.MatMul(normed, layer.query, query);
-  backend.MatMul(normed, layer.key, key);
-  backend.MatMul(normed, layer.value, value);
+  Project(normed, layer.query, layer.query_bias, layer.query_norm, query);
+  Project(normed, layer.key, layer.key_bias, layer.key_norm, key);
+  Project(normed, layer.value, layer.value_bias, {}, value);
   backend.RopeWriteKv(query, key, value, context_.rope, batch, cache, rotated);
   const float scale =
       static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
   backend.PagedAttention(rotated, cache, batch, kv_head_of_, scale,
-                         config.sliding_window, output);
+                         config.WindowOf(layer_index), output);
   backend.MatMulLeaves(
       output, layer.output, leaf_columns_, subtrees_,
       attention_sum_->PartialsBuffer(num_rows, config.hidden_size));
@@ -167,14 +198,17 @@ absl::StatusOr<ConstTensorView> Decoder::Logits(const ResolvedStep& step,
                      step.sample_rows, residual);
   backend.GatherRows(delta_.View(activation, num_rows, hidden),
                      step.sample_rows, delta);
-  backend.AddRmsNorm(residual, delta, context_.weights->final_norm(),
-                     static_cast<float>(config.rms_norm_epsilon), normed);
+  backend.AddNorm(residual, delta, {}, NormOf(context_.weights->final_norm()),
+                  normed);
 
   Communicator& comm = *context_.attention_comm;
   const int64_t local_vocab = context_.shard->vocab_rows.size();
   const TensorView local_logits(comm.SendBuffer(), DType::kF32, num_samples,
                                 local_vocab);
   backend.MatMul(normed, context_.weights->lm_head(), local_logits);
+  if (!context_.weights->lm_head_bias().empty()) {
+    backend.AddBias(local_logits, context_.weights->lm_head_bias());
+  }
   backend.Synchronize();
   std::vector<size_t> bytes_of_member;
   for (const IndexRange& rows : vocab_rows_of_member_) {

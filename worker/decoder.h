@@ -4,8 +4,11 @@
 // The forward pass, written once over Backend and Communicator:
 //
 //   embed -> L x [norm, q k v, rope + write KV, paged attention, output,
-//                 tree sum, norm, experts (worker/moe.h), tree sum]
+//                 tree sum, norm, experts (worker/moe.h) or dense FFN
+//                 (worker/dense.h), tree sum]
 //         -> norm of the sampled rows -> logits
+//
+// Biases and the norms of query and key are there where the config says so.
 //
 // Owned and used by the step thread of one rank; shares the backend with the
 // other objects of that rank.
@@ -20,6 +23,7 @@
 #include "model/memory_plan.h"
 #include "model/shard_plan.h"
 #include "worker/comm/communicator.h"
+#include "worker/dense.h"
 #include "worker/kv_cache.h"
 #include "worker/moe.h"
 #include "worker/slots.h"
@@ -38,7 +42,7 @@ struct DecoderContext {
   Backend* backend = nullptr;
   const Weights* weights = nullptr;
   const PagedKvCache* cache = nullptr;
-  ConstTensorView rope;                    // fp32 [positions, D]
+  ConstTensorView rope;                    // fp32 [rows, rotary_dim]
   Communicator* attention_comm = nullptr;  // of the rank's attention group
   Communicator* expert_comm = nullptr;     // of the rank's expert group
 };
@@ -67,8 +71,12 @@ class Decoder {
   explicit Decoder(const DecoderContext& context) : context_(context) {}
 
   absl::Status AllocateWorkspace();
-  absl::Status Attention(const LayerWeights& layer, const KvLayer& cache,
-                         const AttentionBatch& batch, int64_t num_rows);
+  absl::Status Attention(int64_t layer_index, const AttentionBatch& batch,
+                         int64_t num_rows);
+  Norm NormOf(const NormWeights& weights) const;
+  // q = x w^T + bias, normalised head by head where the model does that.
+  void Project(ConstTensorView x, ConstTensorView weight, ConstTensorView bias,
+               ConstTensorView head_norm, TensorView out);
   absl::StatusOr<ConstTensorView> Logits(const ResolvedStep& step,
                                          int64_t num_rows);
   // Joins the vocabulary slices that the attention group gathered.
@@ -81,7 +89,8 @@ class Decoder {
   std::vector<Subtree> subtrees_;
   std::vector<IndexRange> vocab_rows_of_member_;
   std::unique_ptr<TreeAllReduce> attention_sum_;
-  std::unique_ptr<ExpertLayer> experts_;
+  std::unique_ptr<ExpertLayer> experts_;  // one of the two
+  std::unique_ptr<DenseLayer> dense_;
 
   // Workspace; T = max_step_tokens, S = max_sequences, n and k local heads.
   Buffer residual_;          // fp32 [T, H]

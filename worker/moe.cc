@@ -10,6 +10,7 @@ namespace witan {
 size_t ExpertLayer::SendBytes(const ModelConfig& config, Layout layout,
                               const EngineLimits& limits) {
   size_t bytes = 0;
+  if (!config.has_experts()) return bytes;
   for (int member = 0; member < layout.ep; ++member) {
     const RankShard shard = MakeRankShard(config, layout, member);
     bytes = std::max(bytes, TreeAllReduce::SendBytes(
@@ -80,8 +81,8 @@ absl::Status ExpertLayer::Forward(const LayerWeights& layer, ConstTensorView x,
       .slot_of_choice = static_cast<int32_t*>(slot_of_choice_.data())};
 
   backend_.MatMul(x, layer.router, router_logits);
-  backend_.RouterTopK(router_logits, static_cast<int>(top_k), expert_ids,
-                      expert_weights);
+  backend_.RouterTopK(router_logits, config_.routing, static_cast<int>(top_k),
+                      expert_ids, expert_weights);
   backend_.GroupByExpert(expert_ids, rows);
   const TensorView gate = gate_.View(DType::kF32, num_choices, ffn);
   const TensorView up = up_.View(DType::kF32, num_choices, ffn);
@@ -90,7 +91,7 @@ absl::Status ExpertLayer::Forward(const LayerWeights& layer, ConstTensorView x,
       expert_output_.View(activation, num_choices, config_.hidden_size);
   backend_.GroupedMatMul(x, /*gather=*/true, rows, layer.expert_gate, gate);
   backend_.GroupedMatMul(x, /*gather=*/true, rows, layer.expert_up, up);
-  backend_.SiluMul(gate, up, rows, activated);
+  backend_.SiluMul(gate, up, rows.offsets + rows.num_experts, activated);
   backend_.GroupedMatMul(activated, /*gather=*/false, rows, layer.expert_down,
                          output);
   backend_.CombineExperts(output, rows, expert_ids, expert_weights,

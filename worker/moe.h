@@ -23,7 +23,8 @@ namespace witan {
 // Owned and used by the step thread of one rank; one object serves all layers.
 class ExpertLayer {
  public:
-  // Bytes that the send buffer of the expert group's communicator needs.
+  // Bytes that the send buffer of the expert group's communicator needs; 0 for
+  // a model without experts.
   static size_t SendBytes(const ModelConfig& config, Layout layout,
                           const EngineLimits& limits);
 

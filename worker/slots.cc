@@ -7,8 +7,12 @@
 
 namespace witan {
 
-SlotTable::SlotTable(const EngineLimits& limits, int64_t vocab_size)
-    : limits_(limits), vocab_size_(vocab_size), slots_(limits.max_sequences) {}
+SlotTable::SlotTable(const EngineLimits& limits, int64_t vocab_size,
+                     int64_t long_rope_first_row)
+    : limits_(limits),
+      vocab_size_(vocab_size),
+      long_rope_first_row_(long_rope_first_row),
+      slots_(limits.max_sequences) {}
 
 absl::Status SlotTable::CheckShape(const StepPlan& plan) const {
   const size_t num_sequences = plan.slots.size();
@@ -71,8 +75,15 @@ absl::Status SlotTable::Start(const SlotStart& start) {
         start.slot, start.num_cached_tokens, kBlockTokens,
         limits_.max_context_tokens);
   }
+  if (start.long_rope && long_rope_first_row_ == 0) {
+    return InvalidArgument(
+        "slot {} starts with the angles of long sequences, which this model "
+        "does not have",
+        start.slot);
+  }
   Slot slot;
   slot.started = true;
+  slot.long_rope = start.long_rope;
   slot.choice = start.choice;
   slot.sampling = start.sampling;
   slot.num_positions = start.num_cached_tokens;
@@ -139,6 +150,14 @@ absl::Status SlotTable::ResolveSequence(const StepPlan& plan, int s,
     slot.block_ids.push_back(block);
   }
   slot.num_positions += num_rows;
+  // Without the long variant there is a row for every position of the context.
+  if (long_rope_first_row_ > 0 && !slot.long_rope &&
+      slot.num_positions > long_rope_first_row_) {
+    return InvalidArgument(
+        "step {}: slot {} has {} positions with the angles of sequences of at "
+        "most {}",
+        plan.step, slot_index, slot.num_positions, long_rope_first_row_);
+  }
   if (static_cast<int64_t>(slot.block_ids.size()) * kBlockTokens <
       slot.num_positions) {
     return InvalidArgument("step {}: slot {} has {} blocks for {} positions",
@@ -174,6 +193,10 @@ absl::Status SlotTable::Resolve(const StepPlan& plan, ResolvedStep& step) {
     RETURN_IF_ERROR(ResolveSequence(plan, s, step));
   }
   for (const int32_t slot : plan.slots) {
+    if (long_rope_first_row_ > 0) {
+      step.rope_first_rows.push_back(static_cast<int32_t>(
+          slots_[slot].long_rope ? long_rope_first_row_ : 0));
+    }
     const int64_t num_blocks =
         (slots_[slot].num_positions + kBlockTokens - 1) / kBlockTokens;
     step.block_table_stride = std::max(step.block_table_stride, num_blocks);

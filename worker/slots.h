@@ -21,6 +21,8 @@ struct ResolvedStep {
   std::vector<TokenId> token_ids;  // [T]
   std::vector<int32_t> block_ids;  // [S, block_table_stride]
   int64_t block_table_stride = 0;
+  // [S] as in AttentionBatch; empty if the model has no long variant.
+  std::vector<int32_t> rope_first_rows;
   std::vector<int32_t> sample_slots;      // slots whose last row is sampled
   std::vector<int32_t> sample_rows;       // that row
   std::vector<int64_t> sample_positions;  // of the token to be drawn
@@ -28,7 +30,10 @@ struct ResolvedStep {
 
 class SlotTable {
  public:
-  SlotTable(const EngineLimits& limits, int64_t vocab_size);
+  // long_rope_first_row: row of the rope table where the angles of long
+  // sequences begin; 0: there are none.
+  SlotTable(const EngineLimits& limits, int64_t vocab_size,
+            int64_t long_rope_first_row = 0);
 
   // Checks the plan against limits and slots, then applies what is new in it.
   // The plan comes from the network: INVALID_ARGUMENT names the first thing
@@ -45,6 +50,7 @@ class SlotTable {
   struct Slot {
     bool started = false;
     bool has_token = false;
+    bool long_rope = false;
     int32_t choice = 0;
     SamplingParams sampling;
     int64_t num_positions = 0;  // positions whose K and V are written
@@ -63,6 +69,7 @@ class SlotTable {
 
   const EngineLimits limits_;
   const int64_t vocab_size_;
+  const int64_t long_rope_first_row_;
   std::vector<Slot> slots_;
 };
 

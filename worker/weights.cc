@@ -11,15 +11,20 @@ namespace witan {
 Weights::Weights(const ModelConfig& config, const RankShard& shard,
                  const Checkpoint& checkpoint)
     : layers_(config.num_layers) {
-  // A rank without heads or vocabulary rows has no such slices; its views keep
-  // the full number of columns, so that every shape below stays consistent.
+  // A rank without heads, FFN columns or vocabulary rows has no such slices; its
+  // views keep the full number of columns, so that every shape below stays
+  // consistent.
   const int64_t hidden = config.hidden_size;
+  const ConstTensorView no_rows(nullptr, config.weights, 0, hidden);
+  const ConstTensorView no_columns(nullptr, config.weights, hidden, 0);
+  const ConstTensorView no_bias(nullptr, config.weights, 1, 0);
   for (LayerWeights& layer : layers_) {
-    layer.query = layer.key = layer.value =
-        ConstTensorView(nullptr, config.weights, 0, hidden);
-    layer.output = ConstTensorView(nullptr, config.weights, hidden, 0);
+    layer.query = layer.key = layer.value = layer.gate = layer.up = no_rows;
+    layer.output = layer.down = no_columns;
+    layer.query_bias = layer.key_bias = layer.value_bias = no_bias;
   }
-  lm_head_ = ConstTensorView(nullptr, config.weights, 0, hidden);
+  lm_head_ = no_rows;
+  lm_head_bias_ = no_bias;
   for (const TensorSlice& slice : SlicesOfRank(config, shard)) {
     Place(slice, SliceView(config, slice, checkpoint));
   }
@@ -28,16 +33,18 @@ Weights::Weights(const ModelConfig& config, const RankShard& shard,
 ConstTensorView Weights::SliceView(const ModelConfig& config,
                                    const TensorSlice& slice,
                                    const Checkpoint& checkpoint) {
-  const std::string name =
-      TensorName(config, slice.role, slice.layer, slice.expert);
-  const MappedTensor* tensor = checkpoint.Find(name);
-  WITAN_CHECK(tensor != nullptr, "{} passed the check of the checkpoint", name);
-  const int64_t row_stride =
-      WholeTensor(config, slice.role, slice.layer, slice.expert).columns.size();
+  const TensorPlace place =
+      PlaceOf(config, slice.role, slice.layer, slice.expert);
+  const MappedTensor* tensor = checkpoint.Find(place.name);
+  WITAN_CHECK(tensor != nullptr, "{} passed the check of the checkpoint",
+              place.name);
+  const int64_t row_stride = place.stored_shape.back();
   const size_t element_bytes = SizeOf(tensor->dtype);
   const std::byte* first =
       tensor->data.data() +
-      (slice.rows.begin * row_stride + slice.columns.begin) * element_bytes;
+      ((place.first_row + slice.rows.begin) * row_stride +
+       slice.columns.begin) *
+          element_bytes;
   if (reinterpret_cast<uintptr_t>(first) % element_bytes == 0) {
     return ConstTensorView(first, tensor->dtype, slice.rows.size(),
                            slice.columns.size(), row_stride);
@@ -55,48 +62,76 @@ ConstTensorView Weights::SliceView(const ModelConfig& config,
 }
 
 void Weights::Place(const TensorSlice& slice, ConstTensorView view) {
-  LayerWeights* layer = slice.layer >= 0 ? &layers_[slice.layer] : nullptr;
   switch (slice.role) {
-    case TensorRole::kEmbedding:
-      embedding_ = view;
-      return;
-    case TensorRole::kFinalNorm:
-      final_norm_ = view;
-      return;
-    case TensorRole::kLmHead:
-      lm_head_ = view;
-      return;
-    case TensorRole::kAttentionNorm:
-      layer->attention_norm = view;
-      return;
-    case TensorRole::kQuery:
-      layer->query = view;
-      return;
-    case TensorRole::kKey:
-      layer->key = view;
-      return;
-    case TensorRole::kValue:
-      layer->value = view;
-      return;
-    case TensorRole::kOutput:
-      layer->output = view;
-      return;
-    case TensorRole::kExpertNorm:
-      layer->expert_norm = view;
-      return;
-    case TensorRole::kRouter:
-      layer->router = view;
-      return;
     case TensorRole::kExpertGate:
-      layer->expert_gate.push_back(view);
+      layers_[slice.layer].expert_gate.push_back(view);
       return;
     case TensorRole::kExpertUp:
-      layer->expert_up.push_back(view);
+      layers_[slice.layer].expert_up.push_back(view);
       return;
     case TensorRole::kExpertDown:
-      layer->expert_down.push_back(view);
+      layers_[slice.layer].expert_down.push_back(view);
       return;
+    default:
+      ViewOf(slice.role, slice.layer) = view;
   }
+}
+
+ConstTensorView& Weights::ViewOf(TensorRole role, int64_t index) {
+  LayerWeights* const layer = index >= 0 ? &layers_[index] : nullptr;
+  switch (role) {
+    case TensorRole::kEmbedding:
+      return embedding_;
+    case TensorRole::kAttentionNorm:
+      return layer->attention_norm.weight;
+    case TensorRole::kAttentionNormBias:
+      return layer->attention_norm.bias;
+    case TensorRole::kQuery:
+      return layer->query;
+    case TensorRole::kKey:
+      return layer->key;
+    case TensorRole::kValue:
+      return layer->value;
+    case TensorRole::kQueryBias:
+      return layer->query_bias;
+    case TensorRole::kKeyBias:
+      return layer->key_bias;
+    case TensorRole::kValueBias:
+      return layer->value_bias;
+    case TensorRole::kQueryNorm:
+      return layer->query_norm;
+    case TensorRole::kKeyNorm:
+      return layer->key_norm;
+    case TensorRole::kOutput:
+      return layer->output;
+    case TensorRole::kOutputBias:
+      return layer->output_bias;
+    case TensorRole::kFfnNorm:
+      return layer->ffn_norm.weight;
+    case TensorRole::kFfnNormBias:
+      return layer->ffn_norm.bias;
+    case TensorRole::kGate:
+      return layer->gate;
+    case TensorRole::kUp:
+      return layer->up;
+    case TensorRole::kDown:
+      return layer->down;
+    case TensorRole::kRouter:
+      return layer->router;
+    case TensorRole::kFinalNorm:
+      return final_norm_.weight;
+    case TensorRole::kFinalNormBias:
+      return final_norm_.bias;
+    case TensorRole::kLmHead:
+      return lm_head_;
+    case TensorRole::kLmHeadBias:
+      return lm_head_bias_;
+    case TensorRole::kExpertGate:
+    case TensorRole::kExpertUp:
+    case TensorRole::kExpertDown:
+      break;
+  }
+  WITAN_CHECK(false, "role {} has no view of its own", static_cast<int>(role));
 }
 
 }  // namespace witan

@@ -14,16 +14,29 @@
 
 namespace witan {
 
-// Shapes of one rank: n local query heads, k local KV heads, e local experts,
-// v local vocabulary rows; the other letters as in kernels/tensor.h. Norms are
-// [1, H].
+// Shapes of one rank: n local query heads, k local KV heads, f local columns of
+// the dense FFN, e local experts, v local vocabulary rows; the other letters as
+// in kernels/tensor.h. What the model does not have is empty.
+struct NormWeights {
+  ConstTensorView weight;  // [1, H]
+  ConstTensorView bias;    // [1, H]
+};
 struct LayerWeights {
-  ConstTensorView attention_norm;
-  ConstTensorView query;   // [n*D, H]
-  ConstTensorView key;     // [k*D, H]
-  ConstTensorView value;   // [k*D, H]
-  ConstTensorView output;  // [H, n*D], rows N*D apart
-  ConstTensorView expert_norm;
+  NormWeights attention_norm;
+  ConstTensorView query;        // [n*D, H]
+  ConstTensorView key;          // [k*D, H]
+  ConstTensorView value;        // [k*D, H]
+  ConstTensorView query_bias;   // [1, n*D]
+  ConstTensorView key_bias;     // [1, k*D]
+  ConstTensorView value_bias;   // [1, k*D]
+  ConstTensorView query_norm;   // [1, D]
+  ConstTensorView key_norm;     // [1, D]
+  ConstTensorView output;       // [H, n*D], rows N*D apart
+  ConstTensorView output_bias;  // [1, H]
+  NormWeights ffn_norm;
+  ConstTensorView gate;                      // [f, H]
+  ConstTensorView up;                        // [f, H]
+  ConstTensorView down;                      // [H, f], rows F apart
   ConstTensorView router;                    // [E, H]
   std::vector<ConstTensorView> expert_gate;  // e of [F, H]
   std::vector<ConstTensorView> expert_up;    // e of [F, H]
@@ -38,19 +51,23 @@ class Weights {
   Weights(const ModelConfig& config, const RankShard& shard,
           const Checkpoint& checkpoint);
 
-  ConstTensorView embedding() const { return embedding_; }    // [V, H]
-  ConstTensorView final_norm() const { return final_norm_; }  // [1, H]
-  ConstTensorView lm_head() const { return lm_head_; }        // [v, H]
+  ConstTensorView embedding() const { return embedding_; }        // [V, H]
+  const NormWeights& final_norm() const { return final_norm_; }
+  ConstTensorView lm_head() const { return lm_head_; }            // [v, H]
+  ConstTensorView lm_head_bias() const { return lm_head_bias_; }  // [1, v]
   const LayerWeights& layer(int64_t index) const { return layers_[index]; }
 
  private:
   ConstTensorView SliceView(const ModelConfig& config, const TensorSlice& slice,
                             const Checkpoint& checkpoint);
   void Place(const TensorSlice& slice, ConstTensorView view);
+  // Where the one tensor of a role outside the experts goes.
+  ConstTensorView& ViewOf(TensorRole role, int64_t layer);
 
   ConstTensorView embedding_;
-  ConstTensorView final_norm_;
+  NormWeights final_norm_;
   ConstTensorView lm_head_;
+  ConstTensorView lm_head_bias_;
   std::vector<LayerWeights> layers_;
   std::vector<std::unique_ptr<std::byte[]>> aligned_copies_;
 };

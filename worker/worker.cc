@@ -165,6 +165,22 @@ absl::Status CheckRequest(const PrepareGroup& request) {
   return absl::OkStatus();
 }
 
+// As AttentionBatch::rope_first_rows finds them: the rows of long sequences, if
+// they have angles of their own, after those of sequences of up to the original
+// context.
+std::vector<float> MakeRope(const ModelConfig& config,
+                            int64_t max_context_tokens) {
+  const int64_t first_long_row = LongRopeFirstRow(config, max_context_tokens);
+  if (first_long_row == 0) {
+    return MakeRopeTable(max_context_tokens, config.rope);
+  }
+  std::vector<float> table = MakeRopeTable(first_long_row, config.rope);
+  const std::vector<float> long_table =
+      MakeRopeTable(max_context_tokens, config.rope, /*is_long=*/true);
+  table.insert(table.end(), long_table.begin(), long_table.end());
+  return table;
+}
+
 // Rows of the rope table that the numerics id covers, whatever context is
 // served: how long sequences may get does not change a bit of theirs.
 constexpr int64_t kRopePositionsOfId = 4096;
@@ -174,8 +190,7 @@ constexpr int64_t kRopePositionsOfId = 4096;
 absl::StatusOr<std::string> NumericsId(Backend& backend,
                                        const ModelConfig& config) {
   ASSIGN_OR_RETURN(const std::string known_answer, KnownAnswerHash(backend));
-  const std::vector<float> rope =
-      MakeRopeTable(kRopePositionsOfId, config.head_dim, config.rope_theta);
+  const std::vector<float> rope = MakeRope(config, kRopePositionsOfId);
   Sha256 hash;
   hash.Update(backend.kernel_set());
   hash.Update(known_answer);
@@ -281,12 +296,13 @@ absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
                    MakeCpuBackend({.num_threads = request.num_threads,
                                    .path = options_.cpu_path,
                                    .weights = config.weights}));
-  group.rope = MakeRopeTable(request.max_context_tokens, config.head_dim,
-                             config.rope_theta);
+  group.rope = MakeRope(config, request.max_context_tokens);
   ASSIGN_OR_RETURN(group.cache,
                    PagedKvCache::Allocate(*group.backend, config, model_->shard,
                                           request.num_blocks));
-  group.slots = std::make_unique<SlotTable>(group.limits, config.vocab_size);
+  group.slots = std::make_unique<SlotTable>(
+      group.limits, config.vocab_size,
+      LongRopeFirstRow(config, request.max_context_tokens));
 
   GroupPrepared prepared;
   prepared.epoch = request.epoch;
@@ -372,8 +388,9 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
            .weights = model_->weights.get(),
            .cache = group->cache.get(),
            .rope = ConstTensorView(group->rope.data(), DType::kF32,
-                                   group->request.max_context_tokens,
-                                   model_->config.head_dim),
+                                   NumRopeRows(model_->config,
+                                               group->limits.max_context_tokens),
+                                   model_->config.rope.rotary_dim),
            .attention_comm = &group->comm(GroupKind::kAttention),
            .expert_comm = &group->comm(GroupKind::kExpert)}));
   return absl::OkStatus();

@@ -116,7 +116,8 @@ std::optional<Route> ReplicaSet::ChooseReplica(SequenceSpec& spec) {
   }
   if (!identity) return std::nullopt;
   // Outside the lock and the replica's thread: it takes time.
-  spec.block_root = RootBlockName(*identity, spec.tenant);
+  spec.block_root = RootBlockName(*identity, spec.tenant,
+                                  static_cast<int64_t>(spec.prompt.size()));
   spec.block_names = BlockNames(spec.block_root, spec.prompt,
                                 spec.prompt.size() / kBlockTokens);
   std::optional<int> replica;

@@ -36,13 +36,23 @@ struct BlockNameHash {
 struct PrefixIdentity {
   std::string weights_id;
   std::string numerics_id;
+  // Sequences with more tokens have angles of their own (base/rope.h), and so
+  // other keys; 0: all have the same.
+  int64_t max_short_rope_tokens = 0;
   bool operator==(const PrefixIdentity&) const = default;
 };
 
 // Tenants have different roots, so that none learns from the time to its first
 // token what another one asked.
-BlockName RootBlockName(const PrefixIdentity& identity,
-                        std::string_view tenant);
+// num_tokens: what the sequence has.
+BlockName RootBlockName(const PrefixIdentity& identity, std::string_view tenant,
+                        int64_t num_tokens);
+
+// Whether a sequence of num_tokens has the angles of long ones.
+inline bool HasLongRope(const PrefixIdentity& identity, int64_t num_tokens) {
+  return identity.max_short_rope_tokens > 0 &&
+         num_tokens > identity.max_short_rope_tokens;
+}
 
 // REQUIRES: kBlockTokens tokens.
 BlockName ChildBlockName(const BlockName& parent,

@@ -62,24 +62,12 @@
 #include "coordinator/schedule/block_name.h"
 #include "coordinator/schedule/prefix_cache.h"
 #include "coordinator/schedule/scheduler_event.h"
+#include "coordinator/schedule/scheduler_options.h"
 #include "coordinator/schedule/scheduler_stats.h"
 #include "coordinator/schedule/sequence.h"
 #include "coordinator/schedule/waiting_queue.h"
 
 namespace witan {
-
-struct SchedulerOptions {
-  int64_t max_step_tokens = 0;           // rows of one step, >= 1
-  int64_t max_prefill_chunk_tokens = 0;  // rows of one prompt in one step, >= 1
-  int64_t max_sequences = 0;             // running at once (slots), >= 1
-  int64_t num_blocks = 0;                // the null block included, >= 2
-  int64_t max_context_tokens = 0;        // of one sequence, >= 1
-  // Prompt rows of one step that has decode rows, >= 1; 0: no such bound.
-  int64_t max_prefill_tokens_beside_decode = 0;
-  bool prefix_cache = true;
-  PrefixIdentity identity;
-  bool look_ahead = true;  // plan one step beyond the running one
-};
 
 // Owned by a Replica, one for each epoch; used by its thread only.
 class Scheduler {
@@ -169,6 +157,8 @@ class Scheduler {
   int64_t NumPromptRowsWanted(const Sequence& sequence) const;
   bool MayBeAdmitted(const Sequence& next) const;
   void PlanDecodeRows(Draft& draft);
+  // Its next row would need the angles of long sequences.
+  bool OutgrewItsRope(const Sequence& sequence) const;
   void PlanPrompts(Draft& draft);
   void AdmitAbove(int64_t priority, Draft& draft);
   // Admits or parks the next sequence, or makes room for it. False: nothing
@@ -194,6 +184,8 @@ class Scheduler {
   size_t NumShareableBlocks(const Sequence& sequence) const;
   // Of a new sequence: those that came with it, if they are under our root.
   void TakeNames(Sequence& sequence);
+  // Before admission: by the tokens that it has.
+  void ChooseRope(Sequence& sequence);
   // Computes block_names up to `num_blocks`.
   void NameBlocks(Sequence& sequence, size_t num_blocks);
   std::span<const TokenId> TokensOfBlock(const Sequence& sequence,

@@ -89,16 +89,31 @@ bool Scheduler::MayBeAdmitted(const Sequence& next) const {
 void Scheduler::PlanDecodeRows(Draft& draft) {
   // Preemption strikes what comes after the row at hand, so those noted here
   // keep running.
+  std::vector<Sequence*> outgrown;
   for (auto it = running_.begin(); it != running_.end(); ++it) {
     if (NumRowsLeft(draft) == 0) break;
     Sequence& sequence = *it->second;
     if (WantsPrefillRows(sequence)) {
       draft.prefills.push_back(&sequence);
+    } else if (OutgrewItsRope(sequence)) {
+      // Its last token may end it; until that is known it waits.
+      if (sequence.num_samples_in_flight == 0) outgrown.push_back(&sequence);
     } else if (WantsDecodeRow(sequence) && MakeRoomForDecodeRow(sequence)) {
       AppendRows(sequence, 1, draft);
       ++draft.num_decode_rows;
     }
   }
+  for (Sequence* const sequence : outgrown) {
+    if (sequence->state != SequenceState::kRunning) continue;
+    // What has to be computed again is part of serving it.
+    sequence->num_charged_tokens = 0;
+    Preempt(*sequence);
+  }
+}
+
+bool Scheduler::OutgrewItsRope(const Sequence& sequence) const {
+  return !sequence.long_rope &&
+         HasLongRope(options_.identity, sequence.num_planned_tokens + 1);
 }
 
 void Scheduler::PlanPrompts(Draft& draft) {
@@ -123,6 +138,7 @@ void Scheduler::AdmitAbove(int64_t priority, Draft& draft) {
 
 bool Scheduler::AdvanceAdmission(Sequence& next, Draft& draft) {
   if (!MayBeAdmitted(next)) return false;
+  ChooseRope(next);
   const bool has_rows = NumPrefillRowsLeft(draft) > 0;
   // Prompts that go before it took them all; it shall not push anybody out to
   // wait in that place.
@@ -191,6 +207,7 @@ void Scheduler::Admit(Sequence& sequence,
   if (start.sampling.uses_penalties()) start.history = sequence.tokens;
   start.num_prompt_tokens = static_cast<int32_t>(sequence.num_prompt_tokens);
   start.num_cached_tokens = static_cast<int32_t>(num_cached_tokens);
+  start.long_rope = sequence.long_rope;
   draft.plan.slot_starts.push_back(std::move(start));
   AppendPrefillRows(sequence, draft);
 }

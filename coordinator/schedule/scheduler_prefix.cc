@@ -8,7 +8,8 @@
 namespace witan {
 
 void Scheduler::TakeNames(Sequence& sequence) {
-  const BlockName root = RootBlockName(options_.identity, sequence.spec.tenant);
+  const BlockName root = RootBlockName(
+      options_.identity, sequence.spec.tenant, sequence.num_tokens());
   const size_t num_full = sequence.tokens.size() / kBlockTokens;
   if (sequence.spec.block_root == root &&
       sequence.spec.block_names.size() == num_full) {
@@ -16,6 +17,20 @@ void Scheduler::TakeNames(Sequence& sequence) {
   }
   sequence.spec.block_names.clear();
   sequence.spec.block_root = root;
+}
+
+void Scheduler::ChooseRope(Sequence& sequence) {
+  if (sequence.long_rope ||
+      !HasLongRope(options_.identity, sequence.num_tokens())) {
+    return;
+  }
+  sequence.long_rope = true;
+  // All its keys are others from here on.
+  const BlockName root = RootBlockName(
+      options_.identity, sequence.spec.tenant, sequence.num_tokens());
+  if (sequence.spec.block_root == root) return;
+  sequence.spec.block_root = root;
+  sequence.block_names.clear();
 }
 
 size_t Scheduler::NumShareableBlocks(const Sequence& sequence) const {

@@ -99,6 +99,8 @@ struct Sequence {
   std::vector<TokenId> tokens;
   int64_t num_prompt_tokens = 0;
 
+  bool long_rope = false;  // see HasLongRope; decided when it is admitted
+
   // Of the first full blocks of `tokens`, as far as they were needed.
   std::vector<BlockName> block_names;
 

@@ -63,32 +63,40 @@ int64_t VOffset(int64_t d, int64_t slot, int64_t head_dim) {
   return (slot / kSize * PaddedHeadDim(head_dim) + d) * kSize + slot % kSize;
 }
 
-// q or k of one head, rotated: element i pairs with i + D/2.
+// q or k of one head, its first rotary_dim elements rotated: element i pairs
+// with i + rotary_dim / 2.
 template <typename A>
-void RopeHead(const float* x, const float* rope, int64_t head_dim, A* out) {
-  const int64_t half = head_dim / 2;
+void RopeHead(const float* x, const float* rope, int64_t rotary_dim,
+              int64_t head_dim, A* out) {
+  const int64_t half = rotary_dim / 2;
   EachVector(half, [&](int64_t i, int64_t n) {
     const F32x16 cosine = LoadN(rope + i, n), sine = LoadN(rope + half + i, n);
     const F32x16 a = LoadN(x + i, n), b = LoadN(x + half + i, n);
     StoreN(out + i, Fma(a, cosine, Sub(Zero(), Mul(b, sine))), n);
     StoreN(out + half + i, Fma(b, cosine, Mul(a, sine)), n);
   });
+  const int64_t rest = head_dim - rotary_dim;
+  EachVector(rest, [&](int64_t i, int64_t n) {
+    StoreN(out + rotary_dim + i, LoadN(x + rotary_dim + i, n), n);
+  });
 }
 
 template <class Units, typename A>
 void RopeWriteKvRow(const float* q, const float* k, const float* v,
-                    const float* rope, int64_t num_heads, const KvLayer& cache,
-                    int32_t block, int64_t slot, A* q_out) {
+                    const float* rope, int64_t rotary_dim, int64_t num_heads,
+                    const KvLayer& cache, int32_t block, int64_t slot,
+                    A* q_out) {
   const int64_t head_dim = cache.head_dim;
   for (int64_t h = 0; h < num_heads; ++h) {
-    RopeHead(q + h * head_dim, rope, head_dim, q_out + h * head_dim);
+    RopeHead(q + h * head_dim, rope, rotary_dim, head_dim,
+             q_out + h * head_dim);
   }
   A rounded[kMaxHeadDim];
   for (int64_t h = 0; h < cache.num_kv_heads; ++h) {
     A* k_block = static_cast<A*>(cache.data) +
                  (block * cache.num_kv_heads + h) * HeadBlockElements(head_dim);
     A* v_block = k_block + KBlockElements(head_dim);
-    RopeHead(k + h * head_dim, rope, head_dim, rounded);
+    RopeHead(k + h * head_dim, rope, rotary_dim, head_dim, rounded);
     for (int64_t d = 0; d < head_dim; ++d) {
       k_block[KOffset<Units>(d, slot)] = rounded[d];
     }
@@ -407,12 +415,13 @@ void VisitUnits(DType dtype, [[maybe_unused]] bool order_one,
 }
 
 inline void RopeWriteKvBody(const float* q, const float* k, const float* v,
-                            const float* rope, int64_t num_heads,
-                            const KvLayer& cache, bool order_one, int32_t block,
-                            int64_t slot, void* q_out) {
+                            const float* rope, int64_t rotary_dim,
+                            int64_t num_heads, const KvLayer& cache,
+                            bool order_one, int32_t block, int64_t slot,
+                            void* q_out) {
   VisitUnits(cache.dtype, order_one, [&]<class Units, typename A>(Units, A) {
-    RopeWriteKvRow<Units>(q, k, v, rope, num_heads, cache, block, slot,
-                          static_cast<A*>(q_out));
+    RopeWriteKvRow<Units>(q, k, v, rope, rotary_dim, num_heads, cache, block,
+                          slot, static_cast<A*>(q_out));
   });
 }
 

@@ -15,6 +15,10 @@ void CheckBatch(const AttentionBatch& batch, int64_t num_rows) {
   WITAN_CHECK(batch.row_begin.size() == batch.first_positions.size() + 1,
               "{} row starts for {} sequences", batch.row_begin.size(),
               batch.first_positions.size());
+  WITAN_CHECK(batch.rope_first_rows.empty() ||
+                  batch.rope_first_rows.size() == batch.first_positions.size(),
+              "{} rope rows for {} sequences", batch.rope_first_rows.size(),
+              batch.first_positions.size());
   WITAN_CHECK(batch.row_begin.back() == num_rows,
               "the sequences have {} rows, the tensor {}",
               batch.row_begin.back(), num_rows);
@@ -65,8 +69,13 @@ void CpuBackend::RopeWriteKv(ConstTensorView q, ConstTensorView k,
               "q, k, v have {}, {}, {} columns for {} KV heads of {}",
               q.columns, k.columns, v.columns, cache.num_kv_heads,
               cache.head_dim);
+  WITAN_CHECK(rope.columns % 2 == 0 && rope.columns <= cache.head_dim,
+              "{} of {} elements are rotated", rope.columns, cache.head_dim);
   if (batch.num_sequences() == 0) return;
   CheckBatch(batch, q.rows);
+  const auto first_rope_row = [&batch](int s) -> int64_t {
+    return batch.rope_first_rows.empty() ? 0 : batch.rope_first_rows[s];
+  };
   ScopedFloatingPointMode mode;
   const int64_t element_bytes = static_cast<int64_t>(SizeOf(cache.dtype));
   ForRows(q.rows, q.columns + 8 * k.columns, [&](IndexRange rows) {
@@ -80,8 +89,8 @@ void CpuBackend::RopeWriteKv(ConstTensorView q, ConstTensorView k,
       const int64_t position =
           batch.first_positions[s] + (r - batch.row_begin[s]);
       kernels_.rope_write_kv(q.Row<float>(r), k.Row<float>(r), v.Row<float>(r),
-                             rope.Row<float>(position),
-                             q.columns / cache.head_dim, cache, order_one_,
+                             rope.Row<float>(first_rope_row(s) + position),
+                             rope.columns, q.columns / cache.head_dim, cache, order_one_,
                              BlockTable(batch, s)[position / kBlockTokens],
                              position % kBlockTokens,
                              static_cast<char*>(q_out.data) +

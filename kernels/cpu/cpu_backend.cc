@@ -97,19 +97,32 @@ void CpuBackend::Embed(std::span<const TokenId> token_ids,
   });
 }
 
-void CpuBackend::AddRmsNorm(TensorView residual, ConstTensorView delta,
-                            ConstTensorView weight, float epsilon,
-                            TensorView out) {
+void CpuBackend::AddNorm(TensorView residual, ConstTensorView delta,
+                         ConstTensorView delta_bias, const Norm& norm,
+                         TensorView out) {
   if (!delta.empty())
     CheckShape(delta, residual.rows, residual.columns, "delta");
+  if (!delta_bias.empty())
+    CheckShape(delta_bias, 1, residual.columns, "delta_bias");
   if (!out.empty()) {
     CheckShape(out, residual.rows, residual.columns, "out");
-    CheckShape(weight, 1, residual.columns, "weight");
+    CheckShape(norm.weight, 1, residual.columns, "weight");
+    if (!norm.bias.empty()) CheckShape(norm.bias, 1, residual.columns, "bias");
+    WITAN_CHECK(norm.bias.empty() || norm.bias.dtype == norm.weight.dtype,
+                "weight is {}, bias {}", NameOf(norm.weight.dtype),
+                NameOf(norm.bias.dtype));
   }
   ScopedFloatingPointMode mode;
   ForRows(residual.rows, residual.columns, [&](IndexRange rows) {
-    kernels_.add_rms_norm(residual, delta, weight, epsilon, out, rows);
+    kernels_.add_norm(residual, delta, delta_bias, norm, out, rows);
   });
+}
+
+void CpuBackend::AddBias(TensorView y, ConstTensorView bias) {
+  CheckShape(bias, 1, y.columns, "bias");
+  ScopedFloatingPointMode mode;
+  ForRows(y.rows, y.columns,
+          [&](IndexRange rows) { kernels_.add_bias(y, bias, rows); });
 }
 
 void CpuBackend::TreeSum(std::span<const Partial> partials, int64_t n,
@@ -146,25 +159,28 @@ void CpuBackend::TreeSum(std::span<const Partial> partials, int64_t n,
 }
 
 void CpuBackend::SiluMul(ConstTensorView gate, ConstTensorView up,
-                         const ExpertRows& rows, TensorView out) {
+                         const int32_t* num_rows, TensorView out) {
   CheckShape(gate, out.rows, out.columns, "gate");
   CheckShape(up, out.rows, out.columns, "up");
-  const int64_t num_used = rows.offsets[rows.num_experts];
+  const int64_t num_used = num_rows == nullptr ? out.rows : *num_rows;
   WITAN_CHECK(num_used <= out.rows, "{} rows in use of {}", num_used, out.rows);
   ScopedFloatingPointMode mode;
   ForRows(num_used, out.columns,
           [&](IndexRange range) { kernels_.silu_mul(gate, up, out, range); });
 }
 
-void CpuBackend::RouterTopK(ConstTensorView logits, int top_k,
-                            TensorView expert_ids, TensorView weights) {
+void CpuBackend::RouterTopK(ConstTensorView logits, const RoutingRule& rule,
+                            int top_k, TensorView expert_ids,
+                            TensorView weights) {
+  WITAN_CHECK(rule.kind != RoutingKind::kSparseMixer || top_k == 2,
+              "the sparse mixer chooses 2 experts, not {}", top_k);
   WITAN_CHECK(top_k >= 1 && top_k <= logits.columns, "top {} of {} experts",
               top_k, logits.columns);
   CheckShape(expert_ids, logits.rows, top_k, "expert_ids");
   CheckShape(weights, logits.rows, top_k, "weights");
   ScopedFloatingPointMode mode;
   ForRows(logits.rows, logits.columns, [&](IndexRange rows) {
-    kernels_.router_top_k(logits, top_k, expert_ids, weights, rows);
+    kernels_.router_top_k(logits, rule, top_k, expert_ids, weights, rows);
   });
 }
 

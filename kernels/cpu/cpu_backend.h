@@ -39,9 +39,10 @@ class CpuBackend : public Backend {
 
   void Embed(std::span<const TokenId> token_ids, ConstTensorView table,
              TensorView out) override;
-  void AddRmsNorm(TensorView residual, ConstTensorView delta,
-                  ConstTensorView weight, float epsilon,
-                  TensorView out) override;
+  void AddNorm(TensorView residual, ConstTensorView delta,
+               ConstTensorView delta_bias, const Norm& norm,
+               TensorView out) override;
+  void AddBias(TensorView y, ConstTensorView bias) override;
   void MatMul(ConstTensorView x, ConstTensorView w, TensorView y) override;
   void MatMulLeaves(ConstTensorView x, ConstTensorView w,
                     std::span<const IndexRange> leaf_columns,
@@ -56,10 +57,10 @@ class CpuBackend : public Backend {
                       const AttentionBatch& batch,
                       std::span<const int32_t> kv_head_of, float scale,
                       int64_t window, TensorView out) override;
-  void SiluMul(ConstTensorView gate, ConstTensorView up, const ExpertRows& rows,
-               TensorView out) override;
-  void RouterTopK(ConstTensorView logits, int top_k, TensorView expert_ids,
-                  TensorView weights) override;
+  void SiluMul(ConstTensorView gate, ConstTensorView up,
+               const int32_t* num_rows, TensorView out) override;
+  void RouterTopK(ConstTensorView logits, const RoutingRule& rule, int top_k,
+                  TensorView expert_ids, TensorView weights) override;
   void GroupByExpert(ConstTensorView expert_ids, ExpertRows& rows) override;
   void GroupedMatMul(ConstTensorView x, bool gather, const ExpertRows& rows,
                      std::span<const ConstTensorView> w, TensorView y) override;

@@ -64,6 +64,10 @@ inline void EmbedBody(std::span<const TokenId> token_ids, ConstTensorView table,
   });
 }
 
+inline float ReciprocalRoot(float x) {
+  return 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
 template <typename W, typename A>
 void RmsNormRow(const float* residual, const W* weight, float epsilon,
                 int64_t columns, A* out) {
@@ -73,35 +77,80 @@ void RmsNormRow(const float* residual, const W* weight, float epsilon,
     squares = Fma(x, x, squares);
   });
   const float mean = SumLanes(squares) / static_cast<float>(columns);
-  const F32x16 scale =
-      Set1(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + epsilon))));
+  const F32x16 scale = Set1(ReciprocalRoot(mean + epsilon));
   EachVector(columns, [&](int64_t i, int64_t n) {
     const F32x16 x = LoadN(residual + i, n);
     StoreN(out + i, Mul(Mul(x, scale), LoadN(weight + i, n)), n);
   });
 }
 
-inline void AddRmsNormBody(TensorView residual, ConstTensorView delta,
-                           ConstTensorView weight, float epsilon,
-                           TensorView out, IndexRange rows) {
+template <typename W, typename A>
+void LayerNormRow(const float* residual, const W* weight, const W* bias,
+                  float epsilon, int64_t columns, A* out) {
+  F32x16 sum = Zero();
+  EachVector(columns, [&](int64_t i, int64_t n) {
+    sum = Add(sum, LoadN(residual + i, n));
+  });
+  const F32x16 mean = Set1(SumLanes(sum) / static_cast<float>(columns));
+  F32x16 squares = Zero();
+  EachVector(columns, [&](int64_t i, int64_t n) {
+    const F32x16 x = KeepLanes(Sub(LoadN(residual + i, n), mean), 0, n, Zero());
+    squares = Fma(x, x, squares);
+  });
+  const float variance = SumLanes(squares) / static_cast<float>(columns);
+  const F32x16 scale = Set1(ReciprocalRoot(variance + epsilon));
+  EachVector(columns, [&](int64_t i, int64_t n) {
+    const F32x16 x = Sub(LoadN(residual + i, n), mean);
+    StoreN(out + i, Fma(Mul(x, scale), LoadN(weight + i, n), LoadN(bias + i, n)),
+           n);
+  });
+}
+
+// to += row 0 of `from`.
+template <typename T>
+void AddRow(float* to, const T* from, int64_t columns) {
+  EachVector(columns, [&](int64_t i, int64_t n) {
+    StoreN(to + i, Add(LoadN(to + i, n), LoadN(from + i, n)), n);
+  });
+}
+
+inline void AddNormBody(TensorView residual, ConstTensorView delta,
+                        ConstTensorView delta_bias, const Norm& norm,
+                        TensorView out, IndexRange rows) {
   const int64_t columns = residual.columns;
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     float* sum = residual.Row<float>(t);
     if (!delta.empty()) {
       VisitActivation(delta.dtype, [&]<typename A>(A) {
-        const A* add = delta.Row<A>(t);
-        EachVector(columns, [&](int64_t i, int64_t n) {
-          StoreN(sum + i, Add(LoadN(sum + i, n), LoadN(add + i, n)), n);
-        });
+        AddRow(sum, delta.Row<A>(t), columns);
+      });
+    }
+    if (!delta_bias.empty()) {
+      VisitFloat(delta_bias.dtype, [&]<typename W>(W) {
+        AddRow(sum, delta_bias.Row<W>(0), columns);
       });
     }
     if (out.empty()) continue;
-    VisitFloat(weight.dtype, [&]<typename W>(W) {
+    VisitFloat(norm.weight.dtype, [&]<typename W>(W) {
       VisitActivation(out.dtype, [&]<typename A>(A) {
-        RmsNormRow(sum, weight.Row<W>(0), epsilon, columns, out.Row<A>(t));
+        const W* weight = norm.weight.Row<W>(0);
+        if (norm.bias.empty()) {
+          RmsNormRow(sum, weight, norm.epsilon, columns, out.Row<A>(t));
+        } else {
+          LayerNormRow(sum, weight, norm.bias.Row<W>(0), norm.epsilon, columns,
+                       out.Row<A>(t));
+        }
       });
     });
   }
+}
+
+inline void AddBiasBody(TensorView y, ConstTensorView bias, IndexRange rows) {
+  VisitFloat(bias.dtype, [&]<typename W>(W) {
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+      AddRow(y.Row<float>(t), bias.Row<W>(0), y.columns);
+    }
+  });
 }
 
 inline void SiluMulBody(ConstTensorView gate, ConstTensorView up,

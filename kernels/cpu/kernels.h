@@ -112,13 +112,15 @@ struct CpuKernels {
   // Of the ops of the same name, rows [begin, end).
   void (*embed)(std::span<const TokenId> token_ids, ConstTensorView table,
                 TensorView out, IndexRange rows);
-  void (*add_rms_norm)(TensorView residual, ConstTensorView delta,
-                       ConstTensorView weight, float epsilon, TensorView out,
-                       IndexRange rows);
+  void (*add_norm)(TensorView residual, ConstTensorView delta,
+                   ConstTensorView delta_bias, const Norm& norm, TensorView out,
+                   IndexRange rows);
+  void (*add_bias)(TensorView y, ConstTensorView bias, IndexRange rows);
   void (*silu_mul)(ConstTensorView gate, ConstTensorView up, TensorView out,
                    IndexRange rows);
-  void (*router_top_k)(ConstTensorView logits, int top_k, TensorView expert_ids,
-                       TensorView weights, IndexRange rows);
+  void (*router_top_k)(ConstTensorView logits, const RoutingRule& rule,
+                       int top_k, TensorView expert_ids, TensorView weights,
+                       IndexRange rows);
   void (*combine_experts)(ConstTensorView y, const ExpertRows& expert_rows,
                           ConstTensorView expert_ids, ConstTensorView weights,
                           int64_t total_experts,
@@ -128,10 +130,11 @@ struct CpuKernels {
   void (*tree_sum)(std::span<const Partial> partials, TensorView out,
                    IndexRange elements);
 
-  // One row: rotates q, and k into the cache, and stores v. The layout of the
-  // cache depends on the order.
+  // One row: rotates the first rotary_dim elements of each head of q, and of k
+  // into the cache, and stores v. The layout of the cache depends on the order.
   void (*rope_write_kv)(const float* q, const float* k, const float* v,
-                        const float* rope, int64_t num_heads,
+                        const float* rope, int64_t rotary_dim,
+                        int64_t num_heads,
                         const KvLayer& cache, bool order_one, int32_t block,
                         int64_t slot, void* q_out);
   void (*attention)(const QueryTile& tile, const KvLayer& cache,

@@ -1,42 +1,85 @@
 // Routing and combination of experts: included inside a namespace that has the
 // lanes of a simd_*.h (see kernels.h).
 
-inline void RouterTopKBody(ConstTensorView logits, int top_k,
-                           TensorView expert_ids, TensorView weights,
+// p = softmax(logits) over E experts, those of -infinity left out.
+inline void SoftmaxRow(const float* logits, int64_t num_experts, float* p) {
+  const F32x16 max = Set1(MaxOfBody(logits, num_experts));
+  F32x16 sum = Zero();
+  EachVector(num_experts, [&](int64_t i, int64_t n) {
+    const F32x16 e = Exp(Sub(LoadN(logits + i, n), max));
+    StoreN(p + i, e, n);
+    sum = Add(sum, KeepLanes(e, 0, n, Zero()));
+  });
+  const float total = SumLanes(sum);
+  for (int64_t e = 0; e < num_experts; ++e) p[e] /= total;
+}
+
+// The expert with the largest x that is not chosen; the first one of equals.
+inline int64_t LargestOf(std::span<const float> x,
+                         const std::vector<bool>& chosen) {
+  int64_t best = -1;
+  for (size_t e = 0; e < x.size(); ++e) {
+    if (!chosen[e] && (best < 0 || x[e] > x[best])) {
+      best = static_cast<int64_t>(e);
+    }
+  }
+  return best;
+}
+
+// One choice of the sparse mixer among the experts that are not chosen yet: the
+// largest logit; weighed by softmax over those whose logits are close to it.
+inline int64_t ChooseSparsely(std::span<const float> logits, float jitter,
+                              std::vector<bool>& chosen,
+                              std::span<float> scratch, float* weight) {
+  const int64_t best = LargestOf(logits, chosen);
+  const float max = logits[best];
+  for (size_t e = 0; e < logits.size(); ++e) {
+    const float size = logits[e] < 0 ? -logits[e] : logits[e];
+    const float distance = (max - logits[e]) / (size > max ? size : max);
+    const bool is_close = !chosen[e] && !(distance > 2 * jitter);
+    scratch[e] =
+        is_close ? logits[e] : -std::numeric_limits<float>::infinity();
+  }
+  SoftmaxRow(scratch.data(), static_cast<int64_t>(logits.size()),
+             scratch.data());
+  *weight = scratch[best];
+  chosen[best] = true;
+  return best;
+}
+
+inline void RouterTopKBody(ConstTensorView logits, const RoutingRule& rule,
+                           int top_k, TensorView expert_ids, TensorView weights,
                            IndexRange rows) {
-  const int64_t num_experts = logits.columns;
-  std::vector<float> p(static_cast<size_t>(num_experts));
-  std::vector<bool> chosen(p.size());
+  const auto num_experts = static_cast<size_t>(logits.columns);
+  std::vector<float> p(num_experts);
+  std::vector<float> weight_of(num_experts);
+  std::vector<bool> chosen(num_experts);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
-    const float* row = logits.Row<float>(t);
-    const F32x16 max = Set1(MaxOfBody(row, num_experts));
-    F32x16 sum = Zero();
-    EachVector(num_experts, [&](int64_t i, int64_t n) {
-      const F32x16 e = Exp(Sub(LoadN(row + i, n), max));
-      StoreN(p.data() + i, e, n);
-      sum = Add(sum, KeepLanes(e, 0, n, Zero()));
-    });
-    const float total = SumLanes(sum);
-    for (float& e : p) e /= total;
-    chosen.assign(p.size(), false);
-    for (int j = 0; j < top_k; ++j) {
-      int64_t best = -1;
-      for (int64_t e = 0; e < num_experts; ++e) {
-        if (!chosen[e] && (best < 0 || p[e] > p[best])) best = e;
+    const std::span<const float> row(logits.Row<float>(t), num_experts);
+    chosen.assign(num_experts, false);
+    if (rule.kind == RoutingKind::kSparseMixer) {
+      for (int j = 0; j < top_k; ++j) {
+        float weight = 0;
+        const int64_t best =
+            ChooseSparsely(row, rule.jitter, chosen, p, &weight);
+        weight_of[best] = weight;
       }
-      chosen[best] = true;
+    } else {
+      SoftmaxRow(row.data(), logits.columns, weight_of.data());
+      for (int j = 0; j < top_k; ++j) chosen[LargestOf(weight_of, chosen)] = true;
     }
     int32_t* ids = expert_ids.Row<int32_t>(t);
     float* w = weights.Row<float>(t);
     float chosen_total = 0;
     int64_t j = 0;
-    for (int64_t e = 0; e < num_experts; ++e) {
+    for (size_t e = 0; e < num_experts; ++e) {
       if (!chosen[e]) continue;
       ids[j] = static_cast<int32_t>(e);
-      w[j] = p[e];
-      chosen_total += p[e];
+      w[j] = weight_of[e];
+      chosen_total += weight_of[e];
       ++j;
     }
+    if (rule.kind != RoutingKind::kSoftmaxNormalised) continue;
     for (j = 0; j < top_k; ++j) w[j] /= chosen_total;
   }
 }

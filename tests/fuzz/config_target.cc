@@ -43,10 +43,10 @@ void CheckModel(const ModelConfig& config, Promises* promises) {
                    "KV heads divide query heads");
   promises->Expect(config.head_dim % 2 == 0, "head_dim is even");
   promises->Expect(
-      config.rope_theta >= kMinRopeTheta && config.rope_theta <= kMaxRopeTheta,
+      config.rope.theta >= kMinRopeTheta && config.rope.theta <= kMaxRopeTheta,
       "rope_theta is within limits");
-  promises->Expect(config.rms_norm_epsilon > 0 &&
-                       config.rms_norm_epsilon <= kMaxRmsNormEpsilon,
+  promises->Expect(config.norm_epsilon > 0 &&
+                       config.norm_epsilon <= kMaxRmsNormEpsilon,
                    "epsilon is within limits");
   const EngineLimits limits = {.max_context_tokens = config.max_context_tokens,
                                .max_step_tokens = kMaxStepTokens,
@@ -115,7 +115,7 @@ std::vector<std::string> ConfigSeeds() {
   other.sliding_window = 64;
   other.tie_word_embeddings = true;
   other.weights = DType::kF16;
-  other.rope_theta = 1e6;
+  other.rope.theta = 1e6;
   return {
       ConfigJson(TinyModelConfig()),
       ConfigJson(other),

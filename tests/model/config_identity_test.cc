@@ -41,10 +41,10 @@ std::vector<Change> ChangeOfEveryField() {
       {"sliding_window", [](auto& x) { x.sliding_window = 7; }},
       {"rms_norm_eps",
        [](auto& x) {
-         x.rms_norm_epsilon = std::nextafter(x.rms_norm_epsilon, 1);
+         x.norm_epsilon = std::nextafter(x.norm_epsilon, 1);
        }},
       {"rope_theta",
-       [](auto& x) { x.rope_theta = std::nextafter(x.rope_theta, 1e12); }},
+       [](auto& x) { x.rope.theta = std::nextafter(x.rope.theta, 1e12); }},
       {"tie_word_embeddings",
        [](auto& x) { x.tie_word_embeddings = !x.tie_word_embeddings; }},
       {"dtype", [](auto& x) { x.weights = DType::kF16; }},
@@ -91,7 +91,7 @@ TEST(ConfigIdentityTest, TheTextIsTheSameOnEveryMachine) {
 
 TEST(ConfigIdentityTest, ADifferenceNamesTheFieldAndBothValues) {
   ModelConfig other = TinyModelConfig();
-  other.rms_norm_epsilon = 1e-6;
+  other.norm_epsilon = 1e-6;
   EXPECT_EQ(ConfigDifference(ConfigText(other), ConfigText(TinyModelConfig())),
             "rms_norm_eps is 1e-06 and 1e-05");
 }

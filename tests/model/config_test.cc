@@ -82,8 +82,8 @@ TEST(ConfigTest, ReadsMixtral8x7BAndCountsItsPublishedParameters) {
   expected.vocab_size = 32000;
   expected.max_context_tokens = 32768;
   expected.sliding_window = 0;
-  expected.rms_norm_epsilon = 1e-5;
-  expected.rope_theta = 1e6;
+  expected.norm_epsilon = 1e-5;
+  expected.rope.theta = 1e6;
   expected.tie_word_embeddings = false;
   expected.weights = DType::kBF16;
   EXPECT_EQ(*config, expected);
@@ -120,7 +120,7 @@ TEST(ConfigTest, ReadsTheSpellingOfNewerWriters) {
   const auto config = ParseModelConfig(json.dump());
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->weights, DType::kF16);
-  EXPECT_EQ(config->rope_theta, 25000);
+  EXPECT_EQ(config->rope.theta, 25000);
   EXPECT_EQ(config->head_dim, 16);
   EXPECT_EQ(config->sliding_window, 128);
 }

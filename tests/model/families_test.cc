@@ -31,7 +31,7 @@ TEST(FamiliesTest, MixtralTensorsHaveTheNamesOfTheHub) {
   const ModelConfig config = TinyModelConfig();
   std::set<std::string> names;
   for (const TensorSlice& tensor : ExpectedTensors(config)) {
-    names.insert(TensorName(config, tensor.role, tensor.layer, tensor.expert));
+    names.insert(PlaceOf(config, tensor.role, tensor.layer, tensor.expert).name);
   }
   std::set<std::string> expected = {"model.embed_tokens.weight",
                                     "model.norm.weight", "lm_head.weight"};
@@ -52,21 +52,21 @@ TEST(FamiliesTest, MixtralTensorsHaveTheNamesOfTheHub) {
   }
   EXPECT_EQ(names, expected);
   // w1 is the gate, w3 goes up and w2 down.
-  EXPECT_EQ(TensorName(config, TensorRole::kExpertGate, 3, 5),
+  EXPECT_EQ(PlaceOf(config, TensorRole::kExpertGate, 3, 5).name,
             "model.layers.3.block_sparse_moe.experts.5.w1.weight");
-  EXPECT_EQ(TensorName(config, TensorRole::kExpertUp, 3, 5),
+  EXPECT_EQ(PlaceOf(config, TensorRole::kExpertUp, 3, 5).name,
             "model.layers.3.block_sparse_moe.experts.5.w3.weight");
-  EXPECT_EQ(TensorName(config, TensorRole::kExpertDown, 3, 5),
+  EXPECT_EQ(PlaceOf(config, TensorRole::kExpertDown, 3, 5).name,
             "model.layers.3.block_sparse_moe.experts.5.w2.weight");
 }
 
 TEST(FamiliesTest, ATiedOutputTableIsTheEmbedding) {
   ModelConfig config = TinyModelConfig();
-  EXPECT_EQ(TensorName(config, TensorRole::kLmHead, -1, -1), "lm_head.weight");
+  EXPECT_EQ(PlaceOf(config, TensorRole::kLmHead, -1, -1).name, "lm_head.weight");
   const size_t num_untied = ExpectedTensors(config).size();
   EXPECT_EQ(NumTensors(config), static_cast<int64_t>(num_untied));
   config.tie_word_embeddings = true;
-  EXPECT_EQ(TensorName(config, TensorRole::kLmHead, -1, -1),
+  EXPECT_EQ(PlaceOf(config, TensorRole::kLmHead, -1, -1).name,
             "model.embed_tokens.weight");
   EXPECT_EQ(ExpectedTensors(config).size(), num_untied - 1);
   EXPECT_EQ(NumTensors(config), static_cast<int64_t>(num_untied) - 1);

@@ -113,7 +113,7 @@ std::string NaivePieceOf(const ModelConfig& config, const TensorSlice& tensor,
       break;
   }
   return fmt::format(
-      "{}#{}", TensorName(config, tensor.role, tensor.layer, tensor.expert),
+      "{}#{}", PlaceOf(config, tensor.role, tensor.layer, tensor.expert).name,
       index);
 }
 
@@ -126,7 +126,7 @@ PieceHashes NaiveHashes(const LoadedModel& loaded) {
   std::map<std::string, bool> is_vector;
   for (const TensorSlice& tensor : ExpectedTensors(config)) {
     const MappedTensor* mapped = loaded.checkpoint->Find(
-        TensorName(config, tensor.role, tensor.layer, tensor.expert));
+        PlaceOf(config, tensor.role, tensor.layer, tensor.expert).name);
     const size_t element = SizeOf(config.weights);
     for (int64_t row = 0; row < tensor.rows.end; ++row) {
       for (int64_t column = 0; column < tensor.columns.end; ++column) {
@@ -200,7 +200,7 @@ TEST(ManifestTest, OneFlippedBitChangesThePieceThatHoldsItAndNoOther) {
   const std::string path = loaded.checkpoint->files()[0];
   for (const TensorSlice& tensor : ExpectedTensors(loaded.config)) {
     const std::string name =
-        TensorName(loaded.config, tensor.role, tensor.layer, tensor.expert);
+        PlaceOf(loaded.config, tensor.role, tensor.layer, tensor.expert).name;
     // First, last and some element between.
     const int64_t num_elements = tensor.columns.end * tensor.rows.end;
     for (const int64_t i :

@@ -107,7 +107,7 @@ std::vector<TensorSlice> AllTensors(const ModelConfig& config) {
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (const TensorRole role :
          {TensorRole::kAttentionNorm, TensorRole::kQuery, TensorRole::kKey,
-          TensorRole::kValue, TensorRole::kOutput, TensorRole::kExpertNorm,
+          TensorRole::kValue, TensorRole::kOutput, TensorRole::kFfnNorm,
           TensorRole::kRouter}) {
       tensors.push_back(WholeTensor(config, role, layer, -1));
     }
@@ -327,7 +327,7 @@ TEST(WholeTensorTest, ShapesAreThoseThatACheckpointStores) {
   EXPECT_THAT(shape(TensorRole::kKey), ElementsAre(32, 64));
   EXPECT_THAT(shape(TensorRole::kValue), ElementsAre(32, 64));
   EXPECT_THAT(shape(TensorRole::kOutput), ElementsAre(64, 128));
-  EXPECT_THAT(shape(TensorRole::kExpertNorm), ElementsAre(64));
+  EXPECT_THAT(shape(TensorRole::kFfnNorm), ElementsAre(64));
   EXPECT_THAT(shape(TensorRole::kRouter), ElementsAre(8, 64));
   EXPECT_THAT(shape(TensorRole::kExpertGate), ElementsAre(96, 64));
   EXPECT_THAT(shape(TensorRole::kExpertUp), ElementsAre(96, 64));

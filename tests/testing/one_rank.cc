@@ -45,7 +45,7 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
                                    .path = path,
                                    .weights = rank->config_.weights}));
   rank->rope_ =
-      MakeRopeTable(kContext, rank->config_.head_dim, rank->config_.rope_theta);
+      MakeRopeTable(kContext, rank->config_.rope);
   ASSIGN_OR_RETURN(rank->cache_, PagedKvCache::Allocate(
                                      *rank->backend_, rank->config_,
                                      rank->shard_, rank->limits_.num_blocks));

@@ -75,7 +75,7 @@ StoredTensor RandomTensor(const ModelConfig& config, const TensorSlice& tensor,
   float deviation = 0;
   switch (tensor.role) {
     case TensorRole::kAttentionNorm:
-    case TensorRole::kExpertNorm:
+    case TensorRole::kFfnNorm:
     case TensorRole::kFinalNorm:
       mean = 1;
       deviation = 0.1f;
@@ -116,7 +116,7 @@ void WriteWeights(const TinyModelOptions& options,
   for (size_t i = 0; i < expected.size(); ++i) {
     const TensorSlice& tensor = expected[i];
     const std::string name =
-        TensorName(options.config, tensor.role, tensor.layer, tensor.expert);
+        PlaceOf(options.config, tensor.role, tensor.layer, tensor.expert).name;
     const size_t shard = i * num_shards / expected.size();
     StoredTensor stored = RandomTensor(options.config, tensor, normal);
     total_size += stored.bytes.size();
@@ -257,8 +257,9 @@ ModelConfig TinyModelConfig() {
   config.experts_per_token = 2;
   config.vocab_size = 320;
   config.max_context_tokens = 512;
-  config.rms_norm_epsilon = 1e-5;
-  config.rope_theta = 10000;
+  config.norm_epsilon = 1e-5;
+  config.rope.theta = 10000;
+  config.rope.rotary_dim = config.head_dim;
   config.weights = DType::kBF16;
   return config;
 }
@@ -302,8 +303,8 @@ std::string ConfigJson(const ModelConfig& config) {
                      {"sliding_window", config.sliding_window == 0
                                             ? Json(nullptr)
                                             : Json(config.sliding_window)},
-                     {"rms_norm_eps", config.rms_norm_epsilon},
-                     {"rope_theta", config.rope_theta},
+                     {"rms_norm_eps", config.norm_epsilon},
+                     {"rope_theta", config.rope.theta},
                      {"tie_word_embeddings", config.tie_word_embeddings},
                      {"torch_dtype", NameOf(config.weights)},
                      {"bos_token_id", kTinyBos},

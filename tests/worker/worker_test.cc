@@ -86,10 +86,10 @@ TEST(WorkerTest, WhateverAConfigChangesInTheComputationIsPartOfTheIdentity) {
   // None of these changes the shape of a tensor.
   const std::pair<std::string, std::function<void(ModelConfig&)>> changes[] = {
       {"nothing", [](ModelConfig&) {}},
-      {"epsilon", [](ModelConfig& c) { c.rms_norm_epsilon *= 2; }},
+      {"epsilon", [](ModelConfig& c) { c.norm_epsilon *= 2; }},
       {"window", [](ModelConfig& c) { c.sliding_window = 64; }},
       {"top-k", [](ModelConfig& c) { c.experts_per_token = 3; }},
-      {"theta", [](ModelConfig& c) { c.rope_theta *= 2; }},
+      {"theta", [](ModelConfig& c) { c.rope.theta *= 2; }},
       {"heads",
        [](ModelConfig& c) {
          c.num_heads = 4;
@@ -326,7 +326,7 @@ TEST(WorkerTest, FilesThatWereReplacedAreReadAgainAtTheNextEpoch) {
   EXPECT_EQ(fresh.RunStep(OneStep(3, 1))->tokens, token->tokens);
 
   ModelConfig config = model.config();
-  config.rms_norm_epsilon *= 2;
+  config.norm_epsilon *= 2;
   RewriteConfig(model, config);
   EXPECT_EQ(prepare(4).config, ConfigText(config));
 }

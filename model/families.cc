@@ -109,6 +109,21 @@ constexpr NamePattern kQwenExpert[] = {
      "model.layers.{layer}.mlp.experts.{expert}.down_proj.weight"},
 };
 
+constexpr Family PhiMoe(std::string_view architecture) {
+  return {.traits = {.architecture = architecture,
+                     .num_experts_field = "num_local_experts",
+                     .expert_size_field = "intermediate_size",
+                     .attention_bias = AttentionBiasRule::kAllIfConfigSays,
+                     .window = WindowRule::kEveryLayer,
+                     .norm = NormKind::kLayer,
+                     .routing = RoutingKind::kSparseMixer,
+                     .may_have_lm_head_bias = true,
+                     .default_rope_theta = 1e6},
+          .attention = kAttention,
+          .ffn = kSparse,
+          .per_expert = kSparseExpert};
+}
+
 constexpr Family kFamilies[] = {
     {.traits = {.architecture = "LlamaForCausalLM",
                 .attention_bias = AttentionBiasRule::kAllIfConfigSays},
@@ -130,18 +145,8 @@ constexpr Family kFamilies[] = {
                 .window = WindowRule::kEveryLayer},
      .attention = kFusedAttention,
      .ffn = kFusedDense},
-    {.traits = {.architecture = "PhiMoEForCausalLM",
-                .num_experts_field = "num_local_experts",
-                .expert_size_field = "intermediate_size",
-                .attention_bias = AttentionBiasRule::kAllIfConfigSays,
-                .window = WindowRule::kEveryLayer,
-                .norm = NormKind::kLayer,
-                .routing = RoutingKind::kSparseMixer,
-                .may_have_lm_head_bias = true,
-                .default_rope_theta = 1e6},
-     .attention = kAttention,
-     .ffn = kSparse,
-     .per_expert = kSparseExpert},
+    PhiMoe("PhiMoEForCausalLM"),  // as on the hub
+    PhiMoe("PhimoeForCausalLM"),  // as transformers writes it
     {.traits = {.architecture = "Qwen2ForCausalLM",
                 .attention_bias = AttentionBiasRule::kQkv,
                 .window = WindowRule::kUpperLayers},

@@ -23,6 +23,7 @@
 #include "worker/sampler.h"
 #include "worker/slots.h"
 #include "worker/weights.h"
+#include "worker/rope.h"
 
 namespace witan {
 
@@ -163,22 +164,6 @@ absl::Status CheckRequest(const PrepareGroup& request) {
     }
   }
   return absl::OkStatus();
-}
-
-// As AttentionBatch::rope_first_rows finds them: the rows of long sequences, if
-// they have angles of their own, after those of sequences of up to the original
-// context.
-std::vector<float> MakeRope(const ModelConfig& config,
-                            int64_t max_context_tokens) {
-  const int64_t first_long_row = LongRopeFirstRow(config, max_context_tokens);
-  if (first_long_row == 0) {
-    return MakeRopeTable(max_context_tokens, config.rope);
-  }
-  std::vector<float> table = MakeRopeTable(first_long_row, config.rope);
-  const std::vector<float> long_table =
-      MakeRopeTable(max_context_tokens, config.rope, /*is_long=*/true);
-  table.insert(table.end(), long_table.begin(), long_table.end());
-  return table;
 }
 
 // Rows of the rope table that the numerics id covers, whatever context is

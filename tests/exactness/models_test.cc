@@ -127,6 +127,7 @@ TEST(ModelsTest, TheSecondOrderComputesTheSameOnAllLayoutsAndBothPaths) {
 TEST(ModelsTest, ASlidingWindowComputesTheSameInAnyChunks) {
   TinyModelOptions model_options;
   model_options.config.sliding_window = 37;
+  model_options.config.windowed_layers = {true, true};
   const TinyModel model(model_options);
   const auto specs = Specs(4, 150, model.config().vocab_size);
   ThreadClusterOptions options{.model_directory = model.directory(),

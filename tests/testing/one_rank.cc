@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "model/families.h"
 #include "worker/comm/rendezvous.h"
+#include "worker/rope.h"
 
 namespace witan {
 namespace {
@@ -44,8 +45,7 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
                    MakeCpuBackend({.num_threads = num_threads,
                                    .path = path,
                                    .weights = rank->config_.weights}));
-  rank->rope_ =
-      MakeRopeTable(kContext, rank->config_.rope);
+  rank->rope_ = MakeRope(rank->config_, kContext);
   ASSIGN_OR_RETURN(rank->cache_, PagedKvCache::Allocate(
                                      *rank->backend_, rank->config_,
                                      rank->shard_, rank->limits_.num_blocks));
@@ -65,8 +65,9 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
            .backend = rank->backend_.get(),
            .weights = rank->weights_.get(),
            .cache = rank->cache_.get(),
-           .rope = ConstTensorView(rank->rope_.data(), DType::kF32, kContext,
-                                   rank->config_.head_dim),
+           .rope = ConstTensorView(rank->rope_.data(), DType::kF32,
+                                   NumRopeRows(rank->config_, kContext),
+                                   rank->config_.rope.rotary_dim),
            .attention_comm = rank->attention_comm_.get(),
            .expert_comm = rank->expert_comm_.get()}));
   return rank;
@@ -75,11 +76,15 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
 absl::StatusOr<std::vector<float>> OneRank::Run(std::span<const TokenId> tokens,
                                                 int64_t first_position) {
   StepPlan plan{.epoch = 1, .step = 1};
-  if (first_position == 0) {
-    slots_ = std::make_unique<SlotTable>(limits_, config_.vocab_size);
-    plan.slot_starts = {SlotStart{.slot = 0}};
-  }
   const int64_t num_rows = static_cast<int64_t>(tokens.size());
+  if (first_position == 0) {
+    const int64_t max_short = LongRopeFirstRow(config_, kContext);
+    slots_ =
+        std::make_unique<SlotTable>(limits_, config_.vocab_size, max_short);
+    SlotStart start{.slot = 0};
+    start.long_rope = max_short > 0 && num_rows > max_short;
+    plan.slot_starts = {std::move(start)};
+  }
   plan.token_ids.assign(tokens.begin(), tokens.end());
   plan.row_begin = {0, static_cast<int32_t>(num_rows)};
   plan.slots = {0};

@@ -77,8 +77,20 @@ StoredTensor RandomTensor(const ModelConfig& config, const TensorSlice& tensor,
     case TensorRole::kAttentionNorm:
     case TensorRole::kFfnNorm:
     case TensorRole::kFinalNorm:
+    case TensorRole::kQueryNorm:
+    case TensorRole::kKeyNorm:
       mean = 1;
       deviation = 0.1f;
+      break;
+    case TensorRole::kAttentionNormBias:
+    case TensorRole::kFfnNormBias:
+    case TensorRole::kFinalNormBias:
+    case TensorRole::kQueryBias:
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+    case TensorRole::kOutputBias:
+    case TensorRole::kLmHeadBias:
+      deviation = 0.3f;
       break;
     case TensorRole::kEmbedding:
     case TensorRole::kLmHead: {
@@ -113,16 +125,23 @@ void WriteWeights(const TinyModelOptions& options,
   Json index = {{"metadata", {{"total_size", 0}}},
                 {"weight_map", Json::object()}};
   size_t total_size = 0;
+  std::map<std::string, size_t> files_of;
   for (size_t i = 0; i < expected.size(); ++i) {
     const TensorSlice& tensor = expected[i];
-    const std::string name =
-        PlaceOf(options.config, tensor.role, tensor.layer, tensor.expert).name;
+    const TensorPlace place =
+        PlaceOf(options.config, tensor.role, tensor.layer, tensor.expert);
+    // Parts of one tensor come one after the other.
     const size_t shard = i * num_shards / expected.size();
     StoredTensor stored = RandomTensor(options.config, tensor, normal);
     total_size += stored.bytes.size();
-    index["weight_map"][name] =
-        fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, num_shards);
-    shards[shard].emplace(name, std::move(stored));
+    stored.shape = place.stored_shape;
+    const auto known = files_of.find(place.name);
+    const size_t file = known == files_of.end() ? shard : known->second;
+    files_of[place.name] = file;
+    index["weight_map"][place.name] =
+        fmt::format("model-{:05}-of-{:05}.safetensors", file + 1, num_shards);
+    auto [it, is_new] = shards[file].try_emplace(place.name, stored);
+    if (!is_new) it->second.bytes += stored.bytes;
   }
   if (num_shards == 1) {
     directory.Write("model.safetensors", SafetensorsFile(shards[0]));
@@ -264,6 +283,35 @@ ModelConfig TinyModelConfig() {
   return config;
 }
 
+ModelConfig TinyFamilyConfig(const std::string& architecture) {
+  const FamilyTraits* const family = FindFamily(architecture);
+  WITAN_CHECK(family != nullptr, "unknown architecture {}", architecture);
+  ModelConfig config = TinyModelConfig();
+  config.architecture = architecture;
+  config.norm = family->norm;
+  config.qk_norm = family->qk_norm;
+  config.qkv_bias = family->attention_bias != AttentionBiasRule::kNone;
+  config.output_bias =
+      family->attention_bias == AttentionBiasRule::kAllIfConfigSays;
+  config.lm_head_bias = family->may_have_lm_head_bias;
+  config.routing.kind = family->routing;
+  if (family->routing == RoutingKind::kSparseMixer) config.routing.jitter = 0.1f;
+  if (family->num_experts_field.empty()) {
+    config.num_experts = config.experts_per_token = 0;
+    config.routing = {};
+    // Units of 32 columns that do not divide evenly, the last one in part.
+    config.intermediate_size = 336;
+  }
+  if (family->window == WindowRule::kEveryLayer) {
+    config.sliding_window = 48;
+    config.windowed_layers = {true, true};
+  } else if (family->window == WindowRule::kUpperLayers) {
+    config.sliding_window = 40;
+    config.windowed_layers = {false, true};
+  }
+  return config;
+}
+
 std::string SafetensorsFile(
     const std::map<std::string, StoredTensor>& tensors) {
   Json header = Json::object();
@@ -286,30 +334,97 @@ std::string SafetensorsFile(
   return file;
 }
 
+namespace {
+
+Json RopeJson(const RopeParameters& rope) {
+  Json json = {{"rope_theta", rope.theta}, {"rope_type", "default"}};
+  if (rope.scaling == RopeScaling::kNone) return json;
+  json["factor"] = rope.factor;
+  json["original_max_position_embeddings"] = rope.original_context_tokens;
+  switch (rope.scaling) {
+    case RopeScaling::kNone:
+      break;
+    case RopeScaling::kLinear:
+      json["rope_type"] = "linear";
+      break;
+    case RopeScaling::kLlama3:
+      json["rope_type"] = "llama3";
+      json["low_freq_factor"] = rope.low_freq_factor;
+      json["high_freq_factor"] = rope.high_freq_factor;
+      break;
+    case RopeScaling::kYarn:
+      json["rope_type"] = "yarn";
+      json["beta_fast"] = rope.beta_fast;
+      json["beta_slow"] = rope.beta_slow;
+      json["truncate"] = rope.truncate;
+      json["attention_factor"] = rope.attention_factor;
+      break;
+    case RopeScaling::kLongRope:
+      json["rope_type"] = "longrope";
+      json["short_factor"] = rope.short_factors;
+      json["long_factor"] = rope.long_factors;
+      json["short_mscale"] = rope.attention_factor;
+      json["long_mscale"] = rope.long_attention_factor;
+      break;
+  }
+  return json;
+}
+
+}  // namespace
+
 std::string ConfigJson(const ModelConfig& config) {
-  const Json json = {{"architectures", Json::array({config.architecture})},
-                     {"model_type", "mixtral"},
-                     {"hidden_act", "silu"},
-                     {"hidden_size", config.hidden_size},
-                     {"intermediate_size", config.intermediate_size},
-                     {"num_hidden_layers", config.num_layers},
-                     {"num_attention_heads", config.num_heads},
-                     {"num_key_value_heads", config.num_kv_heads},
-                     {"head_dim", config.head_dim},
-                     {"num_local_experts", config.num_experts},
-                     {"num_experts_per_tok", config.experts_per_token},
-                     {"vocab_size", config.vocab_size},
-                     {"max_position_embeddings", config.max_context_tokens},
-                     {"sliding_window", config.sliding_window == 0
-                                            ? Json(nullptr)
-                                            : Json(config.sliding_window)},
-                     {"rms_norm_eps", config.norm_epsilon},
-                     {"rope_theta", config.rope.theta},
-                     {"tie_word_embeddings", config.tie_word_embeddings},
-                     {"torch_dtype", NameOf(config.weights)},
-                     {"bos_token_id", kTinyBos},
-                     {"eos_token_id", kTinyEnd},
-                     {"pad_token_id", kTinyPad}};
+  Json json = {{"architectures", Json::array({config.architecture})},
+               {"hidden_act", "silu"},
+               {"hidden_size", config.hidden_size},
+               {"num_hidden_layers", config.num_layers},
+               {"num_attention_heads", config.num_heads},
+               {"num_key_value_heads", config.num_kv_heads},
+               {"head_dim", config.head_dim},
+               {"vocab_size", config.vocab_size},
+               {"max_position_embeddings", config.max_context_tokens},
+               {"sliding_window", config.sliding_window == 0
+                                      ? Json(nullptr)
+                                      : Json(config.sliding_window)},
+               {"rms_norm_eps", config.norm_epsilon},
+               {"tie_word_embeddings", config.tie_word_embeddings},
+               {"torch_dtype", NameOf(config.weights)},
+               {"bos_token_id", kTinyBos},
+               {"eos_token_id", kTinyEnd},
+               {"pad_token_id", kTinyPad}};
+  if (config.rope.scaling == RopeScaling::kNone) {
+    json["rope_theta"] = config.rope.theta;
+  } else {
+    json["rope_parameters"] = RopeJson(config.rope);
+  }
+  if (config.rope.rotary_dim != config.head_dim) {
+    json["partial_rotary_factor"] =
+        static_cast<double>(config.rope.rotary_dim) /
+        static_cast<double>(config.head_dim);
+  }
+  if (config.output_bias) json["attention_bias"] = true;
+  if (config.lm_head_bias) json["lm_head_bias"] = true;
+  if (config.sliding_window > 0) {
+    json["layer_types"] = Json::array();
+    for (const bool windowed : config.windowed_layers) {
+      json["layer_types"].push_back(windowed ? "sliding_attention"
+                                             : "full_attention");
+    }
+  }
+  const FamilyTraits* const family = FindFamily(config.architecture);
+  if (!config.has_experts()) {
+    json["intermediate_size"] = config.intermediate_size;
+    return json.dump(2);
+  }
+  json[std::string(family->expert_size_field)] = config.intermediate_size;
+  json[std::string(family->num_experts_field)] = config.num_experts;
+  json["num_experts_per_tok"] = config.experts_per_token;
+  if (family->routing == RoutingKind::kSoftmax) {
+    json["norm_topk_prob"] =
+        config.routing.kind == RoutingKind::kSoftmaxNormalised;
+  }
+  if (family->routing == RoutingKind::kSparseMixer) {
+    json["router_jitter_noise"] = config.routing.jitter;
+  }
   return json.dump(2);
 }
 

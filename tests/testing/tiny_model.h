@@ -20,6 +20,11 @@ namespace witan {
 // vocabulary 320, context 512, bf16.
 ModelConfig TinyModelConfig();
 
+// The same with everything that the family has: biases, norms of heads,
+// windows, its kind of routing; a dense FFN of 336 columns.
+// REQUIRES: a known architecture.
+ModelConfig TinyFamilyConfig(const std::string& architecture);
+
 struct TinyModelOptions {
   ModelConfig config = TinyModelConfig();
   uint64_t seed = 1;

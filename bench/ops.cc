@@ -337,17 +337,15 @@ class OpsBench {
     const Buffer other = Memory(kRows * kFfn * 4);
     const Buffer out = Memory(kRows * kFfn * 4);
     const Buffer weight = Memory(kHidden * 4);
-    std::vector<int32_t> offsets = {0, kRows};
-    const ExpertRows all_rows = {.num_experts = 1, .offsets = offsets.data()};
     Record("norm 512", kRows * kHidden * 8.0, 0, 0, [&] {
-      backend_->AddRmsNorm(residual.View(DType::kF32, kRows, kHidden),
-                           other.View(DType::kBF16, kRows, kHidden),
-                           weight.View(DType::kBF16, 1, kHidden), 1e-5f,
-                           out.View(DType::kBF16, kRows, kHidden));
+      backend_->AddNorm(residual.View(DType::kF32, kRows, kHidden),
+                        other.View(DType::kBF16, kRows, kHidden), {},
+                        {weight.View(DType::kBF16, 1, kHidden), {}, 1e-5f},
+                        out.View(DType::kBF16, kRows, kHidden));
     });
     Record("silu 512", kRows * kFfn * 8.0, 0, 0, [&] {
       backend_->SiluMul(residual.View(DType::kF32, kRows, kFfn),
-                        other.View(DType::kF32, kRows, kFfn), all_rows,
+                        other.View(DType::kF32, kRows, kFfn), nullptr,
                         out.View(DType::kBF16, kRows, kFfn));
     });
     SamplingParams plain, nucleus;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
 #include <random>
 #include <string>
 #include <vector>
@@ -65,10 +66,17 @@ std::vector<int32_t> HeadMap(int64_t num_heads, int64_t num_kv_heads) {
   return map;
 }
 
+RopeParameters Rope(int64_t rotary_dim, double theta) {
+  RopeParameters rope;
+  rope.rotary_dim = rotary_dim;
+  rope.theta = theta;
+  return rope;
+}
+
 TestTensor RopeTable(int64_t num_positions, int64_t head_dim) {
   TestTensor table(DType::kF32, num_positions, head_dim);
   const std::vector<float> values =
-      MakeRopeTable(num_positions, head_dim, kTheta);
+      MakeRopeTable(num_positions, Rope(head_dim, kTheta));
   std::memcpy(table.view().data, values.data(), values.size() * sizeof(float));
   return table;
 }
@@ -302,7 +310,7 @@ TEST_P(AttentionTest, GivesASequenceTheSameBitsInAnyBatch) {
 
 TEST(RopeTableTest, AgreesWithLongDoubleFarOut) {
   const int64_t num_positions = 3'000'000, head_dim = 4;
-  const std::vector<float> table = MakeRopeTable(num_positions, head_dim, 5e5);
+  const std::vector<float> table = MakeRopeTable(num_positions, Rope(head_dim, 5e5));
   for (int64_t p = 0; p < num_positions; p += 997) {
     for (int64_t i = 0; i < 2; ++i) {
       const long double angle =
@@ -313,6 +321,122 @@ TEST(RopeTableTest, AgreesWithLongDoubleFarOut) {
       ASSERT_NEAR(row[i], static_cast<double>(std::cos(angle)), tolerance) << p;
       ASSERT_NEAR(row[2 + i], static_cast<double>(std::sin(angle)), tolerance)
           << p;
+    }
+  }
+}
+
+// angle / position of every pair, in the long double arithmetic of the formulas
+// of the papers named in base/rope.h.
+std::vector<long double> Frequencies(const RopeParameters& rope, bool is_long) {
+  const int64_t half = rope.rotary_dim / 2;
+  const long double two_pi = 2 * std::numbers::pi_v<long double>;
+  const auto original = static_cast<long double>(rope.original_context_tokens);
+  std::vector<long double> frequencies;
+  for (int64_t i = 0; i < half; ++i) {
+    long double f = std::pow(static_cast<long double>(rope.theta),
+                             -static_cast<long double>(i) / half);
+    if (rope.scaling == RopeScaling::kLinear) f /= rope.factor;
+    if (rope.scaling == RopeScaling::kLongRope) {
+      f /= (is_long ? rope.long_factors : rope.short_factors)[i];
+    }
+    if (rope.scaling == RopeScaling::kLlama3) {
+      const long double wavelength = two_pi / f;
+      const long double smooth =
+          (original / wavelength - rope.low_freq_factor) /
+          (rope.high_freq_factor - rope.low_freq_factor);
+      if (wavelength > original / rope.low_freq_factor) {
+        f /= rope.factor;
+      } else if (wavelength >= original / rope.high_freq_factor) {
+        f = (1 - smooth) * f / rope.factor + smooth * f;
+      }
+    }
+    if (rope.scaling == RopeScaling::kYarn) {
+      const auto dimension = [&](long double rotations) {
+        return rope.rotary_dim * std::log(original / (rotations * two_pi)) /
+               (2 * std::log(static_cast<long double>(rope.theta)));
+      };
+      const long double low =
+          std::max(0.0L, std::floor(dimension(rope.beta_fast)));
+      const long double high = std::min<long double>(
+          rope.rotary_dim - 1, std::ceil(dimension(rope.beta_slow)));
+      const long double ramp =
+          std::clamp((i - low) / (high - low), 0.0L, 1.0L);
+      f = f / rope.factor * ramp + f * (1 - ramp);
+    }
+    frequencies.push_back(f);
+  }
+  return frequencies;
+}
+
+TEST(RopeTableTest, ScalesFrequenciesAsThePapersSay) {
+  RopeParameters base = Rope(64, 5e5);
+  base.factor = 8;
+  base.original_context_tokens = 8192;
+  base.low_freq_factor = 1;
+  base.high_freq_factor = 4;
+  base.attention_factor = 1.1;
+  base.long_attention_factor = 1.3;
+  for (int i = 0; i < 32; ++i) {
+    base.short_factors.push_back(1 + 0.05 * i);
+    base.long_factors.push_back(1 + 2.0 * i);
+  }
+  for (const RopeScaling scaling :
+       {RopeScaling::kLinear, RopeScaling::kLlama3, RopeScaling::kYarn,
+        RopeScaling::kLongRope}) {
+    RopeParameters rope = base;
+    rope.scaling = scaling;
+    for (const bool is_long : {false, true}) {
+      if (is_long && !rope.has_long_variant()) continue;
+      constexpr int64_t kPositions = 2000;
+      const std::vector<float> table = MakeRopeTable(kPositions, rope, is_long);
+      const std::vector<long double> frequencies = Frequencies(rope, is_long);
+      const double scale = is_long ? 1.3 : 1.1;
+      for (int64_t p = 0; p < kPositions; p += 37) {
+        for (int64_t i = 0; i < 32; ++i) {
+          const long double angle = p * frequencies[i];
+          const float* row = &table[static_cast<size_t>(p * 64)];
+          const double tolerance =
+              0x1p-23 + static_cast<double>(angle) * 0x1p-50;
+          ASSERT_NEAR(row[i], scale * std::cos(static_cast<double>(angle)),
+                      tolerance)
+              << static_cast<int>(scaling) << ", pair " << i << " at " << p;
+          ASSERT_NEAR(row[32 + i], scale * std::sin(static_cast<double>(angle)),
+                      tolerance)
+              << static_cast<int>(scaling) << ", pair " << i << " at " << p;
+        }
+      }
+    }
+  }
+}
+
+// Of a head of 24, 16 elements turn; a sequence may begin at any row.
+TEST_P(AttentionTest, RotatesPartOfAHeadByTheRowsOfItsSequence) {
+  const auto backend = MakeBackendOfParam();
+  constexpr int64_t kDim = 24, kRotary = 16, kPositions = 40, kFirstRow = 7;
+  const Sequence s(random_, kPositions, 2, 1, kDim);
+  Cache cache(*backend, s, 3, activations());
+  const std::vector<int32_t> block_ids = {2, 1}, row_begin = {0, kPositions};
+  const std::vector<int32_t> first = {0}, rope_rows = {kFirstRow};
+  const TestTensor rope = RopeTable(kFirstRow + kPositions, kRotary);
+  const TestTensor q(activations(), kPositions, 2 * kDim);
+  backend->RopeWriteKv(
+      s.q.view(), s.k.view(), s.v.view(), rope.view(),
+      {row_begin, first, block_ids, 2, rope_rows}, cache.layer, q.view());
+  const double unit = activations() == DType::kBF16 ? 0x1p-8 : 0x1p-23;
+  for (int64_t p = 0; p < kPositions; ++p) {
+    for (int64_t c = 0; c < 2 * kDim; ++c) {
+      const int64_t i = c % kDim, head = c - i, half = kRotary / 2;
+      double exact = s.q.Get(p, c);
+      if (i < kRotary) {
+        const int64_t pair = i % half;
+        const double cosine = rope.Get(kFirstRow + p, pair);
+        const double sine = rope.Get(kFirstRow + p, half + pair);
+        const double a = s.q.Get(p, head + pair);
+        const double b = s.q.Get(p, head + half + pair);
+        exact = i < half ? a * cosine - b * sine : b * cosine + a * sine;
+      }
+      ASSERT_NEAR(q.Get(p, c), exact, std::abs(exact) * unit + 0x1p-20)
+          << p << ", " << c;
     }
   }
 }

@@ -138,7 +138,8 @@ TEST_P(ContractTest, NormalisesWithSquaresInSixteenLanes) {
     const TestTensor weight =
         TestTensor::Random(random_, weights(), 1, columns);
     const TestTensor out(activations(), 9, columns);
-    backend->AddRmsNorm(residual.view(), {}, weight.view(), 1e-5f, out.view());
+    backend->AddNorm(residual.view(), {}, {}, {weight.view(), {}, 1e-5f},
+                     out.view());
     ASSERT_EQ(out.Bits(),
               ContractRmsNorm(residual, weight, 1e-5f, activations()).Bits())
         << columns;
@@ -149,7 +150,7 @@ TEST_P(ContractTest, MultipliesBySiluInFp32AndRoundsOnce) {
   const TestTensor gate = TestTensor::Random(random_, DType::kF32, 9, 77, 20);
   const TestTensor up = TestTensor::Random(random_, DType::kF32, 9, 77);
   const TestTensor out(activations(), 9, 77);
-  MakeBackendOfParam()->SiluMul(gate.view(), up.view(), RowsInUse(9).rows(),
+  MakeBackendOfParam()->SiluMul(gate.view(), up.view(), nullptr,
                                 out.view());
   EXPECT_EQ(out.Bits(),
             ContractSiluMul(gate, up, activations(), KernelExp).Bits());
@@ -166,7 +167,7 @@ TEST_P(ContractTest, RoutesAndCombinesExpertsByAscendingIdWithinALeaf) {
           ContractRouterTopK(logits, top_k, KernelExp);
       const TestTensor ids(DType::kI32, kRows, top_k);
       const TestTensor w(DType::kF32, kRows, top_k);
-      backend->RouterTopK(logits.view(), top_k, ids.view(), w.view());
+      backend->RouterTopK(logits.view(), {}, top_k, ids.view(), w.view());
       ASSERT_EQ(ids.Bits(), routing.ids.Bits()) << num_experts;
       ASSERT_EQ(w.Bits(), routing.weights.Bits()) << num_experts;
 

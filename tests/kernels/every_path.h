@@ -62,23 +62,6 @@ inline std::vector<PathAndWeights> EveryPathAndWeights() {
   return all;
 }
 
-// Rows that all belong to one expert, for ops that ask how many are in use.
-class RowsInUse {
- public:
-  explicit RowsInUse(int64_t num_rows)
-      : offsets_{0, static_cast<int32_t>(num_rows)} {
-    rows_.num_experts = 1;
-    rows_.offsets = offsets_;
-  }
-  RowsInUse(const RowsInUse&) = delete;
-  RowsInUse& operator=(const RowsInUse&) = delete;
-  const ExpertRows& rows() const { return rows_; }
-
- private:
-  int32_t offsets_[2];
-  ExpertRows rows_;
-};
-
 class EveryPath : public testing::TestWithParam<PathAndWeights> {
  protected:
   std::unique_ptr<Backend> MakeBackendOfParam(int num_threads = 1) const {

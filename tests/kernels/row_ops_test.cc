@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -56,8 +58,8 @@ TEST_P(RowOpsTest, AddsAndNormalises) {
         }
       }
       const TestTensor out(activations(), rows, columns, 3);
-      backend->AddRmsNorm(residual.view(), delta.view(), weight.view(), 1e-5f,
-                          out.view());
+      const Norm norm = {weight.view(), {}, 1e-5f};
+      backend->AddNorm(residual.view(), delta.view(), {}, norm, out.view());
       ASSERT_EQ(residual.Bits(), sum.Bits());
       const Worst worst =
           Compare(out.view(), ReferenceRmsNorm(sum.values(), weight.values(),
@@ -65,13 +67,76 @@ TEST_P(RowOpsTest, AddsAndNormalises) {
       EXPECT_LE(worst.ratio, 1) << worst.text;
       // Without delta, and without output.
       const TestTensor again(activations(), rows, columns);
-      backend->AddRmsNorm(residual.view(), {}, weight.view(), 1e-5f,
-                          again.view());
-      backend->AddRmsNorm(residual.view(), {}, weight.view(), 1e-5f, {});
+      backend->AddNorm(residual.view(), {}, {}, norm, again.view());
+      backend->AddNorm(residual.view(), {}, {}, norm, {});
       EXPECT_EQ(again.Bits(), out.Bits());
       EXPECT_EQ(residual.Bits(), sum.Bits());
     }
   }
+}
+
+TEST_P(RowOpsTest, NormalisesAroundTheMean) {
+  const auto backend = MakeBackendOfParam(2);
+  for (const int64_t columns : {2, 15, 33, 1024}) {
+    const TestTensor weight = TestTensor::Random(random_, weights(), 1, columns);
+    const TestTensor bias = TestTensor::Random(random_, weights(), 1, columns);
+    const TestTensor residual =
+        TestTensor::Random(random_, DType::kF32, 20, columns, 3, 2);
+    const TestTensor out(activations(), 20, columns, 3);
+    backend->AddNorm(residual.view(), {}, {},
+                     {weight.view(), bias.view(), 1e-5f}, out.view());
+    for (int64_t r = 0; r < 20; ++r) {
+      double mean = 0, variance = 0;
+      for (int64_t c = 0; c < columns; ++c) mean += residual.Get(r, c);
+      mean /= static_cast<double>(columns);
+      for (int64_t c = 0; c < columns; ++c) {
+        variance += std::pow(residual.Get(r, c) - mean, 2);
+      }
+      variance /= static_cast<double>(columns);
+      for (int64_t c = 0; c < columns; ++c) {
+        const double scaled = (residual.Get(r, c) - mean) /
+                              std::sqrt(variance + 1e-5) * weight.Get(0, c);
+        const double exact = scaled + bias.Get(0, c);
+        // Sums of at most 1024 terms and of 12 in size, in 16 lanes, then one
+        // rounding to A.
+        const double unit = activations() == DType::kBF16 ? 0x1p-8 : 0x1p-23;
+        ASSERT_NEAR(out.Get(r, c), exact,
+                    std::abs(exact) * unit +
+                        (12 / std::sqrt(variance + 1e-5) + 12) * 80 * 0x1p-24)
+            << r << ", " << c << " of " << columns;
+      }
+    }
+  }
+}
+
+TEST_P(RowOpsTest, AddsBiasesExactly) {
+  const auto backend = MakeBackendOfParam(2);
+  const TestTensor bias = TestTensor::Random(random_, weights(), 1, 77);
+  const TestTensor y = TestTensor::Random(random_, DType::kF32, 9, 77, 1, 5);
+  TestTensor sum(DType::kF32, 9, 77);
+  for (int64_t r = 0; r < 9; ++r) {
+    for (int64_t c = 0; c < 77; ++c) sum.Set(r, c, y.Get(r, c) + bias.Get(0, c));
+  }
+  // The same as what AddNorm does with the bias of a sum.
+  TestTensor residual(DType::kF32, 9, 77);
+  for (int64_t r = 0; r < 9; ++r) {
+    for (int64_t c = 0; c < 77; ++c) residual.Set(r, c, y.Get(r, c));
+  }
+  backend->AddNorm(residual.view(), {}, bias.view(), {}, {});
+  EXPECT_EQ(residual.Bits(), sum.Bits());
+  backend->AddBias(y.view(), bias.view());
+  EXPECT_EQ(y.Bits(), sum.Bits());
+}
+
+TEST_P(RowOpsTest, NormalisesHeadsInPlace) {
+  const auto backend = MakeBackendOfParam();
+  const TestTensor weight = TestTensor::Random(random_, weights(), 1, 24);
+  const TestTensor x = TestTensor::Random(random_, DType::kF32, 30, 24, 3);
+  const Expected exact =
+      ReferenceRmsNorm(x.values(), weight.values(), 1e-5f, DType::kF32);
+  backend->AddNorm(x.view(), {}, {}, {weight.view(), {}, 1e-5f}, x.view());
+  const Worst worst = Compare(x.view(), exact);
+  EXPECT_LE(worst.ratio, 1) << worst.text;
 }
 
 TEST_P(RowOpsTest, MultipliesBySiluUpToTheEndsOfTheRange) {
@@ -82,7 +147,7 @@ TEST_P(RowOpsTest, MultipliesBySiluUpToTheEndsOfTheRange) {
     gate.Set(3, c, static_cast<double>(c - 150));
   }
   const TestTensor out(activations(), 7, 301);
-  backend->SiluMul(gate.view(), up.view(), RowsInUse(7).rows(), out.view());
+  backend->SiluMul(gate.view(), up.view(), nullptr, out.view());
   const Worst worst = Compare(
       out.view(), ReferenceSiluMul(gate.values(), up.values(), activations()));
   EXPECT_LE(worst.ratio, 1) << worst.text;
@@ -97,20 +162,15 @@ TEST_P(RowOpsTest, MultipliesBySiluOnlyInRowsInUse) {
       TestTensor::Random(random_, DType::kF32, capacity, columns);
   const TestTensor all(activations(), capacity, columns);
   MakeBackendOfParam()->SiluMul(gate.view(), up.view(),
-                                RowsInUse(capacity).rows(), all.view());
+                                nullptr, all.view());
   for (const int64_t num_used : {0, 1, 37, 60}) {
     for (const int num_threads : {1, 3}) {
-      // Offsets of three experts, the second without rows.
-      std::vector<int32_t> offsets = {0, static_cast<int32_t>(num_used / 2),
-                                      static_cast<int32_t>(num_used / 2),
-                                      static_cast<int32_t>(num_used)};
-      const ExpertRows rows = {
-          .first_expert = 4, .num_experts = 3, .offsets = offsets.data()};
+      const auto num_rows = static_cast<int32_t>(num_used);
       const TestTensor out =
           TestTensor::Random(random_, activations(), capacity, columns);
       const std::string before = out.Bits();
       MakeBackendOfParam(num_threads)
-          ->SiluMul(gate.view(), up.view(), rows, out.view());
+          ->SiluMul(gate.view(), up.view(), &num_rows, out.view());
       const size_t used_bytes =
           static_cast<size_t>(num_used * columns) * SizeOf(activations());
       EXPECT_EQ(out.Bits(),
@@ -127,7 +187,7 @@ TEST_P(RowOpsTest, PassesNaNOn) {
   gate.Set(0, 3, nan);
   up.Set(0, 17, nan);
   const TestTensor out(activations(), 1, 20);
-  backend->SiluMul(gate.view(), up.view(), RowsInUse(1).rows(), out.view());
+  backend->SiluMul(gate.view(), up.view(), nullptr, out.view());
   for (int64_t c = 0; c < 20; ++c) {
     EXPECT_EQ(std::isnan(out.Get(0, c)), c == 3 || c == 17) << c;
   }
@@ -153,7 +213,7 @@ TEST_P(RowOpsTest, RoutesToTheMostProbableExperts) {
           TestTensor::Random(random_, DType::kF32, rows, num_experts, 2);
       const TestTensor ids(DType::kI32, rows, top_k);
       const TestTensor w(DType::kF32, rows, top_k);
-      backend->RouterTopK(logits.view(), top_k, ids.view(), w.view());
+      backend->RouterTopK(logits.view(), {}, top_k, ids.view(), w.view());
       const Matrix p = ReferenceSoftmax(logits.values());
       for (int64_t r = 0; r < rows; ++r) {
         std::vector<bool> chosen(static_cast<size_t>(num_experts), false);
@@ -183,6 +243,65 @@ TEST_P(RowOpsTest, RoutesToTheMostProbableExperts) {
   }
 }
 
+TEST_P(RowOpsTest, RoutesWithoutNormalisationByTheSoftmaxOfAll) {
+  const TestTensor logits = TestTensor::Random(random_, DType::kF32, 50, 16, 2);
+  const TestTensor ids(DType::kI32, 50, 3), w(DType::kF32, 50, 3);
+  const TestTensor normal_ids(DType::kI32, 50, 3), normal_w(DType::kF32, 50, 3);
+  const auto backend = MakeBackendOfParam();
+  backend->RouterTopK(logits.view(), {RoutingKind::kSoftmax}, 3, ids.view(),
+                      w.view());
+  backend->RouterTopK(logits.view(), {}, 3, normal_ids.view(), normal_w.view());
+  EXPECT_EQ(ids.Bits(), normal_ids.Bits());
+  const Matrix p = ReferenceSoftmax(logits.values());
+  for (int64_t r = 0; r < 50; ++r) {
+    for (int64_t j = 0; j < 3; ++j) {
+      const double exact = p.At(r, static_cast<int64_t>(ids.Get(r, j)));
+      EXPECT_NEAR(w.Get(r, j), exact, exact * 48 * 0x1p-24);
+    }
+  }
+}
+
+// As the formula of base/routing.h says it, in double precision.
+TEST_P(RowOpsTest, RoutesSparselyByLogitsThatAreClose) {
+  constexpr int64_t kRows = 200, kExperts = 16;
+  const float jitter = 0.1f;
+  const TestTensor logits =
+      TestTensor::Random(random_, DType::kF32, kRows, kExperts, 2);
+  const TestTensor ids(DType::kI32, kRows, 2), w(DType::kF32, kRows, 2);
+  MakeBackendOfParam(2)->RouterTopK(logits.view(),
+                                    {RoutingKind::kSparseMixer, jitter}, 2,
+                                    ids.view(), w.view());
+  int num_close = 0;
+  for (int64_t r = 0; r < kRows; ++r) {
+    std::map<int64_t, double> weight_of;  // by expert, ascending
+    std::set<int64_t> left;
+    for (int64_t e = 0; e < kExperts; ++e) left.insert(e);
+    for (int choice = 0; choice < 2; ++choice) {
+      const int64_t best =
+          *std::max_element(left.begin(), left.end(), [&](int64_t a, int64_t b) {
+            return logits.Get(r, a) < logits.Get(r, b);
+          });
+      const double max = logits.Get(r, best);
+      double sum = 0;
+      for (const int64_t e : left) {
+        const double s = logits.Get(r, e);
+        if ((max - s) / std::max(std::abs(s), max) > 2 * double{jitter}) continue;
+        sum += std::exp(s - max);
+        ++num_close;
+      }
+      weight_of[best] = 1 / sum;
+      left.erase(best);
+    }
+    int64_t j = 0;
+    for (const auto& [expert, weight] : weight_of) {
+      ASSERT_EQ(ids.Get(r, j), static_cast<double>(expert)) << r;
+      EXPECT_NEAR(w.Get(r, j), weight, weight * 48 * 0x1p-24) << r;
+      ++j;
+    }
+  }
+  EXPECT_GT(num_close, 2 * kRows + 50) << "rows with a rival in reach";
+}
+
 TEST_P(RowOpsTest, RoutesTiesToTheLowerExpertAndSurvivesNaN) {
   TestTensor logits(DType::kF32, 3, 6);
   for (const int64_t e : {1, 2, 4, 5}) logits.Set(0, e, 2.5);
@@ -191,7 +310,7 @@ TEST_P(RowOpsTest, RoutesTiesToTheLowerExpertAndSurvivesNaN) {
     logits.Set(2, e, -std::numeric_limits<double>::infinity());
   }
   const TestTensor ids(DType::kI32, 3, 3), w(DType::kF32, 3, 3);
-  MakeBackendOfParam()->RouterTopK(logits.view(), 3, ids.view(), w.view());
+  MakeBackendOfParam()->RouterTopK(logits.view(), {}, 3, ids.view(), w.view());
   for (int64_t j = 0; j < 3; ++j) {
     EXPECT_EQ(ids.Get(0, j), std::vector<double>({1, 2, 4})[j]);
     EXPECT_EQ(ids.Get(1, j), static_cast<double>(j));

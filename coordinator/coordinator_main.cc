@@ -261,8 +261,11 @@ int Serve(const Options& options, const ServedModel& model, Layout layout,
   set_options.routing = options.routing == "prefix"
                             ? RoutingPolicy::kPrefix
                             : RoutingPolicy::kRoundRobin;
-  const absl::Status valid = CheckPlannerOptions(set_options.replica.model,
-                                                 set_options.replica.planner);
+  absl::Status valid = CheckLayout(set_options.replica.model, layout);
+  if (valid.ok()) {
+    valid = CheckPlannerOptions(set_options.replica.model,
+                                set_options.replica.planner);
+  }
   if (!valid.ok()) return Fail(kExitUsage, valid);
   const int64_t num_workers = int64_t{options.replicas} * layout.num_ranks();
   if (num_workers > static_cast<int64_t>(kMaxWorkerLinks)) {

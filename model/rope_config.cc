@@ -17,6 +17,9 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::string_view kTypes =
+    "default, linear, llama3, yarn or longrope";
+
 // Reads the object with the scaling, beside the whole file.
 class RopeReader {
  public:
@@ -62,6 +65,9 @@ class RopeReader {
 
   void ReadScaling(RopeParameters& rope) {
     const std::string type = Type();
+    if (type.empty() && scaling_.Has("factor")) {
+      scaling_.Absent("rope_type", kTypes);
+    }
     if (!status().ok() || type.empty() || type == "default") return;
     if (type == "linear") {
       rope.scaling = RopeScaling::kLinear;
@@ -74,9 +80,8 @@ class RopeReader {
       ReadLongRope(rope);
     } else {
       scaling_.Fail(InvalidArgument(
-          "{}.rope_type is {}, allowed is default, linear, llama3, yarn or "
-          "longrope; other scalings are not served",
-          scaling_label_, Quoted(type)));
+          "{}.rope_type is {}, allowed is {}; other scalings are not served",
+          scaling_label_, Quoted(type), kTypes));
     }
   }
 

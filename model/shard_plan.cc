@@ -76,6 +76,14 @@ absl::StatusOr<Layout> MakeLayout(int tp, int ep, int num_ranks) {
       layout.num_ranks());
 }
 
+absl::Status CheckLayout(const ModelConfig& config, Layout layout) {
+  if (layout.ep == 1 || config.has_experts()) return absl::OkStatus();
+  return InvalidArgument(
+      "ep={} ranks are to share experts, and a {} has none; use ep=1, and tp "
+      "for the number of ranks",
+      layout.ep, config.architecture);
+}
+
 IndexRange FfnColumns(const ModelConfig& config, IndexRange leaves) {
   const int64_t columns = config.has_experts() ? 0 : config.intermediate_size;
   const int64_t num_units = (columns + kFfnUnitColumns - 1) / kFfnUnitColumns;

@@ -37,6 +37,9 @@ struct Layout {
 // equal it; the message says which values would do.
 absl::StatusOr<Layout> MakeLayout(int tp, int ep, int num_ranks = 0);
 
+// INVALID_ARGUMENT when ep > 1 and the model has no experts to share.
+absl::Status CheckLayout(const ModelConfig& config, Layout layout);
+
 // "1, 2 or 4" for 4: the values up to kNumLeaves that divide n.
 std::string DivisorsText(int n);
 

@@ -15,6 +15,7 @@
 
 #include "base/request.h"
 #include "model/config.h"
+#include "model/generation_config.h"
 #include "proto/inference.pb.h"
 
 namespace witan {

@@ -224,6 +224,7 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
   }
   model_.reset();
   ASSIGN_OR_RETURN(model->config, ParseModelConfig(model->config_json));
+  RETURN_IF_ERROR(CheckLayout(model->config, layout));
   model->shard = MakeRankShard(model->config, layout, request.rank);
   RETURN_IF_ERROR(CheckCheckpoint(model->config, *model->checkpoint));
   ASSIGN_OR_RETURN(model->piece_hashes,

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "model/config_identity.h"
 #include "model/families.h"
+#include "model/generation_config.h"
 #include "model/memory_plan.h"
 #include "tests/fuzz/target.h"
 #include "tests/testing/tiny_model.h"

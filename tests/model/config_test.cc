@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "model/families.h"
+#include "model/generation_config.h"
 #include "tests/testing/temp_directory.h"
 #include "tests/testing/tiny_model.h"
 
@@ -84,6 +85,7 @@ TEST(ConfigTest, ReadsMixtral8x7BAndCountsItsPublishedParameters) {
   expected.sliding_window = 0;
   expected.norm_epsilon = 1e-5;
   expected.rope.theta = 1e6;
+  expected.rope.rotary_dim = 128;
   expected.tie_word_embeddings = false;
   expected.weights = DType::kBF16;
   EXPECT_EQ(*config, expected);
@@ -128,21 +130,99 @@ TEST(ConfigTest, ReadsTheSpellingOfNewerWriters) {
 TEST(ConfigTest, FieldsThatTheArchitectureHasADefaultForMayBeAbsent) {
   Json json = TinyJson();
   for (const char* field :
-       {"hidden_act", "sliding_window", "tie_word_embeddings"}) {
+       {"hidden_act", "sliding_window", "tie_word_embeddings",
+        "num_key_value_heads", "rope_theta"}) {
     json.erase(field);
   }
   const auto config = ParseModelConfig(json.dump());
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(*config, TinyModelConfig());
+  ModelConfig expected = TinyModelConfig();
+  expected.num_kv_heads = expected.num_heads;
+  expected.rope.theta = 1e6;
+  EXPECT_EQ(*config, expected);
+}
+
+TEST(ConfigTest, EveryFamilySaysInItsFileWhatItsLayersDo) {
+  for (const std::string& architecture : KnownArchitectures()) {
+    const ModelConfig config = TinyFamilyConfig(architecture);
+    const auto read = ParseModelConfig(ConfigJson(config));
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(*read, config) << architecture;
+  }
+}
+
+TEST(ConfigTest, TheUpperLayersOfQwenHaveAWindowIfItIsInUse) {
+  Json json = Json::parse(ConfigJson(TinyFamilyConfig("Qwen2ForCausalLM")));
+  json.erase("layer_types");
+  json["num_hidden_layers"] = 4;
+  json["max_window_layers"] = 3;
+  json["use_sliding_window"] = true;
+  auto config = ParseModelConfig(json.dump());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->windowed_layers, ElementsAre(false, false, false, true));
+  EXPECT_EQ(config->WindowOf(2), 0);
+  EXPECT_EQ(config->WindowOf(3), 40);
+  json["use_sliding_window"] = false;
+  config = ParseModelConfig(json.dump());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->sliding_window, 0);
+  EXPECT_EQ(config->WindowOf(3), 0);
+}
+
+TEST(ConfigTest, ReadsScaledRotationsInBothSpellings) {
+  const Json llama3 = {{"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 128},
+                       {"rope_type", "llama3"}};
+  RopeParameters expected = TinyModelConfig().rope;
+  expected.scaling = RopeScaling::kLlama3;
+  expected.factor = 8;
+  expected.low_freq_factor = 1;
+  expected.high_freq_factor = 4;
+  expected.original_context_tokens = 128;
+  Json json = TinyJson();
+  json["rope_scaling"] = llama3;
+  auto config = ParseModelConfig(json.dump());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope, expected);
+  json.erase("rope_scaling");
+  json["rope_parameters"] = llama3;
+  config = ParseModelConfig(json.dump());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope, expected);
+}
+
+// The figures that Microsoft published with Phi-3-mini-128k.
+TEST(ConfigTest, TheAttentionFactorOfLongRopeComesFromTheContexts) {
+  Json json = TinyJson();
+  json["max_position_embeddings"] = 131072;
+  json["original_max_position_embeddings"] = 4096;
+  json["rope_scaling"] = {{"type", "longrope"},
+                          {"short_factor", std::vector<double>(8, 1.1)},
+                          {"long_factor", std::vector<double>(8, 2.5)}};
+  auto config = ParseModelConfig(json.dump());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_NEAR(config->rope.attention_factor, 1.1902380714238083, 1e-15);
+  EXPECT_EQ(config->rope.long_attention_factor, config->rope.attention_factor);
+  EXPECT_EQ(config->rope.original_context_tokens, 4096);
+  json["rope_scaling"]["long_mscale"] = 1.25;
+  json["rope_scaling"]["short_mscale"] = 1.1;
+  config = ParseModelConfig(json.dump());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.attention_factor, 1.1);
+  EXPECT_EQ(config->rope.long_attention_factor, 1.25);
+  json["rope_scaling"]["short_factor"] = {1, 2};
+  EXPECT_THAT(ErrorOf(json.dump()),
+              AllOf(HasSubstr("short_factor"), HasSubstr("a list of 8")));
 }
 
 TEST(ConfigTest, EveryRequiredFieldIsMissedByName) {
   for (const char* field :
        {"architectures", "hidden_size", "intermediate_size",
-        "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-        "num_local_experts", "num_experts_per_tok", "vocab_size",
-        "max_position_embeddings", "rms_norm_eps", "rope_theta",
-        "torch_dtype"}) {
+        "num_hidden_layers", "num_attention_heads", "num_local_experts",
+        "num_experts_per_tok", "vocab_size", "max_position_embeddings",
+        "rms_norm_eps", "torch_dtype"}) {
     Json json = TinyJson();
     json.erase(field);
     EXPECT_THAT(ErrorOf(json.dump()),
@@ -264,11 +344,20 @@ TEST(ConfigTest, FeaturesThatAreNotServedAreRefusedByName) {
       {"hidden_act", 1},
       {"attention_bias", true},
       {"attention_bias", "no"},
-      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
+      {"mlp_bias", true},
+      {"decoder_sparse_step", 2},
+      {"mlp_only_layers", {0}},
+      {"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}},
+      {"rope_scaling", {{"type", "linear"}, {"factor", 0.5}}},
       {"rope_scaling", "linear"},
       {"rope_parameters", {{"rope_theta", 1e4}, {"rope_type", "yarn"}}},
       {"rope_parameters", {{"rope_theta", 1e4}, {"factor", 2}}},
       {"rope_parameters", {{"rope_theta", "x"}}},
+      {"partial_rotary_factor", 0.2},
+      {"partial_rotary_factor", 1.5},
+      {"layer_types", {"full_attention"}},
+      {"layer_types", {"full_attention", "linear_attention"}},
+      {"layer_types", {"full_attention", "sliding_attention"}},
       {"rope_parameters", 7},
       {"quantization_config", {{"quant_method", "awq"}}},
       {"tie_word_embeddings", 1},
@@ -289,9 +378,9 @@ TEST(ConfigTest, FeaturesThatAreNotServedAreRefusedByName) {
 
 TEST(ConfigTest, AnUnknownArchitectureListsTheKnownOnes) {
   Json json = TinyJson();
-  json["architectures"] = {"LlamaForCausalLM"};
+  json["architectures"] = {"BloomForCausalLM"};
   EXPECT_THAT(ErrorOf(json.dump()),
-              AllOf(HasSubstr("LlamaForCausalLM"), HasSubstr("not known"),
+              AllOf(HasSubstr("BloomForCausalLM"), HasSubstr("not known"),
                     HasSubstr("MixtralForCausalLM")));
   // A name from a file may not reach a terminal as it is.
   json["architectures"] = {"\x1b[2J" + std::string(5000, 'x')};

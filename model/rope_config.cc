@@ -154,12 +154,9 @@ class RopeReader {
     rope.long_factors =
         scaling_.PositiveNumbers("long_factor", size, kMaxRopeFactor);
     const auto original = static_cast<double>(rope.original_context_tokens);
-    // Files that say "factor" mean this quotient by it.
     const double factor =
-        OriginalContext()
-            ? static_cast<double>(max_context_tokens_) / original
-            : scaling_.OptionalNumber("factor", 1, kMaxRopeFactor, false)
-                  .value_or(1);
+        scaling_.OptionalNumber("factor", 1, kMaxRopeFactor, false)
+            .value_or(static_cast<double>(max_context_tokens_) / original);
     rope.attention_factor =
         factor <= 1 || original <= 1
             ? 1

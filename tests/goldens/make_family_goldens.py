@@ -16,6 +16,7 @@ Tensors in each file (S sequences, N tokens of all together, R rows, V vocabular
   bfloat16_error    f32 [R]      largest |transformers in bfloat16 - reference| of a row
 """
 
+import functools
 import json
 import pathlib
 import shutil
@@ -23,6 +24,7 @@ import shutil
 import torch
 import transformers
 from safetensors.torch import save_file
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 OUT = pathlib.Path(__file__).resolve().parent / "families"
 VOCAB = 320
@@ -34,6 +36,7 @@ COMMON = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=8, num_ke
               max_position_embeddings=512, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
               tie_word_embeddings=False, attention_dropout=0.0)
 DENSE = dict(intermediate_size=336)
+WIDE = dict(num_attention_heads=4)  # heads of 16
 EXPERTS = dict(intermediate_size=96, num_local_experts=8, num_experts_per_tok=2)
 LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=ORIGINAL_CONTEXT)
@@ -65,13 +68,13 @@ FAMILIES = {
     "phi3": ("Phi3ForCausalLM", transformers.Phi3Config,
              dict(DENSE, rope_parameters=default_rope(10000.0), sliding_window=48, num_key_value_heads=8)),
     "phi3-long": ("Phi3ForCausalLM", transformers.Phi3Config,
-                  dict(DENSE, rope_parameters=long_rope(8), sliding_window=400,
+                  dict(DENSE, **WIDE, rope_parameters=long_rope(8), sliding_window=400,
                        original_max_position_embeddings=ORIGINAL_CONTEXT)),
     "phi3-partial": ("Phi3ForCausalLM", transformers.Phi3Config,
-                     dict(DENSE, rope_parameters=dict(long_rope(6), partial_rotary_factor=0.75), sliding_window=400,
+                     dict(DENSE, **WIDE, rope_parameters=dict(long_rope(6), partial_rotary_factor=0.75), sliding_window=400,
                           original_max_position_embeddings=ORIGINAL_CONTEXT, tie_word_embeddings=True)),
     "phi3.5-moe": ("PhimoeForCausalLM", transformers.PhimoeConfig,
-                   dict(EXPERTS, rope_parameters=dict(long_rope(8), short_mscale=1.1, long_mscale=1.25),
+                   dict(EXPERTS, **WIDE, rope_parameters=dict(long_rope(8), short_mscale=1.1, long_mscale=1.25),
                         sliding_window=400, attention_bias=True, lm_head_bias=True, router_jitter_noise=0.1,
                         input_jitter_noise=0.0)),
     "qwen2": ("Qwen2ForCausalLM", transformers.Qwen2Config,
@@ -116,6 +119,11 @@ def write_checkpoint(name, architecture, config_class, fields, directory):
 
 
 def last_logits(model, ids):
+    rotary = model.model.rotary_emb
+    if type(rotary).__name__ == "PhimoeRotaryEmbedding" and rotary.rope_type == "longrope":
+        # transformers 5.23 forgets the length here and so never takes the long factors, as the code that Microsoft
+        # published with the model does (Phi3LongRoPEScaledRotaryEmbedding in its modeling_phimoe.py).
+        rotary.rope_init_fn = functools.partial(ROPE_INIT_FUNCTIONS["longrope"], seq_len=len(ids))
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0, -1].double()
 
@@ -124,8 +132,9 @@ def make(name, architecture, config_class, fields):
     directory = OUT / name
     write_checkpoint(name, architecture, config_class, fields, directory)
     load = getattr(transformers, architecture).from_pretrained
-    reference = load(directory, dtype=torch.float64, attn_implementation="eager").eval()
-    theirs = load(directory, dtype=torch.bfloat16, attn_implementation="eager").eval()
+    plain = dict(attn_implementation="eager", experts_implementation="eager")  # float64 has no other
+    reference = load(directory, dtype=torch.float64, **plain).eval()
+    theirs = load(directory, dtype=torch.bfloat16, **plain).eval()
     generator = torch.Generator().manual_seed(7)
     offsets, token_ids, positions, logits, errors = [0], [], [], [], []
     for length in LENGTHS:

@@ -36,8 +36,8 @@
 // lowest priority goes back to the queue with its tokens and is prefilled
 // again; so does the newest of a tenant that is kMaxServiceLeadTokens ahead of
 // one that waits in its priority. A sequence is refused at Add unless it fits
-// in the cache alone, so the oldest one of the highest priority always gets to
-// its end.
+// in the cache alone, so the oldest one of the highest priority gets to its end
+// unless its tenant is far ahead.
 //
 // Plan and Apply cost about the rows of the step (times a logarithm of the
 // number of sequences), whatever the length of queue and contexts; to admit or

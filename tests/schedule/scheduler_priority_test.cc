@@ -142,6 +142,31 @@ TEST_F(SchedulerPriorityTest, EqualPrioritiesDoNotPreemptForAPlace) {
   EXPECT_EQ(scheduler_->stats().num_preemptions, 0);
 }
 
+TEST_F(SchedulerPriorityTest, ATenantFarAheadGivesAPlaceToOneThatWaits) {
+  SchedulerOptions options = Roomy();
+  options.max_sequences = 2;
+  options.max_context_tokens = 8192;
+  options.num_blocks = 1 + 2 * BlocksFor(8192);
+  Start(options);
+  SequenceSpec spec = Spec(1, 0, 40, 4000);
+  spec.tenant = "greedy";
+  Add(spec);
+  spec = Spec(2, 0, 40, 4000);
+  spec.tenant = "greedy";
+  Add(spec);
+  Step();
+  spec = Spec(3, 0, 40, 20);
+  spec.tenant = "light";
+  Add(spec);
+  int64_t num_steps = 0;
+  for (; !streams_[3].end.has_value(); ++num_steps) Step();
+  // Both of the greedy one made a token in every step until it was ahead.
+  EXPECT_GE(num_steps, kMaxServiceLeadTokens / 2 - 40);
+  EXPECT_LE(num_steps, kMaxServiceLeadTokens / 2 + 40);
+  RunToTheEnd();
+  EXPECT_EQ(Preemptions(), (Preempted{{2, 1}}));
+}
+
 TEST_F(SchedulerPriorityTest, APromptGoesBeforeThePromptsOfLowerPriorities) {
   SchedulerOptions options = Roomy();
   options.max_prefill_tokens_beside_decode = 48;

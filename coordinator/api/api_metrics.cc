@@ -268,7 +268,7 @@ ApiMetrics::ApiMetrics()
                                       "From a request's arrival to its end",
                                       kDurationBuckets)),
       queue_time_(MakeHistogram(*registry_, metric::kQueueTime,
-                                "Until the first step that held a token",
+                                "From arrival to the first step that held a token",
                                 kFirstTokenBuckets)) {
   prometheus::BuildGauge()
       .Name(metric::kBuildInfo)

@@ -135,23 +135,31 @@ constexpr int kMaxWaitingSequences = 16384;
 // Prompt tokens of all sequences of one replica, those that run included; they
 // take four bytes each. Every request fits alone, with all its choices.
 constexpr int64_t kMaxLivePromptTokens = int64_t{64} << 20;
-static_assert(kMaxLivePromptTokens >=
-              int64_t{kMaxChoices} * static_cast<int64_t>(kMaxRequestBytes));
+// Of one priority: a tenant that was served so many tokens more than another
+// one that waits gives up a place for it.
+constexpr int64_t kMaxServiceLeadTokens = 4096;
 // Tenants without a request whose share is remembered.
 constexpr size_t kMaxIdleTenants = 4096;
 constexpr int kMaxReplicas = 64;
 // Blocks of one replica whose names the router remembers.
 constexpr int64_t kMaxRememberedBlocks = int64_t{1} << 20;
 constexpr int kMaxConcurrentStreams = 4096;
-// Of so many streams that may be open, one is for others than the tenant that
-// has the rest.
-constexpr int kStreamsPerPlaceForOthers = 8;
+// Of so many places (open streams, sequences and prompt tokens of a replica)
+// one is for others than the tenant that has the rest.
+constexpr int kPlacesPerPlaceForOthers = 8;
+constexpr int64_t MaxOfOneTenant(int64_t num_places) {
+  return num_places - num_places / kPlacesPerPlaceForOthers;
+}
+static_assert(MaxOfOneTenant(kMaxLivePromptTokens) >=
+              int64_t{kMaxChoices} * static_cast<int64_t>(kMaxRequestBytes));
 // Messages, requests and cancellations that wait for one replica's thread.
 constexpr size_t kMaxReplicaInbox = 65536;
 // Workers that went away and are still shown.
 constexpr size_t kMaxLostWorkersRemembered = 16;
 constexpr int kMaxTextPoolThreads = 4;
 constexpr int kMaxTextPoolQueue = 4096;
+// Of them calls that only turn texts into tokens or back.
+constexpr int kMaxTextCalls = kMaxTextPoolQueue / 4;
 // Hint sent with RESOURCE_EXHAUSTED and UNAVAILABLE ("grpc-retry-pushback-ms").
 constexpr int64_t kRetryPushbackMs = 500;
 // Idle connections are probed this often, and given up without an answer.

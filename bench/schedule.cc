@@ -145,6 +145,86 @@ class DecodingScheduler {
   int64_t num_decoding_ = 0;
 };
 
+// A Scheduler whose sequences have short answers, so that some end and others
+// are admitted in every step; who ended comes back at the end of the queue.
+class BusyScheduler {
+ public:
+  BusyScheduler(int64_t num_running, int64_t num_waiting)
+      : scheduler_(Options(num_running), 1, 1) {
+    for (int64_t i = 0; i < num_running + num_waiting; ++i) Add();
+    for (int step = 0; step < 100; ++step) Step();
+  }
+
+  void Step() {
+    while (std::optional<StepPlan> plan = scheduler_.Plan(0)) {
+      num_rows_ += plan->num_rows();
+      num_admitted_ += static_cast<int64_t>(plan->slot_starts.size());
+      ++num_steps_;
+      results_.push_back(ResultOf(*plan));
+    }
+    WITAN_CHECK(scheduler_.Apply(std::move(results_.front()), 0).ok());
+    results_.pop_front();
+    for (const SchedulerEvent& event : scheduler_.TakeEvents()) {
+      if (std::holds_alternative<FinishEvent>(event)) Add();
+    }
+  }
+
+  // Median over groups of steps, with what it takes to queue them again.
+  Point Measure(double x) {
+    num_rows_ = num_steps_ = num_admitted_ = 0;
+    std::vector<double> us;
+    for (int group = 0; group < 7; ++group) {
+      constexpr int kNumSteps = 200;
+      const double start = NowUs();
+      for (int step = 0; step < kNumSteps; ++step) Step();
+      us.push_back((NowUs() - start) / kNumSteps);
+    }
+    WITAN_CHECK(num_admitted_ >= num_steps_, "{} admitted in {} steps",
+                num_admitted_, num_steps_);
+    return {x, Median(us),
+            static_cast<double>(num_rows_) / static_cast<double>(num_steps_)};
+  }
+
+ private:
+  static SchedulerOptions Options(int64_t num_running) {
+    SchedulerOptions options;
+    options.max_step_tokens = kMaxStepTokens;
+    options.max_prefill_chunk_tokens = kMaxStepTokens;
+    options.max_sequences = num_running;
+    options.max_context_tokens = 128;
+    options.num_blocks = 2 * num_running * BlocksFor(128) + 1;
+    return options;
+  }
+
+  void Add() {
+    SequenceSpec spec;
+    spec.id = ++last_id_;
+    spec.tenant = fmt::format("tenant-{}", last_id_ % 100);
+    spec.sampling.seed = spec.id;
+    spec.stop.max_tokens = 8 + static_cast<int64_t>(last_id_ % 25);
+    for (int64_t position = 0; position < 64; ++position) {
+      spec.prompt.push_back(static_cast<TokenId>(
+          (static_cast<int64_t>(last_id_) * 7919 + position) % 32000));
+    }
+    WITAN_CHECK(scheduler_.Add(std::move(spec), 0).ok());
+  }
+
+  Scheduler scheduler_;
+  std::deque<StepResult> results_;
+  SequenceId last_id_ = 0;
+  int64_t num_rows_ = 0;
+  int64_t num_steps_ = 0;
+  int64_t num_admitted_ = 0;
+};
+
+std::vector<Point> ByBusyQueue() {
+  std::vector<Point> points;
+  for (const int64_t n : {100, 1000, 10000}) {
+    points.push_back(BusyScheduler(256, n).Measure(static_cast<double>(n)));
+  }
+  return points;
+}
+
 Point MeasureScheduler(double x, const Load& load) {
   DecodingScheduler scheduler(load);
   const double us = scheduler.MeasureUs();
@@ -306,7 +386,7 @@ void PrintTable(const char* title, const char* x_name,
   fmt::print("{}\n  {:>10} {:>8} {:>12} {:>12}\n", title, x_name, "rows",
              "us / step", "ns / row");
   for (const Point& point : points) {
-    fmt::print("  {:>10} {:>8} {:>12.2f} {:>12.1f}\n", point.x, point.rows,
+    fmt::print("  {:>10} {:>8.0f} {:>12.2f} {:>12.1f}\n", point.x, point.rows,
                point.us, 1000 * point.us / point.rows);
   }
 }
@@ -346,6 +426,14 @@ void MeasureAll(SvgPlot& plot) {
   PrintVerdict("10,000 that wait cost as 100", queue.back().us / queue[2].us,
                1.5);
   plot.Add(PanelOf("By queue, 256 run", "sequences that wait", 0, queue));
+
+  const std::vector<Point> busy = ByBusyQueue();
+  PrintTable("The same with answers of 8 to 32 tokens: some end in every step",
+             "waiting", busy);
+  // A sequence that waited for long has left the processor's caches.
+  PrintVerdict("10,000 that wait and are admitted cost as 100",
+               busy.back().us / busy.front().us, 2);
+  plot.Add(PanelOf("By queue, short answers", "sequences that wait", 0, busy));
 
   const std::vector<Point> context = ByContext();
   PrintTable("Plan + Apply by context, 64 run", "tokens", context);

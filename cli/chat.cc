@@ -45,12 +45,17 @@ class Conversation {
     const auto stream = stub_->Chat(&context, request_);
     GenerationResult result;
     const grpc::Status status =
-        Receive(*stream, NumChoices(options_), Output(), &result);
+        Receive(context, *stream, NumChoices(options_), Output(), &result);
     if (marker_) {
       fmt::print("{}", marker_->Finish());
       marker_.reset();
     }
-    const int code = PrintEnd(status, options_, result);
+    const int code =
+        PrintEnd(status, options_, result, [this](const std::string& answer) {
+          ThoughtMarker marker = MakeMarker();
+          const std::string shown = marker.Push(answer);
+          return shown + marker.Finish();
+        });
     if (code != kExitOk) {
       request_.mutable_messages()->RemoveLast();
       return code;
@@ -72,11 +77,17 @@ class Conversation {
   TextSink Output() {
     const TextSink plain = TextOutput(options_);
     if (options_.json) return plain;
+    marker_.emplace(MakeMarker());
+    return [this, plain](std::string_view text) {
+      return plain(marker_->Push(text));
+    };
+  }
+
+  ThoughtMarker MakeMarker() const {
     const auto found = request_.template_arguments().find("enable_thinking");
-    marker_.emplace(
+    return ThoughtMarker(
         found != request_.template_arguments().end() && found->second == "true",
         isatty(STDOUT_FILENO) != 0 ? kTerminalMarks : kPlainMarks);
-    return [this, plain](std::string_view text) { plain(marker_->Push(text)); };
   }
 
   const GenerationOptions& options_;

@@ -90,7 +90,6 @@ int ExitCodeOf(const grpc::Status& status) {
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
       return kExitResources;
     case grpc::StatusCode::UNAVAILABLE:
-    case grpc::StatusCode::DEADLINE_EXCEEDED:
       return kExitPeerLost;
     default:
       return kExitInternal;

@@ -39,8 +39,8 @@ int Run(const Options& options) {
   grpc::ClientContext context;
   const auto stream = stub->Generate(&context, request);
   GenerationResult result;
-  const grpc::Status status =
-      Receive(*stream, NumChoices(generation), TextOutput(generation), &result);
+  const grpc::Status status = Receive(context, *stream, NumChoices(generation),
+                                      TextOutput(generation), &result);
   return PrintEnd(status, generation, result);
 }
 

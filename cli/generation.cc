@@ -91,7 +91,8 @@ grpc::Status CheckFinished(int num_choices, const GenerationResult& result) {
   return grpc::Status::OK;
 }
 
-grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
+grpc::Status Receive(grpc::ClientContext& context,
+                     grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
                      int num_choices, const TextSink& sink,
                      GenerationResult* result) {
   v1::GenerateResponse chunk;
@@ -99,8 +100,12 @@ grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
   while (stream.Read(&chunk)) {
     if (!failure.ok()) continue;  // drain, so that Finish can return
     failure = Append(chunk, num_choices, result);
-    if (failure.ok() && chunk.choice() == 0 && !chunk.text().empty()) {
-      sink(chunk.text());
+    if (failure.ok() && chunk.choice() == 0 && !chunk.text().empty() &&
+        !sink(chunk.text())) {
+      failure = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                             "the output cannot be written; the request was "
+                             "cancelled");
+      context.TryCancel();
     }
   }
   const grpc::Status status = stream.Finish();

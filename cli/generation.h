@@ -3,6 +3,7 @@
 
 // The stream of one request, put together again and printed as it arrives.
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/support/status.h>
 #include <grpcpp/support/sync_stream.h>
 
@@ -37,16 +38,19 @@ struct GenerationResult {
 grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
                     GenerationResult* result);
 
-// Receives text of the first choice as it arrives.
-using TextSink = std::function<void(std::string_view text)>;
+// Receives text of the first choice as it arrives. False: it cannot be written,
+// and nobody wants the rest.
+using TextSink = std::function<bool(std::string_view text)>;
 
 // DATA_LOSS unless every choice has its finish reason: a stream may end without
 // an error and yet too soon, e.g. behind a proxy.
 grpc::Status CheckFinished(int num_choices, const GenerationResult& result);
 
-// Reads the stream to its end. OK: every choice has its finish reason;
-// DATA_LOSS: what arrived is not the whole result.
-grpc::Status Receive(grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
+// Reads the stream of `context` to its end. OK: every choice has its finish
+// reason; DATA_LOSS: what arrived is not the whole result; RESOURCE_EXHAUSTED:
+// the sink wants no more, and the request was cancelled.
+grpc::Status Receive(grpc::ClientContext& context,
+                     grpc::ClientReaderInterface<v1::GenerateResponse>& stream,
                      int num_choices, const TextSink& sink,
                      GenerationResult* result);
 

@@ -13,9 +13,9 @@
 namespace witan {
 namespace {
 
-void WriteNow(std::string_view text) {
+bool WriteNow(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
 }
 
 // Length of the longest end of `text` that a `tag` may start with.
@@ -43,12 +43,17 @@ int NumChoices(const GenerationOptions& options) {
 }
 
 TextSink TextOutput(const GenerationOptions& options) {
-  if (options.json) return [](std::string_view) {};
+  if (options.json) return [](std::string_view) { return true; };
   return WriteNow;
 }
 
 int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
-             const GenerationResult& result) {
+             const GenerationResult& result, const TextMarker& marked) {
+  if (std::ferror(stdout) != 0) {
+    fmt::print(stderr, "error: the output cannot be written{}\n",
+               status.ok() ? "" : "; the request was cancelled");
+    return kExitResources;
+  }
   if (!status.ok()) {
     if (!options.json && !result.choices.empty()) WriteNow("\n");
     return ReportError(status, options.server);
@@ -63,7 +68,9 @@ int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
   } else {
     WriteNow("\n");
     for (size_t i = 1; i < result.choices.size(); ++i) {
-      WriteNow(fmt::format("--- choice {}\n{}\n", i, result.choices[i].text));
+      const std::string& text = result.choices[i].text;
+      WriteNow(
+          fmt::format("--- choice {}\n{}\n", i, marked ? marked(text) : text));
     }
   }
   if (options.timings) {

@@ -7,6 +7,8 @@
 #include <absl/status/status.h>
 #include <grpcpp/support/status.h>
 
+#include <functional>
+#include <string>
 #include <string_view>
 
 #include "cli/generation.h"
@@ -23,10 +25,13 @@ int NumChoices(const GenerationOptions& options);
 // Writes to stdout at once, or drops text under --json.
 TextSink TextOutput(const GenerationOptions& options);
 
-// Prints what is left (other choices, JSON, timings, an error) and returns the
-// exit code.
+// What to show of a whole text.
+using TextMarker = std::function<std::string(const std::string& text)>;
+
+// Prints what is left (other choices, as `marked` shows them if it is not
+// empty; JSON, timings, an error) and returns the exit code.
 int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
-             const GenerationResult& result);
+             const GenerationResult& result, const TextMarker& marked = {});
 
 // "" for UTF-8, else what is wrong with it: for an option's check.
 std::string CheckUtf8(const std::string& text);

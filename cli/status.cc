@@ -66,9 +66,7 @@ nlohmann::ordered_json SchedulerJson(const v1::SchedulerStatus& scheduler) {
           {"preemptions", scheduler.preemptions()},
           {"prefix_lookup_tokens", scheduler.prefix_lookup_tokens()},
           {"prefix_hit_tokens", scheduler.prefix_hit_tokens()},
-          {"steps", scheduler.steps()},
-          {"prompt_tokens", scheduler.prompt_tokens()},
-          {"generated_tokens", scheduler.generated_tokens()}};
+          {"steps", scheduler.steps()}};
 }
 
 int Run(const Options& options) {
@@ -144,6 +142,9 @@ nlohmann::ordered_json ToJson(const v1::StatusResponse& status) {
                             {"cause", worker.cause()}});
   }
   json["scheduler"] = SchedulerJson(status.scheduler());
+  // Counted for all replicas together.
+  json["scheduler"]["prompt_tokens"] = status.scheduler().prompt_tokens();
+  json["scheduler"]["generated_tokens"] = status.scheduler().generated_tokens();
   auto& replicas = json["replicas"] = nlohmann::ordered_json::array();
   for (const v1::ReplicaStatus& replica : status.replicas()) {
     replicas.push_back({{"state", NameOf(replica.state())},

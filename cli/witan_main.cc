@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdio>
 #include <optional>
 #include <vector>
 
@@ -26,7 +27,12 @@ int main(int argc, char** argv) {
     return *code;
   }
   for (const witan::Command& command : commands) {
-    if (command.app->parsed()) return command.run();
+    if (!command.app->parsed()) continue;
+    const int code = command.run();
+    const bool is_written = std::fflush(stdout) == 0 && !std::ferror(stdout);
+    if (code != witan::kExitOk || is_written) return code;
+    std::fputs("error: the output could not be written in full\n", stderr);
+    return witan::kExitResources;
   }
   return witan::kExitUsage;
 }

@@ -20,7 +20,6 @@ namespace wv = worker::v1;
 using wire::CheckEpoch;
 using wire::Fill;
 using wire::Read;
-using wire::ToVector;
 
 // --- Both directions, struct by struct ---------------------------------------
 

@@ -265,7 +265,10 @@ int PrintReport(const BenchOptions& options, const RunFacts& facts,
     written &=
         outputs->plot.Write(PlotSvg(facts, plan, report, result.records));
   }
-  return written ? ExitCodeOf(report, options.allow_errors) : kExitResources;
+  if (!written) return kExitResources;
+  const int code = ExitCodeOf(report, options.allow_errors);
+  // Half a run is not done, even if nothing failed.
+  return code == kExitOk && facts.num_unsent > 0 ? kExitInternal : code;
 }
 
 RunFacts FactsOf(const BenchOptions& options, const Objectives& objectives) {

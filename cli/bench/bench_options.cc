@@ -71,29 +71,35 @@ void AddLoadOptions(CLI::App& app, BenchOptions* options) {
 }
 
 void AddReplayOptions(CLI::App& app, BenchOptions* options) {
-  app.add_option("--replay", options->trace_file,
-                 "Send what this trace of a real load holds, open loop: JSON "
-                 "lines with timestamp (ms), "
-                 "input_length, output_length and perhaps hash_ids (equal ids: "
-                 "equal blocks of the prompt), tenant, priority; or CSV with "
-                 "the header TIMESTAMP,ContextTokens,GeneratedTokens")
-      ->type_name("FILE")
-      ->group(kReplay);
+  CLI::Option* const replay =
+      app.add_option(
+             "--replay", options->trace_file,
+             "Send what this trace of a real load holds, open loop: JSON "
+             "lines with timestamp (ms), "
+             "input_length, output_length and perhaps hash_ids (equal ids: "
+             "equal blocks of the prompt), tenant, priority; or CSV with "
+             "the header TIMESTAMP,ContextTokens,GeneratedTokens")
+          ->type_name("FILE")
+          ->group(kReplay);
   app.add_option("--replay-speed", options->trace_fit.speed,
                  "2 replays in half the time")
       ->capture_default_str()
+      ->needs(replay)
       ->group(kReplay);
   app.add_option("--replay-length-scale", options->trace_fit.length_scale,
                  "Multiply the lengths of prompts, outputs and blocks by this")
       ->capture_default_str()
+      ->needs(replay)
       ->group(kReplay);
   app.add_option("--replay-block-tokens", options->trace_fit.block_tokens,
                  "Tokens of a block that hash_ids name, before scaling")
       ->capture_default_str()
+      ->needs(replay)
       ->group(kReplay);
   app.add_flag("--replay-skip-unservable", options->trace_fit.skip_unservable,
                "Leave out entries without tokens or beyond the model's "
                "context, and say how many, instead of refusing them")
+      ->needs(replay)
       ->group(kReplay);
 }
 

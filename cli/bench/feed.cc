@@ -67,8 +67,15 @@ void LoadFeed::OnEnd(const PlannedRequest& request, Micros now) {
   idle_.push({now + think, request.class_index});
 }
 
-int64_t LoadFeed::num_open_loop_left() const {
-  return static_cast<int64_t>(plan_.open_loop().size() - next_open_loop_);
+int64_t LoadFeed::num_left() const {
+  auto num_left =
+      static_cast<int64_t>(plan_.open_loop().size() - next_open_loop_);
+  for (size_t i = 0; i < plan_.classes().size(); ++i) {
+    const TrafficClass& traffic = plan_.classes()[i];
+    if (traffic.open_loop() || traffic.num_requests == 0) continue;
+    num_left += traffic.num_requests - num_of_class_[i];
+  }
+  return num_left;
 }
 
 std::optional<Micros> WarmupFeed::NextDue() {

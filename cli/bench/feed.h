@@ -35,8 +35,9 @@ class LoadFeed final : public Feed {
   std::optional<Micros> NextDue() override;
   PlannedRequest Take() override;
   void OnEnd(const PlannedRequest& request, Micros now) override;
-  // Of the open loops, not taken yet.
-  int64_t num_open_loop_left() const;
+  // Not taken yet: of the open loops, and of classes of clients whose number of
+  // requests is given.
+  int64_t num_left() const;
   // A client was turned away by kMaxBenchRequests alone.
   bool stopped_at_max_requests() const { return stopped_at_max_requests_; }
 

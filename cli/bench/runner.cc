@@ -174,7 +174,7 @@ RunResult Runner::Run(const ProgressFn& on_progress) {
   result_.client_cores =
       static_cast<double>(CpuTime() - cpu_before) / static_cast<double>(wall);
   result_.interrupted = cancelled_;
-  result_.num_unsent = load.num_open_loop_left();
+  if (cancelled_) result_.num_unsent = load.num_left();
   result_.stopped_at_max_requests = load.stopped_at_max_requests();
   return std::move(result_);
 }

@@ -38,7 +38,7 @@ struct RunState {
 struct RunResult {
   std::vector<Record> records;  // in the order of their ends, warm-up first
   bool interrupted = false;
-  int64_t num_unsent = 0;  // of the open loops
+  int64_t num_unsent = 0;  // planned, when it was interrupted
   // Clients would have gone on, but kMaxBenchRequests were sent.
   bool stopped_at_max_requests = false;
   // CPU time of this process over the time of the measured load.

@@ -267,9 +267,10 @@ ApiMetrics::ApiMetrics()
       request_duration_(MakeHistogram(*registry_, metric::kRequestDuration,
                                       "From a request's arrival to its end",
                                       kDurationBuckets)),
-      queue_time_(MakeHistogram(*registry_, metric::kQueueTime,
-                                "Until the first step that held a token",
-                                kFirstTokenBuckets)) {
+      queue_time_(
+          MakeHistogram(*registry_, metric::kQueueTime,
+                        "From arrival to the first step that held a token",
+                        kFirstTokenBuckets)) {
   prometheus::BuildGauge()
       .Name(metric::kBuildInfo)
       .Help("Always 1; what runs here is in the labels")

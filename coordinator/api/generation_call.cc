@@ -160,7 +160,7 @@ class GenerationCall::ChoiceSink final : public TokenSink {
       }
       return;
     }
-    call_->context_.metrics.OnQueued(usage.queued_us);
+    call_->context_.metrics.OnQueued(TextUs() + usage.queued_us);
     if (!reason.ok()) {
       call_->Fail(reason.status());
       return;
@@ -207,9 +207,12 @@ class GenerationCall::ChoiceSink final : public TokenSink {
     last_token_at_ = now;
   }
 
+  // Until its text was tokens.
+  Micros TextUs() const { return submitted_at_ - call_->arrived_at_; }
+
   void SetTimings(const SequenceUsage& usage, v1::Timings& out) const {
     const auto ms = [](Micros us) { return static_cast<double>(us) * 1e-3; };
-    const Micros text_us = submitted_at_ - call_->arrived_at_;
+    const Micros text_us = TextUs();
     out.set_queue_ms(ms(text_us + usage.queued_us));
     if (usage.num_output_tokens == 0) return;
     out.set_prefill_ms(ms(usage.first_token_us - usage.queued_us));

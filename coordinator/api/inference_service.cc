@@ -67,6 +67,9 @@ void InferenceService::WatchStreams() {
       }
       if (stopping_) return;
     }
+    // A process that was stopped itself has yet to hear what its clients took.
+    const auto late = std::chrono::steady_clock::now() - next;
+    if (late > std::chrono::milliseconds(kMaxTickDelayMs)) continue;
     CutStalledStreams(context_.clock.Now());
   }
 }
@@ -140,13 +143,28 @@ grpc::ServerUnaryReactor* InferenceService::AnswerInTextPool(
     FinishUnary(*reactor, *rpc, size_status);
     return reactor;
   }
+  if (num_text_calls_.fetch_add(1) >= kMaxTextCalls) {
+    --num_text_calls_;
+    metrics_.OnRejected("text_calls");
+    FinishUnary(*reactor, *rpc,
+                ResourceExhausted("{} calls wait for the tokenizer, as many as "
+                                  "may; retry later",
+                                  kMaxTextCalls));
+    return reactor;
+  }
   // `rpc` and `response` live until the reactor is finished.
   const absl::Status accepted =
       text_pool_.Submit([this, rpc, reactor, bytes = grpc::ByteBuffer(*request),
                          response, answer] {
-        FinishUnary(*reactor, *rpc, Answer(bytes, *response, answer));
+        // Nobody waits for what a client, or the end of the server, cut off.
+        const absl::Status status = rpc->IsCancelled()
+                                        ? Cancelled("the call was cancelled")
+                                        : Answer(bytes, *response, answer);
+        --num_text_calls_;
+        FinishUnary(*reactor, *rpc, status);
       });
   if (!accepted.ok()) {
+    --num_text_calls_;
     if (absl::IsResourceExhausted(accepted)) metrics_.OnRejected("text_pool");
     FinishUnary(*reactor, *rpc, accepted);
   }

@@ -35,8 +35,7 @@ struct InferenceServiceOptions {
   // RESOURCE_EXHAUSTED.
   int max_concurrent_streams = 0;
   int max_tenant_streams() const {
-    return max_concurrent_streams -
-           max_concurrent_streams / kStreamsPerPlaceForOthers;
+    return static_cast<int>(MaxOfOneTenant(max_concurrent_streams));
   }
   int num_text_threads = 1;
 };
@@ -119,6 +118,7 @@ class InferenceService final : public RawInferenceService {
   const ServedModel& model_;
   ApiMetrics& metrics_;
   std::atomic<int> num_streams_{0};
+  std::atomic<int> num_text_calls_{0};  // Tokenize and Detokenize
   CallRegistry registry_;
   TextPool text_pool_;
   const GenerationContext context_;

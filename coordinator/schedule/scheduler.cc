@@ -68,19 +68,8 @@ absl::Status Scheduler::Add(SequenceSpec spec, Micros now) {
         "tokens, and the whole cache has {}; shorten one of them",
         num_prompt, max_tokens, num_needed, kBlockTokens, blocks_.capacity());
   }
-  const int64_t num_waiting = waiting_.size() + num_parked_;
-  if (num_waiting >= kMaxWaitingSequences) {
-    return ResourceExhausted(
-        "{} sequences are waiting already, the most there "
-        "may be; try again later",
-        num_waiting);
-  }
-  if (num_prompt > kMaxLivePromptTokens - num_prompt_tokens_) {
-    return ResourceExhausted(
-        "a prompt of {} tokens beside the {} tokens of prompts being served "
-        "and waiting is more than {}; try again later",
-        num_prompt, num_prompt_tokens_, kMaxLivePromptTokens);
-  }
+  RETURN_IF_ERROR(
+      bounds_.Check(spec.tenant, num_prompt, waiting_.size() + num_parked_));
   const SequenceId id = spec.id;
   auto [it, inserted] = sequences_.try_emplace(id);
   if (!inserted) return AlreadyExists("sequence {} exists", id);
@@ -89,7 +78,7 @@ absl::Status Scheduler::Add(SequenceSpec spec, Micros now) {
   sequence.tokens = std::move(spec.prompt);
   sequence.spec = std::move(spec);
   sequence.num_prompt_tokens = num_prompt;
-  num_prompt_tokens_ += num_prompt;
+  bounds_.Add(sequence.spec.tenant, num_prompt);
   sequence.arrival = next_arrival_++;
   sequence.added_at = now;
   if (options_.prefix_cache) TakeNames(sequence);
@@ -293,7 +282,7 @@ void Scheduler::ReleaseIfDrained(Sequence& sequence) {
 
 void Scheduler::EraseIfOver(Sequence& sequence) {
   if (sequence.state == SequenceState::kFinished && sequence.slot < 0) {
-    num_prompt_tokens_ -= sequence.num_prompt_tokens;
+    bounds_.Remove(sequence.spec.tenant, sequence.num_prompt_tokens);
     const SequenceId id = sequence.spec.id;
     sequences_.erase(id);
   }

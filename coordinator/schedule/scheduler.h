@@ -34,8 +34,10 @@
 // Preemption: when a decode row needs a block and none is left, or a sequence
 // of a higher priority waits for a place, the newest running sequence of the
 // lowest priority goes back to the queue with its tokens and is prefilled
-// again. A sequence is refused at Add unless it fits in the cache alone, so the
-// oldest one of the highest priority always gets to its end.
+// again; so does the newest of a tenant that is kMaxServiceLeadTokens ahead of
+// one that waits in its priority. A sequence is refused at Add unless it fits
+// in the cache alone, so the oldest one of the highest priority gets to its end
+// unless its tenant is far ahead.
 //
 // Plan and Apply cost about the rows of the step (times a logarithm of the
 // number of sequences), whatever the length of queue and contexts; to admit or
@@ -61,6 +63,7 @@
 #include "base/step_plan.h"
 #include "coordinator/schedule/block_name.h"
 #include "coordinator/schedule/prefix_cache.h"
+#include "coordinator/schedule/queue_bounds.h"
 #include "coordinator/schedule/scheduler_event.h"
 #include "coordinator/schedule/scheduler_options.h"
 #include "coordinator/schedule/scheduler_stats.h"
@@ -77,8 +80,7 @@ class Scheduler {
   Scheduler(const SchedulerOptions& options, Epoch epoch,
             StepNumber first_step);
 
-  // Queues a sequence. RESOURCE_EXHAUSTED when kMaxWaitingSequences wait or the
-  // prompts of all come to more than kMaxLivePromptTokens; INVALID_ARGUMENT
+  // Queues a sequence. RESOURCE_EXHAUSTED by QueueBounds; INVALID_ARGUMENT
   // when prompt + max_tokens exceed the context or the cache; ALREADY_EXISTS
   // for an id that is live. On error no event follows.
   absl::Status Add(SequenceSpec spec, Micros now);
@@ -172,11 +174,15 @@ class Scheduler {
   // Whether a decode row gets the block it needs; preempts newer sequences for
   // it. False: it waits for blocks of steps in flight, or older sequences.
   bool MakeRoomForDecodeRow(const Sequence& sequence);
-  // Preempts one sequence of a lower priority if that can help `sequence` to a
-  // slot and `num_blocks` blocks more; `cached`: those that it found. False: it
-  // cannot, or not yet.
-  bool MakeRoomForPriority(const Sequence& sequence, int64_t num_blocks,
-                           const std::vector<int32_t>& cached);
+  // Whether `victim`, which runs, gives its place to `next`, which waits: it
+  // has a lower priority, or its tenant is far ahead.
+  static bool Yields(const Sequence& victim, const Sequence& next);
+  int64_t NumThatYield(const Sequence& next) const;
+  // Preempts one sequence that yields if that can help `sequence` to a slot and
+  // `num_blocks` blocks more; `cached`: those that it found. False: it cannot,
+  // or not yet.
+  bool MakeRoomFor(const Sequence& sequence, int64_t num_blocks,
+                   const std::vector<int32_t>& cached);
   void Preempt(Sequence& sequence);
 
   // --- Prefix cache (scheduler_prefix.cc) -----------------------------------
@@ -224,7 +230,7 @@ class Scheduler {
   std::vector<int32_t> free_slots_;  // a stack
   // Live ones, and ended ones with rows in flight.
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  int64_t num_prompt_tokens_ = 0;  // of all of them
+  QueueBounds bounds_;  // of all of them
   WaitingQueue waiting_;
   int64_t num_parked_ = 0;
   int64_t num_paused_ = 0;

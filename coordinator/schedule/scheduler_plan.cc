@@ -83,7 +83,8 @@ int64_t Scheduler::NumPromptRowsWanted(const Sequence& sequence) const {
 bool Scheduler::MayBeAdmitted(const Sequence& next) const {
   // Preempted, and a step in flight may still bring a token of it.
   if (next.num_steps_in_flight > 0) return false;
-  return next.starved_at_release != num_releases_;
+  return next.starved_at_release != num_releases_ ||
+         NumThatYield(next) > next.num_yielding_when_starved;
 }
 
 void Scheduler::PlanDecodeRows(Draft& draft) {
@@ -160,10 +161,11 @@ bool Scheduler::AdvanceAdmission(Sequence& next, Draft& draft) {
     if (blocks_.is_held(block)) --num_needed;
   }
   if (free_slots_.empty() || num_needed > NumAvailableBlocks()) {
-    if (MakeRoomForPriority(next, num_needed - NumAvailableBlocks(), cached)) {
+    if (MakeRoomFor(next, num_needed - NumAvailableBlocks(), cached)) {
       return true;
     }
     next.starved_at_release = num_releases_;
+    next.num_yielding_when_starved = NumThatYield(next);
     return false;
   }
   if (!has_rows) return false;
@@ -278,20 +280,37 @@ bool Scheduler::MakeRoomForDecodeRow(const Sequence& sequence) {
   return true;
 }
 
-bool Scheduler::MakeRoomForPriority(const Sequence& sequence,
-                                    int64_t num_blocks,
-                                    const std::vector<int32_t>& cached) {
+bool Scheduler::Yields(const Sequence& victim, const Sequence& next) {
+  if (victim.spec.priority != next.spec.priority) {
+    return victim.spec.priority < next.spec.priority;
+  }
+  return victim.share->service_tokens - next.share->service_tokens >
+         kMaxServiceLeadTokens;
+}
+
+int64_t Scheduler::NumThatYield(const Sequence& next) const {
+  int64_t num_yielding = 0;
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    if (it->second->spec.priority > next.spec.priority) break;
+    if (Yields(*it->second, next)) ++num_yielding;
+  }
+  return num_yielding;
+}
+
+bool Scheduler::MakeRoomFor(const Sequence& sequence, int64_t num_blocks,
+                            const std::vector<int32_t>& cached) {
   // What drains may be enough.
   if (num_draining_ > 0) return false;
   // Of those that it finds cached it would need one more for each one gained.
   const std::unordered_set<int32_t> own(cached.begin(), cached.end());
   int64_t num_gained = 0;
   std::unordered_map<int32_t, int32_t> num_victims_of;  // by shared block
-  bool has_victim = false;
+  Sequence* first_victim = nullptr;
   for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
-    const Sequence& victim = *it->second;
-    if (victim.spec.priority >= sequence.spec.priority) break;
-    has_victim = true;
+    Sequence& victim = *it->second;
+    if (victim.spec.priority > sequence.spec.priority) break;
+    if (!Yields(victim, sequence)) continue;
+    if (first_victim == nullptr) first_victim = &victim;
     if (num_gained >= num_blocks) break;
     num_gained += victim.num_reserved_blocks;
     for (const int32_t block : victim.block_table) {
@@ -303,8 +322,8 @@ bool Scheduler::MakeRoomForPriority(const Sequence& sequence,
       }
     }
   }
-  if (!has_victim || num_gained < num_blocks) return false;
-  Preempt(*running_.rbegin()->second);
+  if (first_victim == nullptr || num_gained < num_blocks) return false;
+  Preempt(*first_victim);
   return num_draining_ == 0;
 }
 

@@ -92,8 +92,9 @@ struct Sequence {
   std::optional<BlockName> parked_on;
   size_t parked_index = 0;  // among those parked on it
   // It found too few blocks then (Scheduler's count of releases); only another
-  // release can change that.
+  // release can change that, or that more than so many yield to it.
   int64_t starved_at_release = -1;
+  int64_t num_yielding_when_starved = 0;
 
   // Prompt, then the output as far as steps were applied.
   std::vector<TokenId> tokens;

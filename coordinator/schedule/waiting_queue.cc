@@ -14,7 +14,7 @@ WaitingQueue::Key WaitingQueue::KeyOf(const TenantShare& share) {
 int64_t WaitingQueue::FloorOf(const Level& level) {
   const int64_t least =
       level.order.empty() ? 0 : level.order.begin()->first.first;
-  return std::max(level.admitted_service_tokens, least);
+  return std::max({level.admitted_service_tokens, level.virtual_tokens, least});
 }
 
 WaitingQueue::Level& WaitingQueue::LevelOf(const TenantShare& share) {
@@ -31,7 +31,7 @@ void WaitingQueue::Enter(Sequence& sequence) {
   } else if (share.num_live == 0) {
     level.idle.erase(share.idle_position);
   }
-  ++share.num_live;
+  if (share.num_live++ == 0) ++level.num_live_shares;
   sequence.share = &share;
 }
 
@@ -40,11 +40,13 @@ void WaitingQueue::Leave(Sequence& sequence) {
   sequence.share = nullptr;
   if (--share.num_live > 0) return;
   Level& level = LevelOf(share);
+  --level.num_live_shares;
   share.idle_position = level.idle.insert(level.idle.end(), &share);
   // One that was served no more than others has nothing to be remembered for.
   while (level.idle.size() > kMaxIdleTenants ||
-         (!level.idle.empty() && level.idle.front()->service_tokens <=
-                                     level.admitted_service_tokens)) {
+         (!level.idle.empty() &&
+          level.idle.front()->service_tokens <=
+              std::max(level.admitted_service_tokens, level.virtual_tokens))) {
     const std::string tenant = level.idle.front()->tenant;
     level.idle.pop_front();
     level.shares.erase(tenant);
@@ -102,11 +104,14 @@ void WaitingQueue::PopAdmitted() {
 
 void WaitingQueue::Charge(Sequence& sequence, int64_t num_tokens) {
   TenantShare& share = *sequence.share;
+  Level& level = LevelOf(share);
+  level.undivided_tokens += num_tokens;
+  level.virtual_tokens += level.undivided_tokens / level.num_live_shares;
+  level.undivided_tokens %= level.num_live_shares;
   if (share.waiting.empty()) {
     share.service_tokens += num_tokens;
     return;
   }
-  Level& level = LevelOf(share);
   level.order.erase(KeyOf(share));
   share.service_tokens += num_tokens;
   level.order.emplace(KeyOf(share), &share);

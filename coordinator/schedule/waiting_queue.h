@@ -9,10 +9,12 @@
 // OSDI 2024). While two tenants have something waiting, what they are served
 // differs by no more than what running sequences can add to a count before the
 // next admission, however much one of them asks for. A tenant that has nothing
-// waiting cannot save up for later: when it comes back, its count begins at the
-// least one of those that wait; if nobody waits, at the one of the tenant
-// admitted last. This is between tenants that are known: one that was served
-// already waits behind new names as long as two of those wait at any time.
+// waiting cannot save up for later: when it comes, or comes back, its count
+// begins at the least one of those that wait, and no lower than the one of the
+// tenant admitted last and than what every tenant would have been served if all
+// had got the same (virtual time: Demers et al., "Analysis and Simulation of a
+// Fair Queueing Algorithm", SIGCOMM 1989). So new names, however many, cannot
+// go before a known one for ever.
 
 #include <cstdint>
 #include <functional>
@@ -70,6 +72,11 @@ class WaitingQueue {
     std::map<Key, TenantShare*> order;
     std::list<TenantShare*> idle;         // longest idle first
     int64_t admitted_service_tokens = 0;  // of the share admitted last
+    // What each share would have been served, had all live ones got the same,
+    // and what could not be divided among them yet.
+    int64_t virtual_tokens = 0;
+    int64_t undivided_tokens = 0;
+    int64_t num_live_shares = 0;
   };
 
   static Key KeyOf(const TenantShare& share);

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/limits.h"
 #include "coordinator/api/messages.h"
@@ -225,6 +227,50 @@ TEST(ApiTextTest, WhatNeedsNoTextDoesNotWaitForTheTextPool) {
 
   api.engine().HoldIds(false);
   held_context.TryCancel();
+  ReadStream(held_context, *held);
+}
+
+TEST(ApiTextTest, CallsThatOnlyTokenizeLeaveRoomInTheTextPool) {
+  const TinyModel model;
+  RunningApi api(model.directory(), {.num_text_threads = 1});
+  api.engine().HoldTokens();
+  api.engine().HoldIds(true);
+  grpc::ClientContext held_context;
+  const auto held = api.inference().Generate(&held_context, APrompt(400));
+  api.engine().WaitForWaitingForIds(1);
+  // The only thread is busy from here on.
+  struct Call {
+    grpc::ClientContext context;
+    v1::TokenizeResponse response;
+    std::promise<grpc::Status> status;
+  };
+  v1::TokenizeRequest request;
+  request.set_text("hello");
+  std::promise<grpc::Status> refused;  // by the call that came last
+  std::vector<std::unique_ptr<Call>> calls;
+  for (int i = 0; i < kMaxTextCalls + 1; ++i) {
+    Call& call = *calls.emplace_back(std::make_unique<Call>());
+    api.inference().async()->Tokenize(&call.context, &request, &call.response,
+                                      [&call, &refused](grpc::Status status) {
+                                        if (!status.ok())
+                                          refused.set_value(status);
+                                        call.status.set_value(status);
+                                      });
+  }
+  EXPECT_EQ(refused.get_future().get().error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  // The others wait, and a stream finds a place behind them.
+  grpc::ClientContext context;
+  const auto stream = api.inference().Generate(&context, APrompt(400));
+  api.engine().HoldIds(false);
+  api.engine().WaitForLive(2);
+  int num_refused = 0;
+  for (const auto& call : calls) {
+    if (!call->status.get_future().get().ok()) ++num_refused;
+  }
+  EXPECT_EQ(num_refused, 1);
+  api.engine().FailAll(Unavailable("over"));
+  ReadStream(context, *stream);
   ReadStream(held_context, *held);
 }
 

@@ -72,8 +72,7 @@ class FakeEngine final : public Engine {
     Post([this, id] {
       if (paused_.erase(id) == 0) return;
       Changed();
-      const std::shared_ptr<Live> live = sequences_.at(id);
-      RunToEnd(*live);
+      RunToEnd(*sequences_.at(id));
     });
   }
 
@@ -87,14 +86,16 @@ class FakeEngine final : public Engine {
     return snapshot_;
   }
   void SetSnapshot(ReplicaSnapshot snapshot) {
-    auto shared = std::make_shared<const ReplicaSnapshot>(std::move(snapshot));
     MutexLock lock(mutex_);
-    snapshot_ = std::move(shared);
+    snapshot_ = std::make_shared<const ReplicaSnapshot>(std::move(snapshot));
   }
 
-  // From now on sequences wait for Step.
-  void HoldTokens() {
-    Post([this] { runs_to_end_ = false; });
+  // While `hold`, sequences wait for Step.
+  void HoldTokens(bool hold = true) {
+    Post([this, hold] {
+      runs_to_end_ = !hold;
+      for (const auto& [id, live] : sequences_) RunToEnd(*live);
+    });
   }
   // One token for every live sequence.
   void Step() {
@@ -130,8 +131,7 @@ class FakeEngine final : public Engine {
     MutexLock lock(mutex_);
     return num_waiting_for_ids_;
   }
-  // Of the sequence that came last.
-  SequenceSpec last_spec() {
+  SequenceSpec last_spec() {  // of the sequence that came last
     MutexLock lock(mutex_);
     return last_spec_;
   }
@@ -175,7 +175,7 @@ class FakeEngine final : public Engine {
     MutexLock lock(mutex_);
     num_live_ = static_cast<int64_t>(sequences_.size());
     num_paused_ = static_cast<int64_t>(paused_.size());
-    if (!sequences_.empty()) last_spec_ = sequences_.rbegin()->second->spec;
+    if (num_live_ > 0) last_spec_ = sequences_.rbegin()->second->spec;
     changed_.NotifyAll();
   }
 

@@ -53,13 +53,30 @@ std::unique_ptr<v1::Inference::Stub> NarrowStub(RunningApi& api) {
                                 grpc::InsecureChannelCredentials(), arguments));
 }
 
+// Begins it and reads nothing, until all its choices are paused. None of them
+// makes a token before the only thread for texts is done with the request, or
+// one might end unpaused.
+std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> BeginFlood(
+    RunningApi& api, v1::Inference::Stub& stub, grpc::ClientContext& context,
+    const v1::GenerateRequest& request) {
+  api.engine().HoldTokens();
+  auto reader = stub.Generate(&context, request);
+  api.engine().WaitForLive(8);
+  grpc::ClientContext tokenize_context;
+  v1::TokenizeResponse response;
+  EXPECT_TRUE(api.inference().Tokenize(&tokenize_context, {}, &response).ok());
+  api.engine().HoldTokens(false);
+  api.engine().WaitForPaused(8);
+  return reader;
+}
+
 TEST(SlowReaderTest, OneThatCatchesUpMissesNothing) {
   const TinyModel model;
-  RunningApi api(model.directory(), {.next_token = LetterWithMuchBeside});
+  RunningApi api(model.directory(),
+                 {.next_token = LetterWithMuchBeside, .num_text_threads = 1});
   const auto stub = NarrowStub(api);
   grpc::ClientContext context;
-  const auto reader = stub->Generate(&context, AFlood());
-  api.engine().WaitForPaused(8);
+  const auto reader = BeginFlood(api, *stub, context, AFlood());
   // Others are served meanwhile.
   EXPECT_EQ(api.Generate(APrompt(400)).NumTokens(), 400);
   const StreamResult result = ReadStream(context, *reader);
@@ -77,14 +94,14 @@ TEST(SlowReaderTest, OneThatCatchesUpMissesNothing) {
 TEST(SlowReaderTest, OneThatReadsNothingIsCutOffAndItsSequencesEnd) {
   const TinyModel model;
   AdjustableClock clock;
-  RunningApi api(model.directory(),
-                 {.next_token = LetterWithMuchBeside, .clock = &clock});
+  RunningApi api(model.directory(), {.next_token = LetterWithMuchBeside,
+                                     .num_text_threads = 1,
+                                     .clock = &clock});
   const auto stub = NarrowStub(api);
   grpc::ClientContext context;
   v1::GenerateRequest request = AFlood();
   request.set_request_id("slow");
-  const auto reader = stub->Generate(&context, request);
-  api.engine().WaitForPaused(8);
+  const auto reader = BeginFlood(api, *stub, context, request);
   // Time passes until it is cut off: what it can still take is little.
   auto ended =
       std::async(std::launch::async, [&api] { api.engine().WaitForLive(0); });

@@ -88,11 +88,27 @@ TEST(BenchFeedTest, AnOpenLoopWaitsForNobody) {
       PlanOf({.settings = {{"rate", "100"}, {"num-requests", "50"}}});
   LoadFeed feed(plan);
   for (int64_t i = 0; i < 50; ++i) {
-    EXPECT_EQ(feed.num_open_loop_left(), 50 - i);
+    EXPECT_EQ(feed.num_left(), 50 - i);
     ASSERT_EQ(feed.NextDue(), plan.open_loop()[static_cast<size_t>(i)].due_us);
     EXPECT_EQ(feed.Take().index, i);
   }
   EXPECT_EQ(feed.NextDue(), std::nullopt);
+}
+
+TEST(BenchFeedTest, CountsWhatClientsHaveYetToAsk) {
+  const Plan plan =
+      PlanOf({.settings = {{"clients", "2"}, {"num-requests", "5"}}});
+  LoadFeed feed(plan);
+  for (int64_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(feed.num_left(), 5 - i);
+    const std::optional<Micros> due = feed.NextDue();
+    ASSERT_TRUE(due.has_value());
+    feed.OnEnd(feed.Take(), *due + 1);
+  }
+  EXPECT_EQ(feed.num_left(), 0);
+  // Of clients that ask until the time is over, nobody knows.
+  const Plan timed = PlanOf({.settings = {{"clients", "2"}}, .duration_s = 1});
+  EXPECT_EQ(LoadFeed(timed).num_left(), 0);
 }
 
 TEST(BenchFeedTest, ClassesAreMergedByTime) {

@@ -10,6 +10,7 @@
 #include <limits>
 #include <sstream>
 
+#include "base/config.h"
 #include "base/limits.h"
 #include "cli/client.h"
 #include "cli/generation.h"
@@ -310,9 +311,29 @@ grpc::Status ReceiveAll(const std::vector<v1::GenerateResponse>& chunks,
                         int num_choices,
                         const grpc::Status& status = grpc::Status::OK) {
   FakeStream stream(chunks, status);
+  grpc::ClientContext context;
   GenerationResult result;
   return Receive(
-      stream, num_choices, [](std::string_view) {}, &result);
+      context, stream, num_choices, [](std::string_view) { return true; },
+      &result);
+}
+
+TEST(GenerationTest, WhatCannotBeWrittenEndsTheRequest) {
+  FakeStream stream({Chunk(0, 0, "a", {1}), Chunk(0, 1, "b", {2})},
+                    grpc::Status(grpc::StatusCode::CANCELLED, "by the client"));
+  grpc::ClientContext context;
+  GenerationResult result;
+  int num_written = 0;
+  const grpc::Status status = Receive(
+      context, stream, 1,
+      [&](std::string_view) {
+        ++num_written;
+        return false;
+      },
+      &result);
+  EXPECT_EQ(num_written, 1);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ExitCodeOf(status), kExitResources);
 }
 
 TEST(GenerationTest, AStreamThatEndsBeforeEveryChoiceDidIsNotComplete) {
@@ -385,6 +406,7 @@ TEST(ClientTest, ExitCodesTellWhoseFaultItWas) {
   EXPECT_EQ(ExitCodeOf({StatusCode::INVALID_ARGUMENT, ""}), 2);
   EXPECT_EQ(ExitCodeOf({StatusCode::RESOURCE_EXHAUSTED, ""}), 4);
   EXPECT_EQ(ExitCodeOf({StatusCode::UNAVAILABLE, ""}), 5);
+  EXPECT_EQ(ExitCodeOf({StatusCode::DEADLINE_EXCEEDED, ""}), 1);
   EXPECT_EQ(ExitCodeOf({StatusCode::INTERNAL, ""}), 1);
   EXPECT_EQ(DescribeError({StatusCode::INVALID_ARGUMENT, "top_p is 2"}, "h:1"),
             "INVALID_ARGUMENT from h:1: top_p is 2");

@@ -22,7 +22,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using worker::v1::FromCoordinator;
-using worker::v1::FromWorker;
 
 class LinkLimitsTest : public ::testing::Test {
  protected:

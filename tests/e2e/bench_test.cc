@@ -148,7 +148,7 @@ TEST(BenchTest, ATraceIsReplayedAndErrorsMayBeAllowed) {
                                           "--output-tokens=400",
                                           "--timeout-s=0.001"};
   const ProgramResult failed = RunBinary("witan", hasty);
-  EXPECT_EQ(failed.exit_code, kExitPeerLost);
+  EXPECT_EQ(failed.exit_code, kExitInternal);
   EXPECT_THAT(failed.out, HasSubstr("failed: 3 times DEADLINE_EXCEEDED"));
   auto allowed = hasty;
   allowed.push_back("--allow-errors");

@@ -142,6 +142,31 @@ TEST_F(SchedulerPriorityTest, EqualPrioritiesDoNotPreemptForAPlace) {
   EXPECT_EQ(scheduler_->stats().num_preemptions, 0);
 }
 
+TEST_F(SchedulerPriorityTest, ATenantFarAheadGivesAPlaceToOneThatWaits) {
+  SchedulerOptions options = Roomy();
+  options.max_sequences = 2;
+  options.max_context_tokens = 8192;
+  options.num_blocks = 1 + 2 * BlocksFor(8192);
+  Start(options);
+  SequenceSpec spec = Spec(1, 0, 40, 4000);
+  spec.tenant = "greedy";
+  Add(spec);
+  spec = Spec(2, 0, 40, 4000);
+  spec.tenant = "greedy";
+  Add(spec);
+  Step();
+  spec = Spec(3, 0, 40, 20);
+  spec.tenant = "light";
+  Add(spec);
+  int64_t num_steps = 0;
+  for (; !streams_[3].end.has_value(); ++num_steps) Step();
+  // Both of the greedy one made a token in every step until it was ahead.
+  EXPECT_GE(num_steps, kMaxServiceLeadTokens / 2 - 40);
+  EXPECT_LE(num_steps, kMaxServiceLeadTokens / 2 + 40);
+  RunToTheEnd();
+  EXPECT_EQ(Preemptions(), (Preempted{{2, 1}}));
+}
+
 TEST_F(SchedulerPriorityTest, APromptGoesBeforeThePromptsOfLowerPriorities) {
   SchedulerOptions options = Roomy();
   options.max_prefill_tokens_beside_decode = 48;
@@ -243,25 +268,26 @@ TEST_F(SchedulerPriorityTest, AStepParksNoMoreThanCanRun) {
 TEST_F(SchedulerPriorityTest, WhatIsComputedAgainAfterAPauseIsCharged) {
   SchedulerOptions options = Roomy();
   options.prefix_cache = false;
-  options.max_sequences = 1;
+  options.max_sequences = 2;
   Start(options);
-  const auto add = [this](SequenceId id, const std::string& tenant) {
-    SequenceSpec spec = Spec(id, 0, 300, 4);
+  const auto add = [this](SequenceId id, const std::string& tenant,
+                          int64_t num_prompt, int64_t max_tokens) {
+    SequenceSpec spec = Spec(id, 0, num_prompt, max_tokens);
     spec.tenant = tenant;
     Add(spec);
   };
-  add(1, "slow");
-  for (int i = 0; i < 2; ++i) {
+  add(1, "slow", 300, 20);
+  add(5, "other", 600, 60);  // both are at work all the time
+  for (int i = 0; i < 6; ++i) {
     Step();
     ASSERT_TRUE(scheduler_->Pause(1));
     ASSERT_TRUE(scheduler_->Resume(1));
   }
   Step();
-  // It has cost three times its prompt.
-  add(3, "other");
-  add(4, "other");
-  add(2, "slow");
-  while (!streams_[4].end && Plan()) Apply();
+  // It has cost seven times its prompt, the other one once.
+  add(3, "other", 300, 4);
+  add(2, "slow", 300, 4);
+  while (!streams_[3].end && Plan()) Apply();
   EXPECT_FALSE(streams_[2].end.has_value());
   RunToTheEnd();
 }

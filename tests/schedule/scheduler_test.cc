@@ -306,7 +306,9 @@ TEST_F(SchedulerTest,
 TEST_F(SchedulerTest, RefusesBeyondTheLongestQueueAndAcceptsAgainLater) {
   Start(Roomy());
   for (SequenceId id = 1; id <= kMaxWaitingSequences; ++id) {
-    Add(Spec(id, 1, 1));
+    SequenceSpec spec = Spec(id, 1, 1);
+    spec.tenant = id % 2 == 0 ? "even" : "odd";
+    Add(spec);
   }
   EXPECT_EQ(scheduler_->Add(Spec(3 * kMaxWaitingSequences, 1, 1), now_).code(),
             absl::StatusCode::kResourceExhausted);
@@ -314,28 +316,52 @@ TEST_F(SchedulerTest, RefusesBeyondTheLongestQueueAndAcceptsAgainLater) {
   EXPECT_TRUE(scheduler_->Add(Spec(3 * kMaxWaitingSequences, 1, 1), now_).ok());
 }
 
-TEST_F(SchedulerTest,
-       RefusesMorePromptTokensThanMemoryIsPlannedForUntilSomeEnd) {
+TEST_F(SchedulerTest, OneTenantLeavesPlacesInTheQueueForOthers) {
+  Start(Roomy());
+  const SequenceId num_allowed = MaxOfOneTenant(kMaxWaitingSequences);
+  ASSERT_LT(num_allowed, static_cast<SequenceId>(kMaxWaitingSequences));
+  for (SequenceId id = 1; id <= num_allowed; ++id) {
+    SequenceSpec spec = Spec(id, 1, 1);
+    spec.priority = static_cast<int32_t>(id % 3);  // another one is no way out
+    Add(spec);
+  }
+  SequenceSpec spec = Spec(num_allowed + 1, 1, 1);
+  const absl::Status status = scheduler_->Add(spec, now_);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(MessageOf(status)), HasSubstr(spec.tenant));
+  spec.tenant = "modest";
+  Add(spec);
+  scheduler_->Finish(1, FinishReason::kCancelled, now_);
+  Add(Spec(num_allowed + 2, 1, 1));
+}
+
+TEST_F(SchedulerTest, RefusesMorePromptTokensThanMayLiveUntilSomeEnd) {
   SchedulerOptions options = Roomy();
   constexpr int64_t kLong = kMaxLivePromptTokens / 64;
   options.max_context_tokens = kLong + 1;
   options.num_blocks = BlocksFor(kLong) + 2;
   options.prefix_cache = false;
   Start(options);
-  for (SequenceId id = 1; id <= 63; ++id) Add(Spec(id, kLong, 1));
-  Add(Spec(64, kLong - 1, 1));
-  EXPECT_EQ(scheduler_->Add(Spec(65, 2, 1), now_).code(),
-            absl::StatusCode::kResourceExhausted);
-  Add(Spec(66, 1, 1));
-  EXPECT_EQ(scheduler_->Add(Spec(67, 1, 1), now_).code(),
-            absl::StatusCode::kResourceExhausted);
+  const auto refusal = [this](SequenceId id, const std::string& tenant) {
+    SequenceSpec spec = Spec(id, 2, 1);
+    spec.tenant = tenant;
+    return std::string(MessageOf(scheduler_->Add(spec, now_)));
+  };
+  for (SequenceId id = 1; id <= 56; ++id) Add(Spec(id, kLong, 1));
+  EXPECT_THAT(refusal(100, kDefaultTenant), HasSubstr("one tenant"));
+  for (SequenceId id = 57; id <= 64; ++id) {
+    SequenceSpec spec = Spec(id, id == 64 ? kLong - 1 : kLong, 1);
+    spec.tenant = "other";
+    Add(spec);
+  }
+  EXPECT_THAT(refusal(100, "third"), HasSubstr("prompts being served"));
   // A running one holds its tokens until its rows have come back.
   scheduler_->Plan(now_).value();
   scheduler_->Finish(1, FinishReason::kCancelled, now_);
-  EXPECT_EQ(scheduler_->Add(Spec(67, 1, 1), now_).code(),
-            absl::StatusCode::kResourceExhausted);
-  scheduler_->Finish(66, FinishReason::kCancelled, now_);
-  Add(Spec(67, 1, 1));
+  EXPECT_THAT(refusal(100, "third"), HasSubstr("prompts being served"));
+  scheduler_->Finish(2, FinishReason::kCancelled, now_);
+  EXPECT_EQ(refusal(100, "third"), "");
+  EXPECT_EQ(refusal(101, kDefaultTenant), "");
 }
 
 TEST_F(SchedulerTest, RefusesAnIdThatIsLiveAndForgetsOneThatIsNot) {

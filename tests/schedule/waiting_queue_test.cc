@@ -113,6 +113,27 @@ TEST_F(WaitingQueueTest,
   EXPECT_LE(num_served_before, 1);
 }
 
+TEST_F(WaitingQueueTest, OneThatWaitsIsNotOvertakenByNewTenantsForEver) {
+  // Of two that run one was served more, and wants more.
+  Enter("other");
+  queue_.PopAdmitted();
+  Sequence& running = Enter("waits");
+  queue_.PopAdmitted();
+  queue_.Charge(running, 10000);
+  Enter("new-0");
+  Enter("waits");
+  int num_served_before = 0;
+  for (int i = 1; i < 5000; ++i) {
+    // Two new names wait at any time.
+    Enter("new-" + std::to_string(i));
+    if (Serve(100) == "waits") break;
+    ++num_served_before;
+  }
+  // It is 5,000 ahead of equal shares for two; four share what is served now.
+  EXPECT_GE(num_served_before, 10);
+  EXPECT_LE(num_served_before, 5000 * 4 / 100 + 4);
+}
+
 TEST_F(WaitingQueueTest, OneThatWasOnlyRunningSavesNothingUp) {
   Sequence& running = Enter("a");
   queue_.PopAdmitted();
@@ -149,16 +170,26 @@ struct Service {
   }
 };
 
-// Four tenants for 20,000 steps. The greedy one always has 200 requests in the
-// system, each light one 12, which is more than a quarter of the 16 places.
-// `told`: the scheduler knows who is who.
-Service ServeFourTenants(bool told) {
+// What four tenants are like. A step has 16 places.
+struct Tenants {
+  int num_of_greedy = 200;  // requests in the system at any time
+  int num_of_light = 12;    // of each of three
+  int64_t max_output_tokens = 64;
+  int64_t num_output_tokens_of_greedy = 0;  // of every request; 0: as of others
+  int64_t num_blocks = 400;
+  // The light ones come when the greedy one has been alone for so long.
+  int first_light_step = 0;
+};
+
+// Tokens of prompts and answers in 20,000 steps, from the first light request
+// on. `told`: the scheduler knows who is who.
+Service ServeFourTenants(const Tenants& tenants, bool told) {
   SchedulerOptions options;
   options.max_step_tokens = 256;
   options.max_prefill_chunk_tokens = 64;
   options.max_sequences = 16;
-  options.num_blocks = 400;
-  options.max_context_tokens = 1024;
+  options.num_blocks = tenants.num_blocks;
+  options.max_context_tokens = 8192;
   options.prefix_cache = false;
   Scheduler scheduler(options, 1, 1);
   std::map<SequenceId, std::string> owner;
@@ -170,15 +201,22 @@ Service ServeFourTenants(bool told) {
     return (random >> 33) % n;
   };
   SequenceId next_id = 1;
-  for (int step = 0; step < 20000; ++step) {
+  for (int step = 0; step < tenants.first_light_step + 20000; ++step) {
+    const bool is_shared = step >= tenants.first_light_step;
     for (const std::string tenant : {"greedy", "light1", "light2", "light3"}) {
       const bool is_greedy = tenant == "greedy";
-      for (; num_open[tenant] < (is_greedy ? 200 : 12); ++num_open[tenant]) {
+      if (!is_greedy && !is_shared) continue;
+      const int num_wanted =
+          is_greedy ? tenants.num_of_greedy : tenants.num_of_light;
+      for (; num_open[tenant] < num_wanted; ++num_open[tenant]) {
         SequenceSpec spec;
         spec.id = next_id++;
         if (told) spec.tenant = tenant;
         spec.prompt.assign(16 + below(is_greedy ? 240 : 80), 7);
-        spec.stop.max_tokens = 1 + static_cast<int64_t>(below(64));
+        spec.stop.max_tokens =
+            is_greedy && tenants.num_output_tokens_of_greedy > 0
+                ? tenants.num_output_tokens_of_greedy
+                : 1 + static_cast<int64_t>(below(tenants.max_output_tokens));
         owner[spec.id] = tenant;
         EXPECT_TRUE(scheduler.Add(spec, 0).ok());
       }
@@ -191,23 +229,45 @@ Service ServeFourTenants(bool told) {
     EXPECT_TRUE(scheduler.Apply(std::move(result), 0).ok());
     for (const SchedulerEvent& event : scheduler.TakeEvents()) {
       const auto* end = std::get_if<FinishEvent>(&event);
-      if (end == nullptr) continue;
-      const std::string& tenant = owner.at(end->id);
-      --num_open[tenant];
-      service.tokens[tenant] +=
-          end->usage.num_prompt_tokens + end->usage.num_output_tokens;
+      int64_t* const tokens = &service.tokens[owner.at(
+          end != nullptr ? end->id : std::get<TokenEvent>(event).id)];
+      if (end != nullptr) --num_open[owner.at(end->id)];
+      if (!is_shared) continue;
+      *tokens += end == nullptr ? 1 : end->usage.num_prompt_tokens;
     }
   }
   return service;
 }
 
 TEST(FairnessTest, AGreedyTenantGetsNoMoreThanThreeLightOnes) {
-  const Service fair = ServeFourTenants(true);
+  const Service fair = ServeFourTenants({}, true);
   RecordProperty("service_ratio", std::to_string(fair.Ratio()));
   EXPECT_LE(fair.Ratio(), 1.2);
-  const Service first_come = ServeFourTenants(false);
+  const Service first_come = ServeFourTenants({}, false);
   RecordProperty("first_come_ratio", std::to_string(first_come.Ratio()));
   EXPECT_GT(first_come.Ratio(), 4);
+}
+
+TEST(FairnessTest, ATenantThatHasAllPlacesForLongAnswersGivesThemUp) {
+  const Service fair = ServeFourTenants({.num_of_greedy = 40,
+                                         .max_output_tokens = 1000,
+                                         .num_output_tokens_of_greedy = 7900,
+                                         .num_blocks = 4200,
+                                         .first_light_step = 500},
+                                        true);
+  RecordProperty("service_ratio", std::to_string(fair.Ratio()));
+  EXPECT_LE(fair.Ratio(), 1.2);
+}
+
+TEST(FairnessTest, ATenantThatHasAllBlocksForLongAnswersGivesThemUp) {
+  const Service fair = ServeFourTenants({.num_of_greedy = 40,
+                                         .max_output_tokens = 1000,
+                                         .num_output_tokens_of_greedy = 7900,
+                                         .num_blocks = 600,
+                                         .first_light_step = 500},
+                                        true);
+  RecordProperty("service_ratio", std::to_string(fair.Ratio()));
+  EXPECT_LE(fair.Ratio(), 1.2);
 }
 
 }  // namespace

@@ -82,7 +82,8 @@ void SimClients::SendRequest() {
     const int64_t stop_at = random_.Chance(profile_.stop_probability)
                                 ? random_.Below(profile_.max_output_tokens)
                                 : -1;
-    SendSequence(spec, stop_at, 0);
+    const SequenceId id = SendSequence(spec, stop_at, 0);
+    if (!spec.beside) spec.beside = id;
   }
 }
 
@@ -144,8 +145,8 @@ void SimClients::ReadSlowly(SequenceId id) {
   });
 }
 
-void SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
-                              int num_retries) {
+SequenceId SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
+                                    int num_retries) {
   spec.id = next_id_++;
   const SequenceId id = spec.id;
   tokens_.OnSubmit(spec, stop_at);
@@ -159,6 +160,7 @@ void SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
     clock_.After(random_.Between(0, 2 * kMicrosPerSecond),
                  [this, id] { coordinator_.Cancel(id); });
   }
+  return id;
 }
 
 // Tries again, as a new sequence that draws other tokens.

@@ -44,7 +44,7 @@ class SimClients {
   std::vector<TokenId> DrawPrompt();
   // Its client reads slowly: it stops for a while, now and then.
   void ReadSlowly(SequenceId id);
-  void SendSequence(SequenceSpec spec, int64_t stop_at, int num_retries);
+  SequenceId SendSequence(SequenceSpec spec, int64_t stop_at, int num_retries);
   void OnRefused(SequenceSpec spec, int64_t stop_at, int num_retries);
 
   SimClock& clock_;

@@ -75,9 +75,11 @@ void SimCoordinator::Submit(SequenceSpec spec,
     spec.block_names = BlockNames(spec.block_root, spec.prompt,
                                   spec.prompt.size() / kBlockTokens);
   }
+  std::optional<int> replica;
+  if (spec.beside) replica = host_of_sequence_.at(*spec.beside);
   const std::optional<Route> route =
       router_.Choose(static_cast<int64_t>(spec.prompt.size()),
-                     spec.stop.max_tokens, spec.block_names);
+                     spec.stop.max_tokens, spec.block_names, replica);
   if (route) {
     if (route->replica > 0) ++counters_.num_routed_to_others;
     sink = std::make_unique<RoutedSink>(router_, *route, std::move(sink));

@@ -17,7 +17,6 @@
 namespace witan {
 namespace {
 
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 // A blocking connection to the listener of `endpoint`.

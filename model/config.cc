@@ -134,8 +134,9 @@ void ReadWindows(JsonFields& reader, const FamilyTraits& family,
       return;
     }
     for (size_t i = 0; i < windowed.size(); ++i) {
-      windowed[i] = (*types)[i] == "sliding_attention";
-      if (!windowed[i] && (*types)[i] != "full_attention") {
+      const auto* type = (*types)[i].get_ptr<const std::string*>();
+      windowed[i] = type != nullptr && *type == "sliding_attention";
+      if (type == nullptr || (!windowed[i] && *type != "full_attention")) {
         reader.Refuse("layer_types", (*types)[i], kAllowed);
         return;
       }
@@ -144,8 +145,7 @@ void ReadWindows(JsonFields& reader, const FamilyTraits& family,
     windowed.assign(windowed.size(), window > 0);
   } else if (family.window == WindowRule::kUpperLayers &&
              reader.Boolean("use_sliding_window", false)) {
-    const int64_t first =
-        reader.Integer("max_window_layers", 0, kMaxLayers);
+    const int64_t first = reader.Integer("max_window_layers", 0, kMaxLayers);
     for (int64_t i = first; i < config.num_layers; ++i) {
       windowed[static_cast<size_t>(i)] = true;
     }
@@ -277,8 +277,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json) {
   ReadDType(reader, config);
   RETURN_IF_ERROR(reader.status());
   ASSIGN_OR_RETURN(config.rope,
-                   ReadRope(object, family->default_rope_theta,
-                            config.head_dim, config.max_context_tokens));
+                   ReadRope(object, family->default_rope_theta, config.head_dim,
+                            config.max_context_tokens));
   const int64_t num_tensors = NumTensors(config);
   if (num_tensors > kMaxTensors) {
     return InvalidArgument(

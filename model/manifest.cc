@@ -29,8 +29,7 @@ struct Piece {
 // The pieces of one tensor that lie in `held`, a slice of it.
 void AppendPieces(const ModelConfig& config, const TensorSlice& held,
                   std::vector<Piece>& pieces) {
-  const TensorPlace place =
-      PlaceOf(config, held.role, held.layer, held.expert);
+  const TensorPlace place = PlaceOf(config, held.role, held.layer, held.expert);
   const std::string label =
       place.is_part ? fmt::format("{}@{}", place.name, place.first_row)
                     : place.name;

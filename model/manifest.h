@@ -29,8 +29,8 @@
 namespace witan {
 
 // Piece name ("TENSOR#index", or "TENSOR@row#index" of one of several that the
-// file has in one tensor, from that row on) -> lower-case hex SHA-256 of dtype, shape of the
-// piece and its bytes in row-major order.
+// file has in one tensor, from that row on) -> lower-case hex SHA-256 of dtype,
+// shape of the piece and its bytes in row-major order.
 using PieceHashes = std::map<std::string, std::string>;
 
 // Bytes hashed so far and in total. Called by one thread at a time, now and

@@ -11,8 +11,8 @@ namespace witan {
 Weights::Weights(const ModelConfig& config, const RankShard& shard,
                  const Checkpoint& checkpoint)
     : layers_(config.num_layers) {
-  // A rank without heads, FFN columns or vocabulary rows has no such slices; its
-  // views keep the full number of columns, so that every shape below stays
+  // A rank without heads, FFN columns or vocabulary rows has no such slices;
+  // its views keep the full number of columns, so that every shape below stays
   // consistent.
   const int64_t hidden = config.hidden_size;
   const ConstTensorView no_rows(nullptr, config.weights, 0, hidden);
@@ -41,10 +41,9 @@ ConstTensorView Weights::SliceView(const ModelConfig& config,
   const int64_t row_stride = place.stored_shape.back();
   const size_t element_bytes = SizeOf(tensor->dtype);
   const std::byte* first =
-      tensor->data.data() +
-      ((place.first_row + slice.rows.begin) * row_stride +
-       slice.columns.begin) *
-          element_bytes;
+      tensor->data.data() + ((place.first_row + slice.rows.begin) * row_stride +
+                             slice.columns.begin) *
+                                element_bytes;
   if (reinterpret_cast<uintptr_t>(first) % element_bytes == 0) {
     return ConstTensorView(first, tensor->dtype, slice.rows.size(),
                            slice.columns.size(), row_stride);

@@ -51,7 +51,7 @@ class Weights {
   Weights(const ModelConfig& config, const RankShard& shard,
           const Checkpoint& checkpoint);
 
-  ConstTensorView embedding() const { return embedding_; }        // [V, H]
+  ConstTensorView embedding() const { return embedding_; }  // [V, H]
   const NormWeights& final_norm() const { return final_norm_; }
   ConstTensorView lm_head() const { return lm_head_; }            // [v, H]
   ConstTensorView lm_head_bias() const { return lm_head_bias_; }  // [1, v]

@@ -20,10 +20,10 @@
 #include "worker/comm/rendezvous.h"
 #include "worker/decoder.h"
 #include "worker/kv_cache.h"
+#include "worker/rope.h"
 #include "worker/sampler.h"
 #include "worker/slots.h"
 #include "worker/weights.h"
-#include "worker/rope.h"
 
 namespace witan {
 
@@ -373,10 +373,10 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
            .backend = group->backend.get(),
            .weights = model_->weights.get(),
            .cache = group->cache.get(),
-           .rope = ConstTensorView(group->rope.data(), DType::kF32,
-                                   NumRopeRows(model_->config,
-                                               group->limits.max_context_tokens),
-                                   model_->config.rope.rotary_dim),
+           .rope = ConstTensorView(
+               group->rope.data(), DType::kF32,
+               NumRopeRows(model_->config, group->limits.max_context_tokens),
+               model_->config.rope.rotary_dim),
            .attention_comm = &group->comm(GroupKind::kAttention),
            .expert_comm = &group->comm(GroupKind::kExpert)}));
   return absl::OkStatus();

@@ -43,6 +43,10 @@ constexpr size_t kMaxQuotedBytes = 120;
 constexpr size_t kMaxShownValueBytes = 60;
 constexpr size_t kMaxListedNames = 10;
 
+// Of a LoRA adapter.
+constexpr int64_t kMaxAdapterRank = 512;
+constexpr double kMaxAdapterAlpha = 1e6;
+
 // --- A cluster -------------------------------------------------------------
 // tp and ep are at most kNumLeaves (base/leaves.h); the world is lcm(tp, ep),
 // at most 7 * 8 (tp = 7, ep = 8).

@@ -86,6 +86,16 @@ struct Norm {
   float epsilon = 0;
 };
 
+// A low-rank change of one weight [O, K]: w + scale * b a (arXiv 2106.09685).
+struct LoraFactors {
+  ConstTensorView a;  // [r, K] of weight dtype; empty: the weight is as it is
+  ConstTensorView b;  // [O, r] of weight dtype
+  float scale = 0;
+};
+
+// Which adapter every row of a step has: int32 device memory, [T]; -1: none.
+using AdapterOfRow = std::span<const int32_t>;
+
 // One row to sample. Pointers are device memory.
 struct SampleRow {
   const SamplingParams* params = nullptr;
@@ -202,6 +212,34 @@ class Backend {
                               ConstTensorView weights, int64_t total_experts,
                               std::span<const Subtree> subtrees,
                               TensorView partials) = 0;
+
+  // What low-rank adapters add: y[t] = fma(scale, b round_A(a x[t]), y[t]), with
+  // the factors that the row's adapter has in `adapters`; K and r one leaf
+  // each. x A [T, K], y fp32 [T, O]. Rows without an adapter, and those whose
+  // adapter has no factors, stay as they are.
+  virtual void AddLora(ConstTensorView x, AdapterOfRow adapter_of_row,
+                       std::span<const LoraFactors> adapters, TensorView y) = 0;
+
+  // The same for grouped rows: the factors of expert e and adapter a are
+  // factors[e * num_adapters + a]. Grouped row r of y [R, O] has x[i] with i as
+  // in GroupedMatMul, and the adapter of row source_rows[r].
+  virtual void AddGroupedLora(ConstTensorView x, bool gather,
+                              const ExpertRows& rows,
+                              AdapterOfRow adapter_of_row, int64_t num_adapters,
+                              std::span<const LoraFactors> factors,
+                              TensorView y) = 0;
+
+  // Joins leaves to subtrees. leaves fp32 [n * T, O]: rows [i * T, (i + 1) * T)
+  // are leaf i of the n that `subtrees` cover, in order; partials as those of
+  // MatMulLeaves.
+  virtual void JoinLeaves(ConstTensorView leaves,
+                          std::span<const Subtree> subtrees,
+                          TensorView partials) = 0;
+
+  // out = round_A(x) for the first *num_rows rows (device memory); the others
+  // stay as they are. x fp32 [R, H], out A [R, H].
+  virtual void Round(ConstTensorView x, const int32_t* num_rows,
+                     TensorView out) = 0;
 
   // out[i] = x[row_ids[i]]; same dtype, same columns.
   virtual void GatherRows(ConstTensorView x, std::span<const int32_t> row_ids,

@@ -261,7 +261,7 @@ size_t CpuBackend::KvBytes(int64_t num_blocks, int64_t num_kv_heads,
 }
 
 int64_t CpuBackend::workspace_bytes() const {
-  size_t bytes = packed_x_.capacity_bytes();
+  size_t bytes = packed_x_.capacity_bytes() + lora_.capacity_bytes();
   for (const Workspace& scratch : thread_scratch_) {
     bytes += scratch.capacity_bytes();
   }

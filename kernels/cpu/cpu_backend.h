@@ -68,6 +68,16 @@ class CpuBackend : public Backend {
                       ConstTensorView expert_ids, ConstTensorView weights,
                       int64_t total_experts, std::span<const Subtree> subtrees,
                       TensorView partials) override;
+  void AddLora(ConstTensorView x, AdapterOfRow adapter_of_row,
+               std::span<const LoraFactors> adapters, TensorView y) override;
+  void AddGroupedLora(ConstTensorView x, bool gather, const ExpertRows& rows,
+                      AdapterOfRow adapter_of_row, int64_t num_adapters,
+                      std::span<const LoraFactors> factors,
+                      TensorView y) override;
+  void JoinLeaves(ConstTensorView leaves, std::span<const Subtree> subtrees,
+                  TensorView partials) override;
+  void Round(ConstTensorView x, const int32_t* num_rows,
+             TensorView out) override;
   void GatherRows(ConstTensorView x, std::span<const int32_t> row_ids,
                   TensorView out) override;
   void Sample(ConstTensorView logits, std::span<const SampleRow> rows,
@@ -98,6 +108,14 @@ class CpuBackend : public Backend {
     const int32_t* source_rows = nullptr;  // null: all of x in order
   };
 
+  // Rows that share the factors of one weight: y_rows[i] gets what x_rows[i]
+  // makes.
+  struct LoraGroup {
+    const LoraFactors* factors = nullptr;
+    std::vector<int32_t> x_rows;
+    std::vector<int32_t> y_rows;
+  };
+
   // Calls body(rows) over pieces of [0, num_rows), of `columns` elements each.
   void ForRows(int64_t num_rows, int64_t columns,
                const std::function<void(IndexRange)>& body);
@@ -110,6 +128,8 @@ class CpuBackend : public Backend {
                     std::span<const IndexRange> leaf_columns,
                     std::span<const Subtree> subtrees, TensorView y,
                     std::vector<PackedLeaf>& leaves) const;
+  void AddLoraGroups(ConstTensorView x, std::span<const LoraGroup> groups,
+                     TensorView y);
   void RunJobs(std::span<MatMulJob> jobs, std::span<const JobRows> rows);
   void PackRows(std::span<MatMulJob> jobs, std::span<const JobRows> rows);
 
@@ -117,6 +137,7 @@ class CpuBackend : public Backend {
   const bool order_one_;
   const std::unique_ptr<ThreadPool> pool_;
   Workspace packed_x_;
+  Workspace lora_;
   std::vector<Workspace> thread_scratch_;
   std::vector<Sampler> samplers_;  // one per thread
 };

@@ -226,6 +226,58 @@ void TreeSumBlock(std::span<const Partial> partials, int64_t i, int64_t n,
   }
 }
 
+inline void AddScaledBody(const float* x, float scale, int64_t n, float* y) {
+  const F32x16 factor = Set1(scale);
+  EachVector(n, [&](int64_t i, int64_t m) {
+    StoreN(y + i, Fma(factor, LoadN(x + i, m), LoadN(y + i, m)), m);
+  });
+}
+
+// The sum of num_leaves leaves, a power of two, that are `stride` elements
+// apart.
+inline F32x16 SumOfLeaves(const float* first, int64_t stride, int num_leaves,
+                          int64_t n) {
+  if (num_leaves == 1) return LoadN(first, n);
+  const int half = num_leaves / 2;
+  return Add(SumOfLeaves(first, stride, half, n),
+             SumOfLeaves(first + half * stride, stride, half, n));
+}
+
+// `rows` are those of one subtree's partial sum.
+inline void JoinLeavesBody(ConstTensorView leaves,
+                           std::span<const Subtree> subtrees,
+                           TensorView partials, IndexRange rows) {
+  const int64_t num_rows =
+      partials.rows / static_cast<int64_t>(subtrees.size());
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    int64_t leaf = 0;
+    for (size_t s = 0; s < subtrees.size(); ++s) {
+      const float* from = leaves.Row<float>(leaf * num_rows + t);
+      float* to =
+          partials.Row<float>(static_cast<int64_t>(s) * num_rows + t);
+      EachVector(partials.columns, [&](int64_t i, int64_t n) {
+        StoreN(to + i,
+               SumOfLeaves(from + i, num_rows * leaves.row_stride,
+                           subtrees[s].num_leaves, n),
+               n);
+      });
+      leaf += subtrees[s].num_leaves;
+    }
+  }
+}
+
+inline void RoundBody(ConstTensorView x, TensorView out, IndexRange rows) {
+  VisitActivation(out.dtype, [&]<typename A>(A) {
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+      const float* from = x.Row<float>(t);
+      A* to = out.Row<A>(t);
+      EachVector(out.columns, [&](int64_t i, int64_t n) {
+        StoreN(to + i, LoadN(from + i, n), n);
+      });
+    }
+  });
+}
+
 inline void TreeSumBody(std::span<const Partial> partials, TensorView out,
                         IndexRange elements) {
   constexpr int kVectors = 4;

@@ -126,6 +126,11 @@ struct CpuKernels {
                           int64_t total_experts,
                           std::span<const Subtree> subtrees,
                           TensorView partials, IndexRange rows);
+  // Of a row of n elements: y = fma(scale, x, y).
+  void (*add_scaled)(const float* x, float scale, int64_t n, float* y);
+  void (*join_leaves)(ConstTensorView leaves, std::span<const Subtree> subtrees,
+                      TensorView partials, IndexRange rows);
+  void (*round)(ConstTensorView x, TensorView out, IndexRange rows);
   // Elements [begin, end) of the op; partials ascend.
   void (*tree_sum)(std::span<const Partial> partials, TensorView out,
                    IndexRange elements);

@@ -14,7 +14,7 @@
 #include "cli/output.h"
 #include "model/config.h"
 #include "model/families.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 
 namespace witan {

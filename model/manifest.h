@@ -23,7 +23,7 @@
 
 #include "model/config.h"
 #include "model/piece_cache.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 
 namespace witan {

@@ -9,7 +9,7 @@
 
 #include "kernels/tensor.h"
 #include "model/config.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 
 namespace witan {

@@ -15,7 +15,7 @@
 #include "model/families.h"
 #include "model/manifest.h"
 #include "model/memory_plan.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/decoder.h"

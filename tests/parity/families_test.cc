@@ -16,7 +16,7 @@
 
 #include "base/status.h"
 #include "model/families.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "tests/testing/one_rank.h"
 #include "tests/testing/test_paths.h"
 

@@ -23,6 +23,11 @@ constexpr int64_t kMaxGgufKeys = int64_t{1} << 16;
 constexpr size_t kMaxGgufNameBytes = 1024;
 constexpr uint32_t kMaxGgufDimensions = 4;
 constexpr uint64_t kMaxGgufAlignment = uint64_t{1} << 16;
+// Elements of all lists of its metadata together; bytes of one token and of
+// all.
+constexpr uint64_t kMaxGgufListElements = uint64_t{1} << 24;
+constexpr size_t kMaxGgufTokenBytes = 1024;
+constexpr size_t kMaxGgufVocabularyBytes = size_t{64} << 20;
 constexpr int64_t kMaxPieceCacheFileBytes = int64_t{1} << 30;
 // Hashes of a file are kept only once it was left alone for this long: file
 // times may be as coarse.

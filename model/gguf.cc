@@ -86,6 +86,15 @@ class Reader {
   uint64_t offset() const { return offset_; }
   uint64_t left() const { return file_.size() - offset_; }
 
+  // Counts elements of lists, of which each takes more memory than file.
+  absl::Status CountElements(std::string_view what, uint64_t count) {
+    num_elements_ += std::min(count, kMaxGgufListElements + 1);
+    if (num_elements_ <= kMaxGgufListElements) return absl::OkStatus();
+    return InvalidArgument(
+        "{} has {} elements; allowed are {} in all lists together", what, count,
+        kMaxGgufListElements);
+  }
+
   template <typename T>
   absl::StatusOr<T> Number(std::string_view what) {
     if (left() < sizeof(T)) return CutShort(what, sizeof(T));
@@ -122,6 +131,7 @@ class Reader {
  private:
   std::span<const std::byte> file_;
   uint64_t offset_ = 0;
+  uint64_t num_elements_ = 0;
 };
 
 absl::StatusOr<ValueType> CheckedType(uint32_t type, std::string_view what) {
@@ -143,6 +153,7 @@ absl::StatusOr<GgufValue> ReadElements(Reader& reader, std::string_view what,
         "more; it was cut short or is damaged: download it again",
         what, count, min_bytes, reader.left());
   }
+  RETURN_IF_ERROR(reader.CountElements(what, count));
   std::vector<T> elements;
   elements.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {

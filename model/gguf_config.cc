@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <numbers>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -60,8 +61,12 @@ constexpr std::string_view kUnserved[] = {
 };
 
 // The number that a person wrote before it was rounded to float32: the shortest
-// decimal that is this float.
+// decimal that is this float. Numbers of more digits stay.
 double Written(double value) {
+  if (!(std::abs(value) <= std::numeric_limits<float>::max()) ||
+      static_cast<double>(static_cast<float>(value)) != value) {
+    return value;
+  }
   return std::strtod(fmt::format("{}", static_cast<float>(value)).c_str(),
                      nullptr);
 }
@@ -131,7 +136,7 @@ class ConfigWriter {
     for (const std::string_view name : kUnserved) {
       const GgufValue* value = model_.metadata().Find(Key(name));
       if (value == nullptr || *value == GgufValue(uint64_t{0}) ||
-          *value == GgufValue(0.0)) {
+          *value == GgufValue(int64_t{0}) || *value == GgufValue(0.0)) {
         continue;
       }
       fields_.Fail(InvalidArgument(
@@ -185,8 +190,13 @@ class ConfigWriter {
     head_dim_ = key.value_or(config_["hidden_size"].get<int64_t>() / num_heads);
     rotary_dim_ = Integer("rope.dimension_count").value_or(head_dim_);
     if (rotary_dim_ != head_dim_ && head_dim_ > 0) {
-      config_["partial_rotary_factor"] =
-          static_cast<double>(rotary_dim_) / static_cast<double>(head_dim_);
+      const auto turned = static_cast<double>(rotary_dim_);
+      double share = turned / static_cast<double>(head_dim_);
+      // Who reads it multiplies and cuts off what is behind the point.
+      if (share * static_cast<double>(head_dim_) < turned) {
+        share = std::nextafter(share, 2);
+      }
+      config_["partial_rotary_factor"] = share;
     }
   }
 

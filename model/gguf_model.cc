@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <set>
@@ -180,8 +181,9 @@ std::optional<int64_t> GgufFields::Integer(std::string_view key) {
 std::optional<double> GgufFields::Number(std::string_view key) {
   const GgufValue* value = gguf_.Find(key);
   if (value == nullptr || !status_.ok()) return std::nullopt;
-  if (const auto* number = std::get_if<double>(value)) return *number;
-  Refuse(key, *value, "a number with a point");
+  const auto* number = std::get_if<double>(value);
+  if (number != nullptr && std::isfinite(*number)) return *number;
+  Refuse(key, *value, "a finite number of a type with a point");
   return std::nullopt;
 }
 

@@ -120,8 +120,9 @@ double FrequencyOf(int64_t index, const RopeParameters& rope, bool is_long) {
     case RopeScaling::kYarn:
       return YarnFrequency(frequency, index, rope);
     case RopeScaling::kLongRope:
-      return frequency / (is_long ? rope.long_factors
-                                  : rope.short_factors)[static_cast<size_t>(index)];
+      return frequency / (is_long
+                              ? rope.long_factors
+                              : rope.short_factors)[static_cast<size_t>(index)];
   }
   WITAN_CHECK(false, "unknown scaling {}", static_cast<int>(rope.scaling));
 }

@@ -11,6 +11,8 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "model/families.h"
+#include "model/gguf_config.h"
+#include "model/gguf_model.h"
 #include "model/json_fields.h"
 #include "model/json_object.h"
 #include "model/rope_config.h"
@@ -134,8 +136,9 @@ void ReadWindows(JsonFields& reader, const FamilyTraits& family,
       return;
     }
     for (size_t i = 0; i < windowed.size(); ++i) {
-      windowed[i] = (*types)[i] == "sliding_attention";
-      if (!windowed[i] && (*types)[i] != "full_attention") {
+      const auto* type = (*types)[i].get_ptr<const std::string*>();
+      windowed[i] = type != nullptr && *type == "sliding_attention";
+      if (type == nullptr || (!windowed[i] && *type != "full_attention")) {
         reader.Refuse("layer_types", (*types)[i], kAllowed);
         return;
       }
@@ -144,8 +147,7 @@ void ReadWindows(JsonFields& reader, const FamilyTraits& family,
     windowed.assign(windowed.size(), window > 0);
   } else if (family.window == WindowRule::kUpperLayers &&
              reader.Boolean("use_sliding_window", false)) {
-    const int64_t first =
-        reader.Integer("max_window_layers", 0, kMaxLayers);
+    const int64_t first = reader.Integer("max_window_layers", 0, kMaxLayers);
     for (int64_t i = first; i < config.num_layers; ++i) {
       windowed[static_cast<size_t>(i)] = true;
     }
@@ -277,8 +279,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json) {
   ReadDType(reader, config);
   RETURN_IF_ERROR(reader.status());
   ASSIGN_OR_RETURN(config.rope,
-                   ReadRope(object, family->default_rope_theta,
-                            config.head_dim, config.max_context_tokens));
+                   ReadRope(object, family->default_rope_theta, config.head_dim,
+                            config.max_context_tokens));
   const int64_t num_tensors = NumTensors(config);
   if (num_tensors > kMaxTensors) {
     return InvalidArgument(
@@ -290,11 +292,21 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json) {
   return config;
 }
 
-absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory) {
-  ASSIGN_OR_RETURN(const std::string text,
-                   ReadFile(directory + "/config.json", kMaxConfigFileBytes));
+absl::StatusOr<std::string> ReadConfigText(const std::string& model) {
+  ASSIGN_OR_RETURN(const auto gguf_files, FindGgufFiles(model));
+  if (gguf_files.empty()) {
+    return ReadFile(model + "/config.json", kMaxConfigFileBytes);
+  }
+  ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(gguf_files));
+  absl::StatusOr<std::string> text = ConfigOfGguf(gguf);
+  if (!text.ok()) return Annotate(text.status(), gguf_files.front());
+  return text;
+}
+
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& model) {
+  ASSIGN_OR_RETURN(const std::string text, ReadConfigText(model));
   absl::StatusOr<ModelConfig> config = ParseModelConfig(text);
-  if (!config.ok()) return Annotate(config.status(), directory);
+  if (!config.ok()) return Annotate(config.status(), model);
   return config;
 }
 

@@ -29,6 +29,34 @@ std::string ValueOf(std::string_view line, std::string_view name) {
   return quoted.size() == value.size() + 2 ? std::string(value) : quoted;
 }
 
+std::string_view NameOf(RopeScaling scaling) {
+  switch (scaling) {
+    case RopeScaling::kNone:
+      return "default";
+    case RopeScaling::kLinear:
+      return "linear";
+    case RopeScaling::kLlama3:
+      return "llama3";
+    case RopeScaling::kYarn:
+      return "yarn";
+    case RopeScaling::kLongRope:
+      return "longrope";
+  }
+  return "";
+}
+
+std::string_view NameOf(RoutingKind kind) {
+  switch (kind) {
+    case RoutingKind::kSoftmax:
+      return "softmax";
+    case RoutingKind::kSoftmaxNormalised:
+      return "normalised softmax";
+    case RoutingKind::kSparseMixer:
+      return "sparse mixer";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string ConfigText(const ModelConfig& config) {
@@ -66,7 +94,7 @@ std::string ConfigText(const ModelConfig& config) {
   add("layers with a window", windows);
   add("rms_norm_eps", norm_epsilon);
   add("rope_theta", theta);
-  add("rope_type", static_cast<int>(scaling));
+  add("rope_type", NameOf(scaling));
   add("rotary dimensions", rotary_dim);
   add("rope factor", factor);
   add("original_max_position_embeddings", original_context_tokens);
@@ -79,9 +107,9 @@ std::string ConfigText(const ModelConfig& config) {
   add("long_factor", fmt::format("{}", fmt::join(long_factors, ",")));
   add("attention_factor", attention_factor);
   add("long attention_factor", long_attention_factor);
-  add("routing", static_cast<int>(routing.kind));
+  add("routing", NameOf(routing.kind));
   add("router_jitter_noise", routing.jitter);
-  add("kind of norm", static_cast<int>(norm));
+  add("kind of norm", norm == NormKind::kRms ? "rms" : "layer");
   add("biases of query, key and value", qkv_bias);
   add("bias of the attention's output", output_bias);
   add("norms of query and key", qk_norm);

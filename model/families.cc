@@ -262,9 +262,8 @@ int64_t NumTensors(const ModelConfig& config) {
     });
   };
   return count(kFirst) + count(kLast) +
-         config.num_layers *
-             (count(family.attention) + count(family.ffn) +
-              config.num_experts * count(family.per_expert));
+         config.num_layers * (count(family.attention) + count(family.ffn) +
+                              config.num_experts * count(family.per_expert));
 }
 
 std::vector<TensorSlice> ExpectedTensors(const ModelConfig& config) {

@@ -337,8 +337,8 @@ class TokenizerWriter {
                std::end(kPlain);
   }
 
-  // Added tokens are kept out of the vocabulary of words, which text that
-  // merely spells one must not find.
+  // Control tokens are kept out of the vocabulary of words, where text that
+  // merely spells one must not find it.
   absl::Status WriteVocabulary() {
     Json vocabulary = Json::object();
     Json added = Json::array();
@@ -354,7 +354,7 @@ class TokenizerWriter {
                          {"rstrip", TakesWhitespace(text)},
                          {"single_word", false}});
       }
-      if (IsAdded(id) && TypeOf(id) != kUnknown) continue;
+      if (TypeOf(id) == kControl) continue;
       const auto [known, is_new] =
           vocabulary.emplace(std::string(text), static_cast<int64_t>(id));
       if (!is_new) {
@@ -410,6 +410,16 @@ class TokenizerWriter {
 
 absl::StatusOr<TokenizerTexts> TokenizerOfGguf(const GgufModel& model) {
   return TokenizerWriter(model.metadata()).Write();
+}
+
+absl::StatusOr<std::optional<TokenizerTexts>> ReadTokenizerOfGguf(
+    const std::string& model) {
+  ASSIGN_OR_RETURN(const auto files, FindGgufFiles(model));
+  if (files.empty()) return std::optional<TokenizerTexts>();
+  ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(files));
+  absl::StatusOr<TokenizerTexts> texts = TokenizerOfGguf(gguf);
+  if (!texts.ok()) return Annotate(texts.status(), files.front());
+  return std::optional(*std::move(texts));
 }
 
 std::optional<int64_t> ControlTokenOfGguf(const GgufModel& model,

@@ -30,6 +30,11 @@ struct TokenizerTexts {
 // Errors name the key, its value and what is allowed.
 absl::StatusOr<TokenizerTexts> TokenizerOfGguf(const GgufModel& model);
 
+// The same of the files that `model` names (FindGgufFiles); nothing when it is a
+// Hugging Face directory. Errors name the file too.
+absl::StatusOr<std::optional<TokenizerTexts>> ReadTokenizerOfGguf(
+    const std::string& model);
+
 // The control token that is spelled so.
 std::optional<int64_t> ControlTokenOfGguf(const GgufModel& model,
                                           std::string_view text);

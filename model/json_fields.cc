@@ -25,11 +25,11 @@ std::optional<int64_t> JsonFields::OptionalInteger(std::string_view name,
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
   // Unsigned values above 2^63 - 1 would wrap in get<int64_t>().
-  const bool fits =
-      value->is_number_integer() &&
-      (!value->is_number_unsigned() ||
-       value->get<uint64_t>() <= static_cast<uint64_t>(max)) &&
-      value->get<int64_t>() >= min && value->get<int64_t>() <= max;
+  const bool fits = value->is_number_integer() &&
+                    (!value->is_number_unsigned() ||
+                     value->get<uint64_t>() <= static_cast<uint64_t>(max)) &&
+                    value->get<int64_t>() >= min &&
+                    value->get<int64_t>() <= max;
   if (!fits) {
     Refuse(name, *value, fmt::format("an integer from {} to {}", min, max));
     return std::nullopt;

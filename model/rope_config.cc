@@ -17,8 +17,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::string_view kTypes =
-    "default, linear, llama3, yarn or longrope";
+constexpr std::string_view kTypes = "default, linear, llama3, yarn or longrope";
 
 // Reads the object with the scaling, beside the whole file.
 class RopeReader {
@@ -54,7 +53,8 @@ class RopeReader {
     const auto nested =
         scaling_.OptionalNumber("partial_rotary_factor", 0, 1, true);
     const double share = outer ? *outer : nested.value_or(1);
-    rope.rotary_dim = static_cast<int64_t>(static_cast<double>(head_dim) * share);
+    rope.rotary_dim =
+        static_cast<int64_t>(static_cast<double>(head_dim) * share);
     if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0) {
       file_.Fail(InvalidArgument(
           "config.json: partial_rotary_factor {} of head_dim {} turns {} "
@@ -110,8 +110,9 @@ class RopeReader {
         scaling_.Number("high_freq_factor", 0, kMaxRopeFactor, true);
     const auto original = OriginalContext();
     if (!original) {
-      scaling_.Absent("original_max_position_embeddings",
-                      fmt::format("an integer from 1 to {}", kMaxContextTokens));
+      scaling_.Absent(
+          "original_max_position_embeddings",
+          fmt::format("an integer from 1 to {}", kMaxContextTokens));
     }
     rope.original_context_tokens = original.value_or(1);
     if (status().ok() && rope.high_freq_factor <= rope.low_freq_factor) {
@@ -127,16 +128,19 @@ class RopeReader {
     rope.factor = Factor();
     rope.original_context_tokens =
         OriginalContext().value_or(max_context_tokens_);
-    rope.beta_fast = scaling_.OptionalNumber("beta_fast", 0, kMaxRopeFactor, true)
-                         .value_or(32);
-    rope.beta_slow = scaling_.OptionalNumber("beta_slow", 0, kMaxRopeFactor, true)
-                         .value_or(1);
+    rope.beta_fast =
+        scaling_.OptionalNumber("beta_fast", 0, kMaxRopeFactor, true)
+            .value_or(32);
+    rope.beta_slow =
+        scaling_.OptionalNumber("beta_slow", 0, kMaxRopeFactor, true)
+            .value_or(1);
     rope.truncate = scaling_.Boolean("truncate", true);
     const auto magnitude = [&rope](double scale) {
       return rope.factor <= 1 ? 1 : 0.1 * scale * std::log(rope.factor) + 1;
     };
     const auto mscale = scaling_.OptionalNumber("mscale", 0, 100, false);
-    const auto mscale_all = scaling_.OptionalNumber("mscale_all_dim", 0, 100, false);
+    const auto mscale_all =
+        scaling_.OptionalNumber("mscale_all_dim", 0, 100, false);
     rope.attention_factor =
         mscale.value_or(0) != 0 && mscale_all.value_or(0) != 0
             ? magnitude(*mscale) / magnitude(*mscale_all)
@@ -166,8 +170,9 @@ class RopeReader {
     rope.long_attention_factor =
         scaling_.OptionalNumber("long_mscale", 0, 100, true)
             .value_or(rope.attention_factor);
-    rope.attention_factor = scaling_.OptionalNumber("short_mscale", 0, 100, true)
-                                .value_or(rope.attention_factor);
+    rope.attention_factor =
+        scaling_.OptionalNumber("short_mscale", 0, 100, true)
+            .value_or(rope.attention_factor);
   }
 
   void ReadAttentionFactor(RopeParameters& rope) {

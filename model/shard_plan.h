@@ -53,7 +53,7 @@ struct RankShard {
   IndexRange attention_leaves;
   IndexRange expert_leaves;
   IndexRange query_heads;
-  IndexRange kv_heads;    // those that query_heads touch; shared by neighbours
+  IndexRange kv_heads;     // those that query_heads touch; shared by neighbours
   IndexRange ffn_columns;  // of the dense FFN's F
   IndexRange vocab_rows;   // of the output projection
   IndexRange experts;

@@ -44,10 +44,10 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
                                          *context.backend, *context.expert_comm,
                                          context.one_shot_max_bytes));
   } else {
-    ASSIGN_OR_RETURN(decoder->dense_,
-                     DenseLayer::Create(config, *context.shard, context.limits,
-                                        *context.backend,
-                                        *decoder->attention_sum_));
+    ASSIGN_OR_RETURN(
+        decoder->dense_,
+        DenseLayer::Create(config, *context.shard, context.limits,
+                           *context.backend, *decoder->attention_sum_));
   }
   return decoder;
 }

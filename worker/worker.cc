@@ -20,10 +20,10 @@
 #include "worker/comm/rendezvous.h"
 #include "worker/decoder.h"
 #include "worker/kv_cache.h"
+#include "worker/rope.h"
 #include "worker/sampler.h"
 #include "worker/slots.h"
 #include "worker/weights.h"
-#include "worker/rope.h"
 
 namespace witan {
 
@@ -212,9 +212,7 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
   auto model = std::make_unique<Model>();
   model->directory = request.model_directory;
   model->layout = layout;
-  ASSIGN_OR_RETURN(
-      model->config_json,
-      ReadFile(request.model_directory + "/config.json", kMaxConfigFileBytes));
+  ASSIGN_OR_RETURN(model->config_json, ReadConfigText(request.model_directory));
   ASSIGN_OR_RETURN(model->checkpoint,
                    Checkpoint::Open(request.model_directory));
   if (model_ != nullptr &&
@@ -231,8 +229,9 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
                    HashPieces(model->config, *model->checkpoint, model->shard,
                               request.num_threads, progress,
                               PieceCache(options_.cache_directory), stop));
-  model->weights = std::make_unique<Weights>(model->config, model->shard,
-                                             *model->checkpoint);
+  model->weights =
+      std::make_unique<Weights>(model->config, model->shard,
+                                *model->checkpoint, request.num_threads);
   model_ = std::move(model);
   return absl::OkStatus();
 }
@@ -373,10 +372,10 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
            .backend = group->backend.get(),
            .weights = model_->weights.get(),
            .cache = group->cache.get(),
-           .rope = ConstTensorView(group->rope.data(), DType::kF32,
-                                   NumRopeRows(model_->config,
-                                               group->limits.max_context_tokens),
-                                   model_->config.rope.rotary_dim),
+           .rope = ConstTensorView(
+               group->rope.data(), DType::kF32,
+               NumRopeRows(model_->config, group->limits.max_context_tokens),
+               model_->config.rope.rotary_dim),
            .attention_comm = &group->comm(GroupKind::kAttention),
            .expert_comm = &group->comm(GroupKind::kExpert)}));
   return absl::OkStatus();

@@ -250,9 +250,9 @@ void Replica::StartServing() {
   options.max_prefill_tokens_beside_decode =
       options_.max_prefill_tokens_beside_decode;
   options.prefix_cache = options_.prefix_cache;
-  options.identity = {weights_id_, numerics_id_,
-                      LongRopeFirstRow(options_.model,
-                                       group_.limits.max_context_tokens)};
+  options.identity = {
+      weights_id_, numerics_id_,
+      LongRopeFirstRow(options_.model, group_.limits.max_context_tokens)};
   options.look_ahead = options_.look_ahead;
   scheduler_ = std::make_unique<Scheduler>(options, epoch_, /*first_step=*/2);
   state_ = ReplicaState::kServing;

@@ -17,8 +17,8 @@ void UpdateField(Sha256& hash, std::string_view field) {
 
 }  // namespace
 
-BlockName RootBlockName(const PrefixIdentity& identity,
-                        std::string_view tenant, int64_t num_tokens) {
+BlockName RootBlockName(const PrefixIdentity& identity, std::string_view tenant,
+                        int64_t num_tokens) {
   Sha256 hash;
   UpdateField(hash, identity.weights_id);
   UpdateField(hash, identity.numerics_id);

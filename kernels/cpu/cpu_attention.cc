@@ -90,7 +90,8 @@ void CpuBackend::RopeWriteKv(ConstTensorView q, ConstTensorView k,
           batch.first_positions[s] + (r - batch.row_begin[s]);
       kernels_.rope_write_kv(q.Row<float>(r), k.Row<float>(r), v.Row<float>(r),
                              rope.Row<float>(first_rope_row(s) + position),
-                             rope.columns, q.columns / cache.head_dim, cache, order_one_,
+                             rope.columns, q.columns / cache.head_dim, cache,
+                             order_one_,
                              BlockTable(batch, s)[position / kBlockTokens],
                              position % kBlockTokens,
                              static_cast<char*>(q_out.data) +

@@ -101,8 +101,8 @@ void LayerNormRow(const float* residual, const W* weight, const W* bias,
   const F32x16 scale = Set1(ReciprocalRoot(variance + epsilon));
   EachVector(columns, [&](int64_t i, int64_t n) {
     const F32x16 x = Sub(LoadN(residual + i, n), mean);
-    StoreN(out + i, Fma(Mul(x, scale), LoadN(weight + i, n), LoadN(bias + i, n)),
-           n);
+    StoreN(out + i,
+           Fma(Mul(x, scale), LoadN(weight + i, n), LoadN(bias + i, n)), n);
   });
 }
 

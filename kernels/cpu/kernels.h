@@ -134,9 +134,8 @@ struct CpuKernels {
   // into the cache, and stores v. The layout of the cache depends on the order.
   void (*rope_write_kv)(const float* q, const float* k, const float* v,
                         const float* rope, int64_t rotary_dim,
-                        int64_t num_heads,
-                        const KvLayer& cache, bool order_one, int32_t block,
-                        int64_t slot, void* q_out);
+                        int64_t num_heads, const KvLayer& cache, bool order_one,
+                        int32_t block, int64_t slot, void* q_out);
   void (*attention)(const QueryTile& tile, const KvLayer& cache,
                     float* scratch);
 

@@ -37,8 +37,7 @@ inline int64_t ChooseSparsely(std::span<const float> logits, float jitter,
     const float size = logits[e] < 0 ? -logits[e] : logits[e];
     const float distance = (max - logits[e]) / (size > max ? size : max);
     const bool is_close = !chosen[e] && !(distance > 2 * jitter);
-    scratch[e] =
-        is_close ? logits[e] : -std::numeric_limits<float>::infinity();
+    scratch[e] = is_close ? logits[e] : -std::numeric_limits<float>::infinity();
   }
   SoftmaxRow(scratch.data(), static_cast<int64_t>(logits.size()),
              scratch.data());
@@ -66,7 +65,8 @@ inline void RouterTopKBody(ConstTensorView logits, const RoutingRule& rule,
       }
     } else {
       SoftmaxRow(row.data(), logits.columns, weight_of.data());
-      for (int j = 0; j < top_k; ++j) chosen[LargestOf(weight_of, chosen)] = true;
+      for (int j = 0; j < top_k; ++j)
+        chosen[LargestOf(weight_of, chosen)] = true;
     }
     int32_t* ids = expert_ids.Row<int32_t>(t);
     float* w = weights.Row<float>(t);

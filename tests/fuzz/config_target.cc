@@ -46,9 +46,9 @@ void CheckModel(const ModelConfig& config, Promises* promises) {
   promises->Expect(
       config.rope.theta >= kMinRopeTheta && config.rope.theta <= kMaxRopeTheta,
       "rope_theta is within limits");
-  promises->Expect(config.norm_epsilon > 0 &&
-                       config.norm_epsilon <= kMaxRmsNormEpsilon,
-                   "epsilon is within limits");
+  promises->Expect(
+      config.norm_epsilon > 0 && config.norm_epsilon <= kMaxRmsNormEpsilon,
+      "epsilon is within limits");
   const EngineLimits limits = {.max_context_tokens = config.max_context_tokens,
                                .max_step_tokens = kMaxStepTokens,
                                .max_sequences = kMaxStepSequences,

@@ -310,7 +310,8 @@ TEST_P(AttentionTest, GivesASequenceTheSameBitsInAnyBatch) {
 
 TEST(RopeTableTest, AgreesWithLongDoubleFarOut) {
   const int64_t num_positions = 3'000'000, head_dim = 4;
-  const std::vector<float> table = MakeRopeTable(num_positions, Rope(head_dim, 5e5));
+  const std::vector<float> table =
+      MakeRopeTable(num_positions, Rope(head_dim, 5e5));
   for (int64_t p = 0; p < num_positions; p += 997) {
     for (int64_t i = 0; i < 2; ++i) {
       const long double angle =
@@ -359,8 +360,7 @@ std::vector<long double> Frequencies(const RopeParameters& rope, bool is_long) {
           std::max(0.0L, std::floor(dimension(rope.beta_fast)));
       const long double high = std::min<long double>(
           rope.rotary_dim - 1, std::ceil(dimension(rope.beta_slow)));
-      const long double ramp =
-          std::clamp((i - low) / (high - low), 0.0L, 1.0L);
+      const long double ramp = std::clamp((i - low) / (high - low), 0.0L, 1.0L);
       f = f / rope.factor * ramp + f * (1 - ramp);
     }
     frequencies.push_back(f);
@@ -419,9 +419,9 @@ TEST_P(AttentionTest, RotatesPartOfAHeadByTheRowsOfItsSequence) {
   const std::vector<int32_t> first = {0}, rope_rows = {kFirstRow};
   const TestTensor rope = RopeTable(kFirstRow + kPositions, kRotary);
   const TestTensor q(activations(), kPositions, 2 * kDim);
-  backend->RopeWriteKv(
-      s.q.view(), s.k.view(), s.v.view(), rope.view(),
-      {row_begin, first, block_ids, 2, rope_rows}, cache.layer, q.view());
+  backend->RopeWriteKv(s.q.view(), s.k.view(), s.v.view(), rope.view(),
+                       {row_begin, first, block_ids, 2, rope_rows}, cache.layer,
+                       q.view());
   const double unit = activations() == DType::kBF16 ? 0x1p-8 : 0x1p-23;
   for (int64_t p = 0; p < kPositions; ++p) {
     for (int64_t c = 0; c < 2 * kDim; ++c) {

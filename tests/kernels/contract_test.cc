@@ -150,8 +150,7 @@ TEST_P(ContractTest, MultipliesBySiluInFp32AndRoundsOnce) {
   const TestTensor gate = TestTensor::Random(random_, DType::kF32, 9, 77, 20);
   const TestTensor up = TestTensor::Random(random_, DType::kF32, 9, 77);
   const TestTensor out(activations(), 9, 77);
-  MakeBackendOfParam()->SiluMul(gate.view(), up.view(), nullptr,
-                                out.view());
+  MakeBackendOfParam()->SiluMul(gate.view(), up.view(), nullptr, out.view());
   EXPECT_EQ(out.Bits(),
             ContractSiluMul(gate, up, activations(), KernelExp).Bits());
 }

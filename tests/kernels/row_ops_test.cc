@@ -78,7 +78,8 @@ TEST_P(RowOpsTest, AddsAndNormalises) {
 TEST_P(RowOpsTest, NormalisesAroundTheMean) {
   const auto backend = MakeBackendOfParam(2);
   for (const int64_t columns : {2, 15, 33, 1024}) {
-    const TestTensor weight = TestTensor::Random(random_, weights(), 1, columns);
+    const TestTensor weight =
+        TestTensor::Random(random_, weights(), 1, columns);
     const TestTensor bias = TestTensor::Random(random_, weights(), 1, columns);
     const TestTensor residual =
         TestTensor::Random(random_, DType::kF32, 20, columns, 3, 2);
@@ -115,7 +116,8 @@ TEST_P(RowOpsTest, AddsBiasesExactly) {
   const TestTensor y = TestTensor::Random(random_, DType::kF32, 9, 77, 1, 5);
   TestTensor sum(DType::kF32, 9, 77);
   for (int64_t r = 0; r < 9; ++r) {
-    for (int64_t c = 0; c < 77; ++c) sum.Set(r, c, y.Get(r, c) + bias.Get(0, c));
+    for (int64_t c = 0; c < 77; ++c)
+      sum.Set(r, c, y.Get(r, c) + bias.Get(0, c));
   }
   // The same as what AddNorm does with the bias of a sum.
   TestTensor residual(DType::kF32, 9, 77);
@@ -161,8 +163,7 @@ TEST_P(RowOpsTest, MultipliesBySiluOnlyInRowsInUse) {
   const TestTensor up =
       TestTensor::Random(random_, DType::kF32, capacity, columns);
   const TestTensor all(activations(), capacity, columns);
-  MakeBackendOfParam()->SiluMul(gate.view(), up.view(),
-                                nullptr, all.view());
+  MakeBackendOfParam()->SiluMul(gate.view(), up.view(), nullptr, all.view());
   for (const int64_t num_used : {0, 1, 37, 60}) {
     for (const int num_threads : {1, 3}) {
       const auto num_rows = static_cast<int32_t>(num_used);
@@ -277,15 +278,16 @@ TEST_P(RowOpsTest, RoutesSparselyByLogitsThatAreClose) {
     std::set<int64_t> left;
     for (int64_t e = 0; e < kExperts; ++e) left.insert(e);
     for (int choice = 0; choice < 2; ++choice) {
-      const int64_t best =
-          *std::max_element(left.begin(), left.end(), [&](int64_t a, int64_t b) {
+      const int64_t best = *std::max_element(
+          left.begin(), left.end(), [&](int64_t a, int64_t b) {
             return logits.Get(r, a) < logits.Get(r, b);
           });
       const double max = logits.Get(r, best);
       double sum = 0;
       for (const int64_t e : left) {
         const double s = logits.Get(r, e);
-        if ((max - s) / std::max(std::abs(s), max) > 2 * double{jitter}) continue;
+        if ((max - s) / std::max(std::abs(s), max) > 2 * double{jitter})
+          continue;
         sum += std::exp(s - max);
         ++num_close;
       }
@@ -380,7 +382,8 @@ TEST_P(RowOpsTest, CombinesExpertsToTheSameBitsOnAnyNumberOfRanks) {
         TestTensor::Random(random_, DType::kF32, kRows, num_experts);
     const TestTensor ids(DType::kI32, kRows, kTopK);
     const TestTensor w(DType::kF32, kRows, kTopK);
-    backend->RouterTopK(logits.view(), kTopK, ids.view(), w.view());
+    backend->RouterTopK(logits.view(), RoutingRule{}, kTopK, ids.view(),
+                        w.view());
     // Outputs of (row, choice), and what they sum to.
     const TestTensor outputs =
         TestTensor::Random(random_, activations(), kRows * kTopK, kHidden);

@@ -24,8 +24,10 @@ struct Change {
 // compile until it is here.
 std::vector<Change> ChangeOfEveryField() {
   ModelConfig unused;
-  [[maybe_unused]] const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o,
-                                p] = unused;
+  [[maybe_unused]] const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p,
+                                q, r, s, t, u, v, w] = unused;
+  [[maybe_unused]] const auto& [ra, rb, rc, rd, re, rf, rg, rh, ri, rj, rk, rl,
+                                rm, rn] = unused.rope;
   return {
       {"architectures", [](auto& x) { x.architecture += "2"; }},
       {"hidden_size", [](auto& x) { ++x.hidden_size; }},
@@ -40,11 +42,41 @@ std::vector<Change> ChangeOfEveryField() {
       {"max_position_embeddings", [](auto& x) { ++x.max_context_tokens; }},
       {"sliding_window", [](auto& x) { x.sliding_window = 7; }},
       {"rms_norm_eps",
-       [](auto& x) {
-         x.norm_epsilon = std::nextafter(x.norm_epsilon, 1);
-       }},
+       [](auto& x) { x.norm_epsilon = std::nextafter(x.norm_epsilon, 1); }},
       {"rope_theta",
        [](auto& x) { x.rope.theta = std::nextafter(x.rope.theta, 1e12); }},
+      {"layers with a window",
+       [](auto& x) {
+         x.windowed_layers = {false, true};
+       }},
+      {"rope_type", [](auto& x) { x.rope.scaling = RopeScaling::kYarn; }},
+      {"rotary dimensions", [](auto& x) { x.rope.rotary_dim -= 2; }},
+      {"rope factor", [](auto& x) { x.rope.factor = 2; }},
+      {"original_max_position_embeddings",
+       [](auto& x) { ++x.rope.original_context_tokens; }},
+      {"low_freq_factor", [](auto& x) { x.rope.low_freq_factor = 2; }},
+      {"high_freq_factor", [](auto& x) { x.rope.high_freq_factor = 2; }},
+      {"beta_fast", [](auto& x) { x.rope.beta_fast = 2; }},
+      {"beta_slow", [](auto& x) { x.rope.beta_slow = 2; }},
+      {"truncate", [](auto& x) { x.rope.truncate = !x.rope.truncate; }},
+      {"short_factor",
+       [](auto& x) {
+         x.rope.short_factors = {1, 2.5};
+       }},
+      {"long_factor",
+       [](auto& x) {
+         x.rope.long_factors = {1, 2.5};
+       }},
+      {"attention_factor", [](auto& x) { x.rope.attention_factor = 2; }},
+      {"long attention_factor",
+       [](auto& x) { x.rope.long_attention_factor = 2; }},
+      {"routing", [](auto& x) { x.routing.kind = RoutingKind::kSoftmax; }},
+      {"router_jitter_noise", [](auto& x) { x.routing.jitter = 0.5; }},
+      {"kind of norm", [](auto& x) { x.norm = NormKind::kLayer; }},
+      {"biases of query, key and value", [](auto& x) { x.qkv_bias = true; }},
+      {"bias of the attention's output", [](auto& x) { x.output_bias = true; }},
+      {"norms of query and key", [](auto& x) { x.qk_norm = true; }},
+      {"lm_head_bias", [](auto& x) { x.lm_head_bias = true; }},
       {"tie_word_embeddings",
        [](auto& x) { x.tie_word_embeddings = !x.tie_word_embeddings; }},
       {"dtype", [](auto& x) { x.weights = DType::kF16; }},
@@ -83,8 +115,29 @@ TEST(ConfigIdentityTest, TheTextIsTheSameOnEveryMachine) {
             "vocab_size=320\n"
             "max_position_embeddings=512\n"
             "sliding_window=0\n"
+            "layers with a window=\n"
             "rms_norm_eps=1e-05\n"
             "rope_theta=10000\n"
+            "rope_type=default\n"
+            "rotary dimensions=16\n"
+            "rope factor=1\n"
+            "original_max_position_embeddings=0\n"
+            "low_freq_factor=1\n"
+            "high_freq_factor=1\n"
+            "beta_fast=32\n"
+            "beta_slow=1\n"
+            "truncate=true\n"
+            "short_factor=\n"
+            "long_factor=\n"
+            "attention_factor=1\n"
+            "long attention_factor=1\n"
+            "routing=normalised softmax\n"
+            "router_jitter_noise=0\n"
+            "kind of norm=rms\n"
+            "biases of query, key and value=false\n"
+            "bias of the attention's output=false\n"
+            "norms of query and key=false\n"
+            "lm_head_bias=false\n"
             "tie_word_embeddings=false\n"
             "dtype=bfloat16\n");
 }

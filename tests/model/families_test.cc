@@ -31,7 +31,8 @@ TEST(FamiliesTest, MixtralTensorsHaveTheNamesOfTheHub) {
   const ModelConfig config = TinyModelConfig();
   std::set<std::string> names;
   for (const TensorSlice& tensor : ExpectedTensors(config)) {
-    names.insert(PlaceOf(config, tensor.role, tensor.layer, tensor.expert).name);
+    names.insert(
+        PlaceOf(config, tensor.role, tensor.layer, tensor.expert).name);
   }
   std::set<std::string> expected = {"model.embed_tokens.weight",
                                     "model.norm.weight", "lm_head.weight"};
@@ -62,7 +63,8 @@ TEST(FamiliesTest, MixtralTensorsHaveTheNamesOfTheHub) {
 
 TEST(FamiliesTest, ATiedOutputTableIsTheEmbedding) {
   ModelConfig config = TinyModelConfig();
-  EXPECT_EQ(PlaceOf(config, TensorRole::kLmHead, -1, -1).name, "lm_head.weight");
+  EXPECT_EQ(PlaceOf(config, TensorRole::kLmHead, -1, -1).name,
+            "lm_head.weight");
   const size_t num_untied = ExpectedTensors(config).size();
   EXPECT_EQ(NumTensors(config), static_cast<int64_t>(num_untied));
   config.tie_word_embeddings = true;

@@ -86,12 +86,10 @@ struct PublishedModel {
 // hidden, FFN, layers, heads, KV heads, context.
 Json Shape(int hidden, int ffn, int layers, int heads, int kv_heads,
            int context) {
-  return {{"hidden_size", hidden},
-          {"intermediate_size", ffn},
-          {"num_hidden_layers", layers},
-          {"num_attention_heads", heads},
-          {"num_key_value_heads", kv_heads},
-          {"max_position_embeddings", context}};
+  return {
+      {"hidden_size", hidden},           {"intermediate_size", ffn},
+      {"num_hidden_layers", layers},     {"num_attention_heads", heads},
+      {"num_key_value_heads", kv_heads}, {"max_position_embeddings", context}};
 }
 
 Json With(Json json, const Json& more) {
@@ -135,22 +133,19 @@ std::vector<PublishedModel> MistralModels() {
   const Json experts = {{"num_local_experts", 8}, {"num_experts_per_tok", 2}};
   return {
       {"Mistral-7B-v0.1", mistral,
-       With(Shape(4096, 14336, 32, 32, 8, 32768),
-            {{"sliding_window", 4096},
-             {"rope_theta", 10000.0},
-             {"vocab_size", 32000}}),
+       With(Shape(4096, 14336, 32, 32, 8, 32768), {{"sliding_window", 4096},
+                                                   {"rope_theta", 10000.0},
+                                                   {"vocab_size", 32000}}),
        7'241'732'096},
       {"Mistral-7B-v0.2", mistral,
-       With(Shape(4096, 14336, 32, 32, 8, 32768),
-            {{"sliding_window", nullptr},
-             {"rope_theta", 1e6},
-             {"vocab_size", 32000}}),
+       With(Shape(4096, 14336, 32, 32, 8, 32768), {{"sliding_window", nullptr},
+                                                   {"rope_theta", 1e6},
+                                                   {"vocab_size", 32000}}),
        7'241'732'096},
       {"Mistral-7B-v0.3", mistral,
-       With(Shape(4096, 14336, 32, 32, 8, 32768),
-            {{"sliding_window", nullptr},
-             {"rope_theta", 1e6},
-             {"vocab_size", 32768}}),
+       With(Shape(4096, 14336, 32, 32, 8, 32768), {{"sliding_window", nullptr},
+                                                   {"rope_theta", 1e6},
+                                                   {"vocab_size", 32768}}),
        7'248'023'552},
       {"Mixtral-8x7B-v0.1", mixtral,
        With(With(Shape(4096, 14336, 32, 32, 8, 32768), experts),
@@ -250,8 +245,8 @@ std::vector<PublishedModel> QwenModels() {
       {"Qwen3-32B", qwen3, Shape(5120, 25600, 64, 64, 8, 40960),
        32'762'123'264},
       {"Qwen3-30B-A3B", moe,
-       With(Shape(2048, 6144, 48, 32, 4, 40960), experts(768)),
-       30'532'122'624, 3'353'032'704},
+       With(Shape(2048, 6144, 48, 32, 4, 40960), experts(768)), 30'532'122'624,
+       3'353'032'704},
       {"Qwen3-235B-A22B", moe,
        With(Shape(4096, 12288, 94, 64, 4, 40960), experts(1536)),
        235'093'634'560, 22'185'979'904},

@@ -3,6 +3,8 @@
 // transformers makes in bfloat16. The checkpoints, the goldens and their
 // format: tests/goldens/make_family_goldens.py.
 
+#include "model/families.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,8 +17,8 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/families.h"
 #include "model/checkpoint.h"
+#include "model/families.h"
 #include "tests/testing/one_rank.h"
 #include "tests/testing/test_paths.h"
 

@@ -44,8 +44,8 @@ class SchedulerRopeTest : public SchedulerRunTest {
       ++(start.long_rope ? num_long_starts_ : num_short_starts_);
     }
     for (int s = 0; s < plan.num_sequences(); ++s) {
-      const int64_t end = plan.first_positions[s] + plan.row_begin[s + 1] -
-                          plan.row_begin[s];
+      const int64_t end =
+          plan.first_positions[s] + plan.row_begin[s + 1] - plan.row_begin[s];
       if (!is_long_.at(plan.slots[s])) {
         EXPECT_LE(end, kMaxShort);
       } else if (plan.samples[s] != 0) {

@@ -295,7 +295,8 @@ ModelConfig TinyFamilyConfig(const std::string& architecture) {
       family->attention_bias == AttentionBiasRule::kAllIfConfigSays;
   config.lm_head_bias = family->may_have_lm_head_bias;
   config.routing.kind = family->routing;
-  if (family->routing == RoutingKind::kSparseMixer) config.routing.jitter = 0.1f;
+  if (family->routing == RoutingKind::kSparseMixer)
+    config.routing.jitter = 0.1f;
   if (family->num_experts_field.empty()) {
     config.num_experts = config.experts_per_token = 0;
     config.routing = {};

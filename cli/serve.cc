@@ -4,8 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
+#include <map>
 #include <memory>
+#include <string_view>
 
 #include "base/config.h"
 #include "base/limits.h"
@@ -14,18 +15,38 @@
 #include "cli/output.h"
 #include "model/config.h"
 #include "model/families.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
+#include "model/gguf_model.h"
 #include "model/shard_plan.h"
 
 namespace witan {
 namespace {
 
-// "models/witling/" -> "witling".
-std::string ModelName(const std::string& directory) {
-  const std::filesystem::path path =
-      std::filesystem::path(directory).lexically_normal();
-  return path.has_filename() ? path.filename().string()
-                             : path.parent_path().filename().string();
+// What a GGUF file's quantised tensors become; nothing without any.
+void PrintConversions(const ModelConfig& config, const Checkpoint& checkpoint) {
+  std::map<std::string_view, int64_t> num_of_type;
+  int64_t num_quantised = 0;
+  int64_t num_bytes = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (!tensor.conversion) continue;
+    int64_t num_elements = 1;
+    for (const int64_t size : tensor.shape) num_elements *= size;
+    num_bytes += num_elements * static_cast<int64_t>(SizeOf(tensor.dtype));
+    const GgmlTypeTraits& stored = TraitsOf(tensor.conversion->stored);
+    if (stored.dtype) continue;
+    ++num_of_type[stored.name];
+    ++num_quantised;
+  }
+  if (num_quantised == 0) return;
+  std::vector<std::string> types;
+  for (const auto& [type, num] : num_of_type) {
+    types.push_back(fmt::format("{} of {}", num, type));
+  }
+  fmt::print(
+      "{} quantised tensors ({}) are computed with as {}, which takes {:.2f} "
+      "GiB of memory in all\n",
+      num_quantised, fmt::join(types, ", "), NameOf(config.weights),
+      static_cast<double>(num_bytes) / (1 << 30));
 }
 
 // The headers of the files alone: what no worker could load is said here, once
@@ -33,7 +54,9 @@ std::string ModelName(const std::string& directory) {
 absl::Status CheckModel(const std::string& directory) {
   ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(directory));
   ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(directory));
-  return CheckCheckpoint(config, *checkpoint);
+  RETURN_IF_ERROR(CheckCheckpoint(config, *checkpoint));
+  PrintConversions(config, *checkpoint);
+  return absl::OkStatus();
 }
 
 // Workers have a /metrics where the coordinator has one: at the same address,
@@ -168,7 +191,7 @@ absl::StatusOr<LocalClusterOptions> PlanProcesses(const ServeOptions& options) {
   ASSIGN_OR_RETURN(const int num_workers,
                    NumWorkers(options, layout.num_ranks()));
   LocalClusterOptions plan;
-  plan.model_name = ModelName(options.model);
+  plan.model_name = NameOfModel(options.model);
   plan.num_workers = num_workers;
   plan.binary_folder = OwnBinaryFolder();
   plan.verbose = options.verbose;
@@ -194,7 +217,7 @@ Command AddServe(CLI::App& parent) {
       "serve", "Start a coordinator and workers here and keep them running");
   const auto options = std::make_shared<ServeOptions>();
   app->add_option("MODEL", options->model,
-                  "Model directory in Hugging Face's format")
+                  "Model directory in Hugging Face's format, or .gguf file")
       ->required();
   app->add_option("--workers", options->num_workers,
                   "Worker processes, a multiple of tp and ep [one per rank]");

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "model/gguf_tokenizer.h"
 
 namespace witan {
 namespace {
@@ -29,8 +30,15 @@ absl::StatusOr<std::vector<TokenId>> TokenizeLine(const Tokenizer& tokenizer,
                           {.add_special_tokens = false});
 }
 
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
+    const std::string& model) {
+  ASSIGN_OR_RETURN(const auto gguf, ReadTokenizerOfGguf(model));
+  if (!gguf) return Tokenizer::Load(model);
+  return Tokenizer::FromJson(gguf->tokenizer, gguf->tokenizer_config, "");
+}
+
 int Run(const std::string& directory) {
-  const auto tokenizer = Tokenizer::Load(directory);
+  const auto tokenizer = LoadTokenizer(directory);
   if (!tokenizer.ok()) {
     fmt::print(stderr, "error: {}\n", MessageOf(tokenizer.status()));
     return kExitModel;
@@ -62,7 +70,7 @@ Command AddTokenize(CLI::App& parent) {
   const auto directory = std::make_shared<std::string>();
   const auto jsonl = std::make_shared<bool>(false);
   app->add_option("--tokenizer", *directory,
-                  "Model directory with a tokenizer.json")
+                  "Model directory with a tokenizer.json, or .gguf file")
       ->required();
   app->add_flag("--jsonl", *jsonl,
                 "Lines are {\"text\": ...} in and {\"token_ids\": [...]} out")

@@ -11,6 +11,8 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "model/families.h"
+#include "model/gguf_config.h"
+#include "model/gguf_model.h"
 #include "model/json_fields.h"
 #include "model/json_object.h"
 #include "model/rope_config.h"
@@ -290,11 +292,21 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json) {
   return config;
 }
 
-absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory) {
-  ASSIGN_OR_RETURN(const std::string text,
-                   ReadFile(directory + "/config.json", kMaxConfigFileBytes));
+absl::StatusOr<std::string> ReadConfigText(const std::string& model) {
+  ASSIGN_OR_RETURN(const auto gguf_files, FindGgufFiles(model));
+  if (gguf_files.empty()) {
+    return ReadFile(model + "/config.json", kMaxConfigFileBytes);
+  }
+  ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(gguf_files));
+  absl::StatusOr<std::string> text = ConfigOfGguf(gguf);
+  if (!text.ok()) return Annotate(text.status(), gguf_files.front());
+  return text;
+}
+
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& model) {
+  ASSIGN_OR_RETURN(const std::string text, ReadConfigText(model));
   absl::StatusOr<ModelConfig> config = ParseModelConfig(text);
-  if (!config.ok()) return Annotate(config.status(), directory);
+  if (!config.ok()) return Annotate(config.status(), model);
   return config;
 }
 

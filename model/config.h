@@ -66,8 +66,13 @@ struct ModelConfig {
 // served (another hidden_act, biases of the FFN, dynamic rope scaling ...).
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json);
 
-// The same of DIRECTORY/config.json. NOT_FOUND when there is none.
-absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory);
+// The text of a model's config.json: of a Hugging Face directory the file's, of
+// GGUF files (model/gguf_model.h) what their metadata make. NOT_FOUND when there
+// is none.
+absl::StatusOr<std::string> ReadConfigText(const std::string& model);
+
+// The config of the same. Errors name the model.
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& model);
 
 }  // namespace witan
 

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "model/config.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 
 namespace witan {

@@ -8,6 +8,9 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "model/config.h"
+#include "model/gguf_config.h"
+#include "model/gguf_model.h"
 #include "model/json_fields.h"
 #include "model/json_object.h"
 
@@ -39,6 +42,19 @@ absl::StatusOr<std::vector<TokenId>> EndTokensOf(std::string_view file,
     if (id >= 0) ids.push_back(static_cast<TokenId>(id));
   }
   return ids;
+}
+
+// Empty when there is none.
+absl::StatusOr<std::string> ReadGenerationText(const std::string& model) {
+  ASSIGN_OR_RETURN(const auto gguf_files, FindGgufFiles(model));
+  if (gguf_files.empty()) {
+    return ReadFileOrEmpty(model + "/generation_config.json",
+                           kMaxConfigFileBytes);
+  }
+  ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(gguf_files));
+  absl::StatusOr<std::string> text = GenerationConfigOfGguf(gguf);
+  if (!text.ok()) return Annotate(text.status(), gguf_files.front());
+  return text;
 }
 
 }  // namespace
@@ -81,15 +97,12 @@ absl::StatusOr<GenerationConfig> ParseGenerationConfig(
 }
 
 absl::StatusOr<GenerationConfig> ReadGenerationConfig(
-    const std::string& directory) {
-  ASSIGN_OR_RETURN(const std::string config_text,
-                   ReadFile(directory + "/config.json", kMaxConfigFileBytes));
-  ASSIGN_OR_RETURN(const std::string text,
-                   ReadFileOrEmpty(directory + "/generation_config.json",
-                                   kMaxConfigFileBytes));
+    const std::string& model) {
+  ASSIGN_OR_RETURN(const std::string config_text, ReadConfigText(model));
+  ASSIGN_OR_RETURN(const std::string text, ReadGenerationText(model));
   absl::StatusOr<GenerationConfig> config =
       ParseGenerationConfig(text, config_text);
-  if (!config.ok()) return Annotate(config.status(), directory);
+  if (!config.ok()) return Annotate(config.status(), model);
   return config;
 }
 

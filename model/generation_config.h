@@ -29,9 +29,10 @@ struct GenerationConfig {
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(
     const std::string& generation_json, const std::string& config_json);
 
-// The same of DIRECTORY/generation_config.json and DIRECTORY/config.json.
+// The same of a Hugging Face directory's generation_config.json and config.json,
+// or of GGUF files (model/gguf_model.h).
 absl::StatusOr<GenerationConfig> ReadGenerationConfig(
-    const std::string& directory);
+    const std::string& model);
 
 }  // namespace witan
 

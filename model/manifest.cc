@@ -3,15 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "base/bounds.h"
 #include "base/limits.h"
 #include "base/mutex.h"
+#include "base/parallel.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "model/families.h"
@@ -125,16 +123,22 @@ class Progress {
   int64_t reported_ WITAN_GUARDED_BY(mutex_) = 0;
 };
 
+// Rows of the piece in the tensor that the checkpoint has.
+IndexRange RowsOf(const Piece& piece) {
+  return {piece.place.first_row + piece.slice.rows.begin,
+          piece.place.first_row + piece.slice.rows.end};
+}
+
 // Where the elements of a piece lie: `num_rows` segments of `row_bytes`, one
 // every `stride_bytes`.
 struct Segments {
   const std::byte* first = nullptr;
-  int64_t file_offset = 0;
   int64_t num_rows = 0;
   int64_t row_bytes = 0;
   int64_t stride_bytes = 0;
 };
 
+// REQUIRES: the tensor needs no conversion.
 Segments SegmentsOf(const Piece& piece, const MappedTensor& tensor) {
   const auto element = static_cast<int64_t>(SizeOf(tensor.dtype));
   const TensorSlice& slice = piece.slice;
@@ -142,11 +146,9 @@ Segments SegmentsOf(const Piece& piece, const MappedTensor& tensor) {
   segments.num_rows = slice.rows.size();
   segments.row_bytes = slice.columns.size() * element;
   segments.stride_bytes = tensor.shape.back() * element;
-  const int64_t offset =
-      (piece.place.first_row + slice.rows.begin) * segments.stride_bytes +
-      slice.columns.begin * element;
-  segments.first = tensor.data.data() + offset;
-  segments.file_offset = tensor.file_offset + offset;
+  segments.first = tensor.data.data() +
+                   RowsOf(piece).begin * segments.stride_bytes +
+                   slice.columns.begin * element;
   if (segments.row_bytes == segments.stride_bytes) {  // adjacent rows
     segments.row_bytes *= segments.num_rows;
     segments.stride_bytes = segments.row_bytes;
@@ -194,15 +196,38 @@ bool UpdateHash(const Segments& segments, const std::stop_token& stop,
   return true;
 }
 
+// The same of a tensor whose elements are made as they are read.
+bool UpdateHash(const Piece& piece, const MappedTensor& tensor,
+                const std::stop_token& stop, Sha256& hash,
+                Progress& progress) {
+  constexpr int64_t kChunkBytes = 1 << 20;
+  const auto [begin, end] = RowsOf(piece);
+  const int64_t row_bytes = piece.slice.columns.size() *
+                            static_cast<int64_t>(SizeOf(tensor.dtype));
+  const int64_t rows_at_once = std::max<int64_t>(1, kChunkBytes / row_bytes);
+  std::vector<std::byte> elements(
+      static_cast<size_t>(std::min(rows_at_once, end - begin) * row_bytes));
+  for (int64_t row = begin; row < end; row += rows_at_once) {
+    if (stop.stop_requested()) return false;
+    const IndexRange rows = {row, std::min(row + rows_at_once, end)};
+    ReadElements(tensor, rows, piece.slice.columns, elements.data());
+    hash.Update(elements.data(), static_cast<size_t>(rows.size() * row_bytes));
+    progress.Add(rows.size() * row_bytes);
+  }
+  return true;
+}
+
 // One piece to hash.
 struct Job {
   const Piece* piece = nullptr;
   const MappedTensor* tensor = nullptr;
-  Segments segments;
   std::string cache_key;
   std::string hash;  // empty until it is known
 
-  int64_t size_bytes() const { return segments.num_rows * segments.row_bytes; }
+  int64_t size_bytes() const {
+    return piece->slice.rows.size() * piece->slice.columns.size() *
+           static_cast<int64_t>(SizeOf(tensor->dtype));
+  }
   std::string ShapeText() const {
     return fmt::format("{} [{}]", NameOf(tensor->dtype),
                        fmt::join(StoredShape(piece->slice), ", "));
@@ -210,7 +235,11 @@ struct Job {
   void Run(const std::stop_token& stop, Progress& progress) {
     Sha256 sha256;
     sha256.Update(ShapeText() + "\n");
-    if (UpdateHash(segments, stop, sha256, progress)) hash = sha256.Finish();
+    const bool is_whole =
+        tensor->conversion
+            ? UpdateHash(*piece, *tensor, stop, sha256, progress)
+            : UpdateHash(SegmentsOf(*piece, *tensor), stop, sha256, progress);
+    if (is_whole) hash = sha256.Finish();
   }
 };
 
@@ -220,29 +249,23 @@ void RunJobs(std::vector<Job*> jobs, int num_threads,
   std::stable_sort(jobs.begin(), jobs.end(), [](const Job* a, const Job* b) {
     return a->size_bytes() > b->size_bytes();
   });
-  std::atomic<size_t> next = 0;
-  const auto run = [&] {
-    for (size_t i = next++; i < jobs.size(); i = next++) {
-      jobs[i]->Run(stop, progress);
-    }
-  };
-  std::vector<std::thread> threads;
-  for (int i = 1; i < num_threads; ++i) {
-    try {
-      threads.emplace_back(run);
-    } catch (const std::system_error&) {
-      break;  // no more threads on this machine: those there do the work
-    }
-  }
-  run();
-  for (std::thread& thread : threads) thread.join();
+  ForEachOnThreads(jobs.size(), num_threads,
+                   [&](size_t i) { jobs[i]->Run(stop, progress); });
 }
 
+// What was hashed: with what is in the file (piece_cache.h), all that decides.
 std::string CacheKeyOf(const Job& job) {
-  return fmt::format("{}@{}+{}x{}/{},{}", job.piece->name,
-                     job.segments.file_offset, job.segments.num_rows,
-                     job.segments.row_bytes, job.segments.stride_bytes,
-                     NameOf(job.tensor->dtype));
+  const IndexRange rows = RowsOf(*job.piece);
+  const IndexRange columns = job.piece->slice.columns;
+  std::string key = fmt::format(
+      "{}@{}+[{},{})x[{},{})/{},{}", job.piece->name, job.tensor->file_offset,
+      rows.begin, rows.end, columns.begin, columns.end,
+      job.tensor->row_elements(), NameOf(job.tensor->dtype));
+  if (const auto& conversion = job.tensor->conversion) {
+    key += fmt::format(",{},{}", TraitsOf(conversion->stored).name,
+                       conversion->interleaved_head_dim);
+  }
+  return key;
 }
 
 bool IsHash(const std::string& text) {
@@ -274,7 +297,6 @@ absl::StatusOr<PieceHashes> HashPieces(const ModelConfig& config,
     Job& job = jobs.emplace_back();
     job.piece = &piece;
     job.tensor = checkpoint.Find(piece.place.name);
-    job.segments = SegmentsOf(piece, *job.tensor);
     job.cache_key = CacheKeyOf(job);
     total_bytes += job.size_bytes();
     const CachedHashes& hashes = known[job.tensor->file_index];

@@ -5,7 +5,10 @@
 // its leaves along heads, vocabulary rows or experts; KV projections at KV
 // heads; the rest whole) and each piece is hashed with SHA-256. A rank reports
 // the pieces it holds; the coordinator refuses two hashes for one piece, and
-// the weights id, a hash over all pieces, is the same for every layout.
+// the weights id, a hash over all pieces, is the same for every layout. What is
+// hashed are the elements that are computed with: a GGUF file that keeps a
+// directory's numbers has its id, and quantised weights are hashed as the
+// numbers that they become.
 //
 // Piece i of a query or output projection, of a dense FFN and of the output
 // table is leaf i (empty leaves have no piece), of a key or value projection KV
@@ -23,7 +26,7 @@
 
 #include "model/config.h"
 #include "model/piece_cache.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 
 namespace witan {

@@ -15,7 +15,7 @@
 #include <map>
 #include <string>
 
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 
 namespace witan {
 

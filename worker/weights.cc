@@ -1,15 +1,17 @@
 #include "worker/weights.h"
 
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <utility>
 
 #include "base/check.h"
+#include "base/parallel.h"
 #include "model/families.h"
 
 namespace witan {
 
 Weights::Weights(const ModelConfig& config, const RankShard& shard,
-                 const Checkpoint& checkpoint)
+                 const Checkpoint& checkpoint, int num_threads)
     : layers_(config.num_layers) {
   // A rank without heads, FFN columns or vocabulary rows has no such slices;
   // its views keep the full number of columns, so that every shape below stays
@@ -25,38 +27,58 @@ Weights::Weights(const ModelConfig& config, const RankShard& shard,
   }
   lm_head_ = no_rows;
   lm_head_bias_ = no_bias;
+  std::vector<Copy> copies;
   for (const TensorSlice& slice : SlicesOfRank(config, shard)) {
-    Place(slice, SliceView(config, slice, checkpoint));
+    Place(slice, SliceView(config, slice, checkpoint, copies));
   }
+  ForEachOnThreads(copies.size(), num_threads, [&copies](size_t i) {
+    const Copy& copy = copies[i];
+    ReadElements(*copy.tensor, copy.rows, copy.columns, copy.to);
+  });
 }
 
 ConstTensorView Weights::SliceView(const ModelConfig& config,
                                    const TensorSlice& slice,
-                                   const Checkpoint& checkpoint) {
+                                   const Checkpoint& checkpoint,
+                                   std::vector<Copy>& copies) {
+  // Every rank has the whole embedding.
+  if (slice.role == TensorRole::kLmHead && config.tie_word_embeddings) {
+    return embedding_.Rows(slice.rows.begin, slice.rows.end);
+  }
   const TensorPlace place =
       PlaceOf(config, slice.role, slice.layer, slice.expert);
   const MappedTensor* tensor = checkpoint.Find(place.name);
   WITAN_CHECK(tensor != nullptr, "{} passed the check of the checkpoint",
               place.name);
-  const int64_t row_stride = place.stored_shape.back();
   const size_t element_bytes = SizeOf(tensor->dtype);
+  const IndexRange rows = {place.first_row + slice.rows.begin,
+                           place.first_row + slice.rows.end};
+  const int64_t row_stride = tensor->row_elements();
   const std::byte* first =
-      tensor->data.data() + ((place.first_row + slice.rows.begin) * row_stride +
-                             slice.columns.begin) *
-                                element_bytes;
-  if (reinterpret_cast<uintptr_t>(first) % element_bytes == 0) {
-    return ConstTensorView(first, tensor->dtype, slice.rows.size(),
+      tensor->data.data() +
+      (rows.begin * row_stride + slice.columns.begin) * element_bytes;
+  if (!tensor->conversion &&
+      reinterpret_cast<uintptr_t>(first) % element_bytes == 0) {
+    return ConstTensorView(first, tensor->dtype, rows.size(),
                            slice.columns.size(), row_stride);
   }
-  const size_t row_bytes = slice.columns.size() * element_bytes;
-  auto copy = std::make_unique<std::byte[]>(slice.rows.size() * row_bytes);
-  for (int64_t row = 0; row < slice.rows.size(); ++row) {
-    std::memcpy(copy.get() + row * row_bytes,
-                first + row * row_stride * element_bytes, row_bytes);
+  const size_t row_bytes =
+      static_cast<size_t>(slice.columns.size()) * element_bytes;
+  auto copy = std::make_unique_for_overwrite<std::byte[]>(
+      static_cast<size_t>(rows.size()) * row_bytes);
+  // So many that the last ones do not keep one thread long.
+  constexpr int64_t kCopyBytes = 4 << 20;
+  const int64_t rows_at_once =
+      std::max<int64_t>(1, kCopyBytes / static_cast<int64_t>(row_bytes));
+  for (int64_t row = rows.begin; row < rows.end; row += rows_at_once) {
+    copies.push_back({tensor,
+                      {row, std::min(row + rows_at_once, rows.end)},
+                      slice.columns,
+                      copy.get() + (row - rows.begin) * row_bytes});
   }
-  ConstTensorView view(copy.get(), tensor->dtype, slice.rows.size(),
+  ConstTensorView view(copy.get(), tensor->dtype, rows.size(),
                        slice.columns.size());
-  aligned_copies_.push_back(std::move(copy));
+  copies_.push_back(std::move(copy));
   return view;
 }
 

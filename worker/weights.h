@@ -1,7 +1,8 @@
 #ifndef WITAN_WORKER_WEIGHTS_H_
 #define WITAN_WORKER_WEIGHTS_H_
 
-// One rank's slices of the checkpoint, as views into the mapped file.
+// One rank's slices of the checkpoint, as views into the mapped file, or into
+// memory for tensors that are converted (model/mapped_tensor.h).
 
 #include <cstddef>
 #include <memory>
@@ -9,7 +10,7 @@
 
 #include "kernels/tensor.h"
 #include "model/config.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 
 namespace witan {
@@ -46,10 +47,11 @@ struct LayerWeights {
 // Views stay valid while both the Weights and the checkpoint live. Immutable.
 class Weights {
  public:
-  // REQUIRES: CheckCheckpoint(config, checkpoint) was OK. Nothing is copied,
-  // except tensors that the file does not align to their element size.
+  // REQUIRES: CheckCheckpoint(config, checkpoint) was OK. Copied are only
+  // tensors that are converted, on up to num_threads threads, and those that the
+  // file does not align to their element size.
   Weights(const ModelConfig& config, const RankShard& shard,
-          const Checkpoint& checkpoint);
+          const Checkpoint& checkpoint, int num_threads);
 
   ConstTensorView embedding() const { return embedding_; }  // [V, H]
   const NormWeights& final_norm() const { return final_norm_; }
@@ -58,8 +60,17 @@ class Weights {
   const LayerWeights& layer(int64_t index) const { return layers_[index]; }
 
  private:
+  // Rows of one slice that are yet to be copied.
+  struct Copy {
+    const MappedTensor* tensor = nullptr;
+    IndexRange rows;
+    IndexRange columns;
+    std::byte* to = nullptr;
+  };
+
   ConstTensorView SliceView(const ModelConfig& config, const TensorSlice& slice,
-                            const Checkpoint& checkpoint);
+                            const Checkpoint& checkpoint,
+                            std::vector<Copy>& copies);
   void Place(const TensorSlice& slice, ConstTensorView view);
   // Where the one tensor of a role outside the experts goes.
   ConstTensorView& ViewOf(TensorRole role, int64_t layer);
@@ -69,7 +80,7 @@ class Weights {
   ConstTensorView lm_head_;
   ConstTensorView lm_head_bias_;
   std::vector<LayerWeights> layers_;
-  std::vector<std::unique_ptr<std::byte[]>> aligned_copies_;
+  std::vector<std::unique_ptr<std::byte[]>> copies_;
 };
 
 }  // namespace witan

@@ -15,7 +15,7 @@
 #include "model/families.h"
 #include "model/manifest.h"
 #include "model/memory_plan.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/decoder.h"
@@ -212,9 +212,7 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
   auto model = std::make_unique<Model>();
   model->directory = request.model_directory;
   model->layout = layout;
-  ASSIGN_OR_RETURN(
-      model->config_json,
-      ReadFile(request.model_directory + "/config.json", kMaxConfigFileBytes));
+  ASSIGN_OR_RETURN(model->config_json, ReadConfigText(request.model_directory));
   ASSIGN_OR_RETURN(model->checkpoint,
                    Checkpoint::Open(request.model_directory));
   if (model_ != nullptr &&
@@ -231,8 +229,9 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
                    HashPieces(model->config, *model->checkpoint, model->shard,
                               request.num_threads, progress,
                               PieceCache(options_.cache_directory), stop));
-  model->weights = std::make_unique<Weights>(model->config, model->shard,
-                                             *model->checkpoint);
+  model->weights =
+      std::make_unique<Weights>(model->config, model->shard,
+                                *model->checkpoint, request.num_threads);
   model_ = std::move(model);
   return absl::OkStatus();
 }

@@ -53,7 +53,8 @@ void AddOptions(CLI::App& app, Options& options) {
       ->check(CheckHostPort)
       ->required();
   app.add_option("--model", options.model_directory,
-                 "Model directory; the coordinator must serve the same one. "
+                 "Model directory or .gguf file; the coordinator must serve the "
+                 "same one. "
                  "Default: whatever it says");
   app.add_option("--cache-dir", options.cache_directory,
                  "Keep hashes of the weights there, so that a restart does not "

@@ -7,19 +7,23 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
+#include "model/gguf_model.h"
+#include "model/gguf_tokenizer.h"
 
 namespace witan {
 namespace {
 
-absl::StatusOr<std::string> AbsoluteDirectory(const std::string& directory) {
+absl::StatusOr<std::string> AbsolutePath(const std::string& model) {
   std::error_code error;
   const std::filesystem::path path =
-      std::filesystem::canonical(directory, error);
-  if (error) return NotFound("model {}: {}", directory, error.message());
-  if (!std::filesystem::is_directory(path, error)) {
+      std::filesystem::canonical(model, error);
+  if (error) return NotFound("model {}: {}", model, error.message());
+  if (!std::filesystem::is_directory(path, error) &&
+      path.extension() != ".gguf") {
     return InvalidArgument(
-        "model {} is not a directory; give the folder that holds config.json",
-        directory);
+        "model {} is not a directory; give the folder that holds config.json, "
+        "or a .gguf file",
+        model);
   }
   return path.string();
 }
@@ -41,24 +45,48 @@ absl::StatusOr<ModelFacts> ReadFacts(const std::string& directory,
   return facts;
 }
 
+// Tokenizer and chat template.
+absl::Status LoadText(ServedModel& model) {
+  ASSIGN_OR_RETURN(const auto gguf, ReadTokenizerOfGguf(model.directory));
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template =
+      NotFound("there is none");
+  if (gguf) {
+    absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
+        Tokenizer::FromJson(gguf->tokenizer, gguf->tokenizer_config, "");
+    if (!tokenizer.ok()) return Annotate(tokenizer.status(), model.directory);
+    model.tokenizer = *std::move(tokenizer);
+    if (!gguf->chat_template.empty()) {
+      chat_template = ChatTemplate::Parse(gguf->chat_template);
+    }
+  } else {
+    ASSIGN_OR_RETURN(model.tokenizer, Tokenizer::Load(model.directory));
+    chat_template = ChatTemplate::Load(model.directory);
+  }
+  if (chat_template.ok()) {
+    model.chat_template = *std::move(chat_template);
+  } else if (chat_template.status().code() != absl::StatusCode::kNotFound) {
+    return Annotate(chat_template.status(), model.directory);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
                                             const std::string& name,
                                             int64_t max_context_tokens) {
   ServedModel model;
-  ASSIGN_OR_RETURN(model.directory, AbsoluteDirectory(directory));
+  ASSIGN_OR_RETURN(model.directory, AbsolutePath(directory));
   ASSIGN_OR_RETURN(model.facts, ReadFacts(model.directory, max_context_tokens));
   model.facts.name =
-      name.empty() ? std::filesystem::path(model.directory).filename().string()
-                   : name;
+      name.empty() ? NameOfModel(model.directory) : name;
   if (model.facts.name.size() > kMaxModelNameBytes ||
       !IsValidUtf8(model.facts.name)) {
     return InvalidArgument(
         "--served-model-name must be UTF-8 of at most {} bytes",
         kMaxModelNameBytes);
   }
-  ASSIGN_OR_RETURN(model.tokenizer, Tokenizer::Load(model.directory));
+  RETURN_IF_ERROR(LoadText(model));
   if (model.tokenizer->vocab_size() > model.facts.config.vocab_size) {
     return InvalidArgument(
         "{}: the tokenizer has {} tokens, the model (vocab_size in "
@@ -76,13 +104,6 @@ absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
                              model.directory, id,
                              model.facts.config.vocab_size);
     }
-  }
-  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template =
-      ChatTemplate::Load(model.directory);
-  if (chat_template.ok()) {
-    model.chat_template = *std::move(chat_template);
-  } else if (chat_template.status().code() != absl::StatusCode::kNotFound) {
-    return chat_template.status();
   }
   return model;
 }

@@ -19,7 +19,7 @@
 #include "coordinator/cluster/replica.h"
 #include "model/config_identity.h"
 #include "model/manifest.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "tests/testing/fake_worker_group.h"
 #include "tests/testing/tiny_model.h"
 

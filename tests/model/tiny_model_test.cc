@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "model/families.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "tests/testing/half.h"
 
 namespace witan {

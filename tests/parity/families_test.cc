@@ -17,7 +17,8 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
+#include "model/families.h"
 #include "tests/testing/one_rank.h"
 #include "tests/testing/test_paths.h"
 

@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "model/families.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 #include "tests/testing/one_rank.h"
 #include "tests/testing/test_paths.h"
 

@@ -39,8 +39,8 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
                    .num_blocks = 1 + kContext / kBlockTokens};
   ASSIGN_OR_RETURN(rank->checkpoint_, Checkpoint::Open(model_directory));
   RETURN_IF_ERROR(CheckCheckpoint(rank->config_, *rank->checkpoint_));
-  rank->weights_ = std::make_unique<Weights>(rank->config_, rank->shard_,
-                                             *rank->checkpoint_);
+  rank->weights_ = std::make_unique<Weights>(
+      rank->config_, rank->shard_, *rank->checkpoint_, /*num_threads=*/1);
   ASSIGN_OR_RETURN(rank->backend_,
                    MakeCpuBackend({.num_threads = num_threads,
                                    .path = path,

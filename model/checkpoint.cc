@@ -1,18 +1,15 @@
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "model/gguf_model.h"
+#include "model/gguf_tensors.h"
 #include "model/json_object.h"
 #include "model/safetensors_header.h"
 
@@ -25,14 +22,6 @@ constexpr const char* kIndexFile = "model.safetensors.index.json";
 bool Exists(const std::string& path) {
   struct stat info = {};
   return stat(path.c_str(), &info) == 0;
-}
-
-FileIdentity IdentityOf(const struct stat& info) {
-  return {.device = info.st_dev,
-          .inode = info.st_ino,
-          .modified_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 +
-                         info.st_mtim.tv_nsec,
-          .size_bytes = info.st_size};
 }
 
 // The index's weight_map: tensor name -> file name.
@@ -73,43 +62,34 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(
 
 }  // namespace
 
-absl::StatusOr<FileIdentity> IdentityOfFile(const std::string& path) {
-  struct stat info = {};
-  if (stat(path.c_str(), &info) != 0) {
-    return NotFound("{}: {}", path, std::strerror(errno));
-  }
-  return IdentityOf(info);
-}
-
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::OpenFile(
     const std::string& path) {
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);
-  RETURN_IF_ERROR(checkpoint->AddFile(path));
+  RETURN_IF_ERROR(checkpoint->AddSafetensors(path));
   return checkpoint;
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
-    const std::string& directory) {
+    const std::string& model) {
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);
-  const std::string single_path = directory + "/" + kSingleFile;
-  const std::string index_path = directory + "/" + kIndexFile;
+  ASSIGN_OR_RETURN(const auto gguf_files, FindGgufFiles(model));
+  if (!gguf_files.empty()) {
+    RETURN_IF_ERROR(checkpoint->AddGguf(gguf_files));
+    return checkpoint;
+  }
+  const std::string single_path = model + "/" + kSingleFile;
+  const std::string index_path = model + "/" + kIndexFile;
   if (Exists(single_path)) {
-    RETURN_IF_ERROR(checkpoint->AddFile(single_path));
+    RETURN_IF_ERROR(checkpoint->AddSafetensors(single_path));
   } else if (Exists(index_path)) {
-    RETURN_IF_ERROR(checkpoint->AddShards(directory, index_path));
+    RETURN_IF_ERROR(checkpoint->AddShards(model, index_path));
   } else {
     return NotFound(
         "{}: neither {} nor {} is there; give a Hugging Face model directory "
-        "with safetensors weights",
-        directory, kSingleFile, kIndexFile);
+        "with safetensors weights, or a .gguf file",
+        model, kSingleFile, kIndexFile);
   }
   return checkpoint;
-}
-
-Checkpoint::~Checkpoint() {
-  for (const Mapping& mapping : mappings_) {
-    munmap(mapping.address, mapping.size_bytes);
-  }
 }
 
 const MappedTensor* Checkpoint::Find(const std::string& name) const {
@@ -117,54 +97,53 @@ const MappedTensor* Checkpoint::Find(const std::string& name) const {
   return it == tensors_.end() ? nullptr : &it->second;
 }
 
-absl::Status Checkpoint::AddFile(const std::string& path) {
-  // O_NONBLOCK: opening a pipe must not wait for its writer.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    return InvalidArgument("{}: cannot be opened: {}", path,
-                           std::strerror(errno));
-  }
-  struct stat info = {};
-  const bool regular = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-  const auto size = static_cast<size_t>(info.st_size);
-  void* address = MAP_FAILED;
-  int map_error = 0;
-  if (regular && size > 0) {
-    address = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
-    map_error = errno;
-  }
-  close(fd);
-  if (!regular) return InvalidArgument("{}: not a regular file", path);
-  if (size > 0 && address == MAP_FAILED) {
-    return InvalidArgument("{}: {} bytes cannot be mapped: {}", path, size,
-                           std::strerror(map_error));
-  }
-  std::span<const std::byte> file;
-  if (size > 0) {
-    mappings_.push_back({address, size});
-    file = {static_cast<const std::byte*>(address), size};
-  }
-  absl::StatusOr<std::vector<TensorEntry>> entries = ParseSafetensors(file);
-  if (!entries.ok()) return Annotate(entries.status(), path);
+int Checkpoint::AddFile(MappedFile file) {
+  files_.push_back(file.path());
+  file_identities_.push_back(file.identity());
+  mappings_.push_back(std::move(file));
+  return static_cast<int>(files_.size()) - 1;
+}
 
-  const int file_index = static_cast<int>(files_.size());
-  files_.push_back(path);
-  file_identities_.push_back(IdentityOf(info));
-  for (TensorEntry& entry : *entries) {
-    const auto [it, added] = tensors_.try_emplace(
-        entry.name,
-        MappedTensor{entry.dtype, std::move(entry.shape), entry.data,
-                     file_index, entry.data.data() - file.data()});
-    if (!added) {
-      return InvalidArgument(
-          "{}: tensor {} is also in {}; a name may occur once in a checkpoint",
-          path, Quoted(entry.name), files_[it->second.file_index]);
-    }
+absl::Status Checkpoint::AddTensor(const std::string& name,
+                                   MappedTensor tensor) {
+  const int file_index = tensor.file_index;
+  const auto [it, added] = tensors_.try_emplace(name, std::move(tensor));
+  if (!added) {
+    return InvalidArgument(
+        "{}: tensor {} is also in {}; a name may occur once in a checkpoint",
+        files_[file_index], Quoted(name), files_[it->second.file_index]);
   }
   if (static_cast<int64_t>(tensors_.size()) > kMaxTensors) {
-    return InvalidArgument("{}: more than {} tensors in the checkpoint", path,
-                           kMaxTensors);
+    return InvalidArgument("{}: more than {} tensors in the checkpoint",
+                           files_[file_index], kMaxTensors);
   }
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::AddSafetensors(const std::string& path) {
+  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
+  const std::span<const std::byte> bytes = file.bytes();
+  absl::StatusOr<std::vector<TensorEntry>> entries = ParseSafetensors(bytes);
+  if (!entries.ok()) return Annotate(entries.status(), path);
+  const int file_index = AddFile(std::move(file));
+  for (TensorEntry& entry : *entries) {
+    RETURN_IF_ERROR(AddTensor(
+        entry.name, {.dtype = entry.dtype,
+                     .shape = std::move(entry.shape),
+                     .data = entry.data,
+                     .file_index = file_index,
+                     .file_offset = entry.data.data() - bytes.data()}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::AddGguf(const std::vector<std::string>& paths) {
+  ASSIGN_OR_RETURN(GgufModel model, GgufModel::Open(paths));
+  absl::StatusOr<std::map<std::string, MappedTensor>> tensors =
+      TensorsOfGguf(model);
+  if (!tensors.ok()) return Annotate(tensors.status(), paths.front());
+  for (MappedFile& file : model.TakeFiles()) AddFile(std::move(file));
+  tensors_ = *std::move(tensors);
   return absl::OkStatus();
 }
 
@@ -186,7 +165,7 @@ absl::Status Checkpoint::AddShards(const std::string& directory,
           index_path, path);
     }
     file_index = static_cast<int>(files_.size());
-    RETURN_IF_ERROR(AddFile(path));
+    RETURN_IF_ERROR(AddSafetensors(path));
   }
   for (const auto& [name, file] : file_of) {
     const MappedTensor* tensor = Find(name);

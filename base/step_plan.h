@@ -26,6 +26,9 @@ constexpr TokenId kTokenOfPreviousStep = -1;
 // The null block: allocated, never handed out, target of padding rows.
 constexpr int32_t kNullBlock = 0;
 
+// In SlotStart::adapter: the model as it is.
+constexpr int32_t kNoAdapter = -1;
+
 // A slot gets a new occupant, before the step's rows are computed. Replaces
 // everything the rank held for the slot.
 struct SlotStart {
@@ -44,6 +47,8 @@ struct SlotStart {
   // It has more tokens than the model's original context, and so the angles of
   // long sequences (base/rope.h).
   bool long_rope = false;
+  // Index of the LoRA adapter of all its rows, below max_adapters.
+  int32_t adapter = kNoAdapter;
   bool operator==(const SlotStart&) const = default;
 };
 

@@ -126,10 +126,11 @@ absl::Status AddModule(const std::string& module,
   const MappedTensor* a = checkpoint.Find(a_name);
   const MappedTensor* b = checkpoint.Find(b_name);
   if (a == nullptr || b == nullptr) {
-    return InvalidArgument("{}: {} is missing, and {} is there; one is of no "
-                           "use without the other",
-                           kWeightsFile, a == nullptr ? a_name : b_name,
-                           a == nullptr ? b_name : a_name);
+    return InvalidArgument(
+        "{}: {} is missing, and {} is there; one is of no "
+        "use without the other",
+        kWeightsFile, a == nullptr ? a_name : b_name,
+        a == nullptr ? b_name : a_name);
   }
   const int64_t rank = a->shape.empty() ? 0 : a->shape.front();
   if (rank < 1 || rank > kMaxAdapterRank) {
@@ -222,9 +223,8 @@ absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
   std::sort(modules.begin(), modules.end());
   modules.erase(std::unique(modules.begin(), modules.end()), modules.end());
   for (const std::string& module : modules) {
-    RETURN_IF_ERROR(AddModule(module, targets.at(module),
-                              *adapter->checkpoint_, config,
-                              adapter->factors_));
+    RETURN_IF_ERROR(AddModule(module, targets.at(module), *adapter->checkpoint_,
+                              config, adapter->factors_));
   }
   for (const AdapterFactors& factors : adapter->factors_) {
     adapter->max_rank_ = std::max(adapter->max_rank_, factors.rank);

@@ -19,6 +19,8 @@ struct EngineLimits {
   int64_t max_step_tokens = 0;     // rows of one step (token budget)
   int64_t max_sequences = 0;       // running at once (slots)
   int64_t num_blocks = 0;          // KV blocks, the null block included
+  int64_t max_adapters = 0;        // LoRA adapters held at once
+  int64_t max_adapter_rank = 0;    // of each of them
   bool operator==(const EngineLimits&) const = default;
 };
 

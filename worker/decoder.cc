@@ -30,13 +30,16 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
   const ModelConfig& config = *context.config;
   decoder->kv_head_of_ = context.shard->KvHeadOf(config);
   decoder->leaf_columns_ = context.shard->AttentionLeafColumns(config);
-  decoder->subtrees_ = MaximalSubtrees(context.shard->attention_leaves);
   for (int member = 0; member < context.layout.tp; ++member) {
     decoder->vocab_rows_of_member_.push_back(
         MakeRankShard(config, context.layout, member).vocab_rows);
   }
   decoder->attention_sum_ = std::make_unique<TreeAllReduce>(
       *context.backend, *context.attention_comm, context.one_shot_max_bytes);
+  ASSIGN_OR_RETURN(
+      decoder->row_parallel_,
+      RowParallelProduct::Create(config, *context.shard, context.limits,
+                                 *context.backend));
   RETURN_IF_ERROR(decoder->AllocateWorkspace());
   if (config.has_experts()) {
     ASSIGN_OR_RETURN(decoder->experts_,
@@ -47,7 +50,8 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
     ASSIGN_OR_RETURN(
         decoder->dense_,
         DenseLayer::Create(config, *context.shard, context.limits,
-                           *context.backend, *decoder->attention_sum_));
+                           *context.backend, *decoder->row_parallel_,
+                           *decoder->attention_sum_));
   }
   return decoder;
 }
@@ -101,6 +105,7 @@ absl::StatusOr<ConstTensorView> Decoder::Forward(const StepPlan& plan,
                              .block_ids = step.block_ids,
                              .block_table_stride = step.block_table_stride,
                              .rope_first_rows = step.rope_first_rows};
+  const StepAdapters adapters{context_.adapters, step.adapter_of_row};
   const TensorView residual =
       residual_.View(DType::kF32, num_rows, config.hidden_size);
   const TensorView normed =
@@ -113,12 +118,12 @@ absl::StatusOr<ConstTensorView> Decoder::Forward(const StepPlan& plan,
     const LayerWeights& layer = context_.weights->layer(i);
     backend.AddNorm(residual, i == 0 ? ConstTensorView() : delta, {},
                     NormOf(layer.attention_norm), normed);
-    RETURN_IF_ERROR(Attention(i, batch, num_rows));
+    RETURN_IF_ERROR(Attention(i, batch, adapters, num_rows));
     backend.AddNorm(residual, delta, layer.output_bias, NormOf(layer.ffn_norm),
                     normed);
     RETURN_IF_ERROR(experts_ != nullptr
-                        ? experts_->Forward(layer, normed, delta)
-                        : dense_->Forward(layer, normed, delta));
+                        ? experts_->Forward(layer, i, adapters, normed, delta)
+                        : dense_->Forward(layer, i, adapters, normed, delta));
   }
   return Logits(step, num_rows);
 }
@@ -129,21 +134,26 @@ Norm Decoder::NormOf(const NormWeights& weights) const {
           .epsilon = static_cast<float>(context_.config->norm_epsilon)};
 }
 
-void Decoder::Project(ConstTensorView x, ConstTensorView weight,
-                      ConstTensorView bias, ConstTensorView head_norm,
-                      TensorView out) {
+void Decoder::Project(ConstTensorView x, const Projection& projection,
+                      AdapterOfRow adapter_of_row, TensorView out) {
   Backend& backend = *context_.backend;
-  backend.MatMul(x, weight, out);
-  if (!bias.empty()) backend.AddBias(out, bias);
-  if (head_norm.empty()) return;
+  backend.MatMul(x, projection.weight, out);
+  if (!projection.bias.empty()) backend.AddBias(out, projection.bias);
+  if (!adapter_of_row.empty()) {
+    backend.AddLora(x, adapter_of_row, projection.adapters, out);
+  }
+  if (projection.head_norm.empty()) return;
   const int64_t head_dim = context_.config->head_dim;
   const TensorView heads(out.data, out.dtype,
                          out.rows * (out.columns / head_dim), head_dim);
-  backend.AddNorm(heads, {}, {}, NormOf({.weight = head_norm}), heads);
+  backend.AddNorm(heads, {}, {}, NormOf({.weight = projection.head_norm}),
+                  heads);
 }
 
 absl::Status Decoder::Attention(int64_t layer_index,
-                                const AttentionBatch& batch, int64_t num_rows) {
+                                const AttentionBatch& batch,
+                                const StepAdapters& adapters,
+                                int64_t num_rows) {
   const ModelConfig& config = *context_.config;
   const LayerWeights& layer = context_.weights->layer(layer_index);
   const KvLayer& cache = context_.cache->layer(layer_index);
@@ -161,16 +171,30 @@ absl::Status Decoder::Attention(int64_t layer_index,
   const TensorView output =
       attention_output_.View(activation, num_rows, query_columns);
 
-  Project(normed, layer.query, layer.query_bias, layer.query_norm, query);
-  Project(normed, layer.key, layer.key_bias, layer.key_norm, key);
-  Project(normed, layer.value, layer.value_bias, {}, value);
+  const auto factors = [&](TensorRole role) {
+    return adapters.any() ? adapters.table->Of(role, layer_index)
+                          : std::span<const LoraFactors>();
+  };
+  const AdapterOfRow of_row = adapters.adapter_of_row;
+  Project(normed,
+          {layer.query, layer.query_bias, layer.query_norm,
+           factors(TensorRole::kQuery)},
+          of_row, query);
+  Project(
+      normed,
+      {layer.key, layer.key_bias, layer.key_norm, factors(TensorRole::kKey)},
+      of_row, key);
+  Project(normed,
+          {layer.value, layer.value_bias, {}, factors(TensorRole::kValue)},
+          of_row, value);
   backend.RopeWriteKv(query, key, value, context_.rope, batch, cache, rotated);
   const float scale =
       static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
   backend.PagedAttention(rotated, cache, batch, kv_head_of_, scale,
                          config.WindowOf(layer_index), output);
-  backend.MatMulLeaves(
-      output, layer.output, leaf_columns_, subtrees_,
+  row_parallel_->Run(
+      output, layer.output, leaf_columns_, adapters, TensorRole::kOutput,
+      layer_index,
       attention_sum_->PartialsBuffer(num_rows, config.hidden_size));
   return attention_sum_->Reduce(
       num_rows, config.hidden_size,

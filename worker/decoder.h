@@ -22,10 +22,12 @@
 #include "kernels/backend.h"
 #include "model/memory_plan.h"
 #include "model/shard_plan.h"
+#include "worker/adapter_table.h"
 #include "worker/comm/communicator.h"
 #include "worker/dense.h"
 #include "worker/kv_cache.h"
 #include "worker/moe.h"
+#include "worker/row_parallel.h"
 #include "worker/slots.h"
 #include "worker/tree_sum.h"
 #include "worker/weights.h"
@@ -42,6 +44,7 @@ struct DecoderContext {
   Backend* backend = nullptr;
   const Weights* weights = nullptr;
   const PagedKvCache* cache = nullptr;
+  const AdapterTable* adapters = nullptr;  // null: there are none
   ConstTensorView rope;                    // fp32 [rows, rotary_dim]
   Communicator* attention_comm = nullptr;  // of the rank's attention group
   Communicator* expert_comm = nullptr;     // of the rank's expert group
@@ -72,11 +75,18 @@ class Decoder {
 
   absl::Status AllocateWorkspace();
   absl::Status Attention(int64_t layer_index, const AttentionBatch& batch,
-                         int64_t num_rows);
+                         const StepAdapters& adapters, int64_t num_rows);
   Norm NormOf(const NormWeights& weights) const;
-  // q = x w^T + bias, normalised head by head where the model does that.
-  void Project(ConstTensorView x, ConstTensorView weight, ConstTensorView bias,
-               ConstTensorView head_norm, TensorView out);
+  // out = x w^T + bias and what adapters add, normalised head by head where the
+  // model does that.
+  struct Projection {
+    ConstTensorView weight;
+    ConstTensorView bias;
+    ConstTensorView head_norm;
+    std::span<const LoraFactors> adapters;
+  };
+  void Project(ConstTensorView x, const Projection& projection,
+               AdapterOfRow adapter_of_row, TensorView out);
   absl::StatusOr<ConstTensorView> Logits(const ResolvedStep& step,
                                          int64_t num_rows);
   // Joins the vocabulary slices that the attention group gathered.
@@ -86,9 +96,9 @@ class Decoder {
   const DecoderContext context_;
   std::vector<int32_t> kv_head_of_;
   std::vector<IndexRange> leaf_columns_;
-  std::vector<Subtree> subtrees_;
   std::vector<IndexRange> vocab_rows_of_member_;
   std::unique_ptr<TreeAllReduce> attention_sum_;
+  std::unique_ptr<RowParallelProduct> row_parallel_;
   std::unique_ptr<ExpertLayer> experts_;  // one of the two
   std::unique_ptr<DenseLayer> dense_;
 

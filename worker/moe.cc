@@ -54,6 +54,9 @@ absl::Status ExpertLayer::AllocateWorkspace(const EngineLimits& limits) {
       {&up_, choices * config_.intermediate_size * sizeof(float)},
       {&activated_, choices * config_.intermediate_size * activation_bytes},
       {&expert_output_, choices * config_.hidden_size * activation_bytes},
+      {&exact_output_, limits.max_adapters > 0
+                           ? choices * config_.hidden_size * sizeof(float)
+                           : 0},
   };
   for (const auto& [buffer, bytes] : buffers) {
     ASSIGN_OR_RETURN(*buffer, backend_.Allocate(bytes));
@@ -61,8 +64,22 @@ absl::Status ExpertLayer::AllocateWorkspace(const EngineLimits& limits) {
   return absl::OkStatus();
 }
 
-absl::Status ExpertLayer::Forward(const LayerWeights& layer, ConstTensorView x,
-                                  TensorView out) {
+void ExpertLayer::GroupedProduct(ConstTensorView x, bool gather,
+                                 const ExpertRows& rows,
+                                 std::span<const ConstTensorView> w,
+                                 const StepAdapters& adapters, TensorRole role,
+                                 int64_t layer_index, TensorView y) {
+  backend_.GroupedMatMul(x, gather, rows, w, y);
+  if (!adapters.any() || rows.num_experts == 0) return;
+  backend_.AddGroupedLora(x, gather, rows, adapters.adapter_of_row,
+                          adapters.table->max_adapters(),
+                          adapters.table->Of(role, layer_index), y);
+}
+
+absl::Status ExpertLayer::Forward(const LayerWeights& layer,
+                                  int64_t layer_index,
+                                  const StepAdapters& adapters,
+                                  ConstTensorView x, TensorView out) {
   const int64_t num_rows = x.rows;
   const int64_t top_k = config_.experts_per_token;
   const int64_t num_choices = num_rows * top_k;
@@ -81,6 +98,11 @@ absl::Status ExpertLayer::Forward(const LayerWeights& layer, ConstTensorView x,
       .slot_of_choice = static_cast<int32_t*>(slot_of_choice_.data())};
 
   backend_.MatMul(x, layer.router, router_logits);
+  if (adapters.any()) {
+    backend_.AddLora(x, adapters.adapter_of_row,
+                     adapters.table->Of(TensorRole::kRouter, layer_index),
+                     router_logits);
+  }
   backend_.RouterTopK(router_logits, config_.routing, static_cast<int>(top_k),
                       expert_ids, expert_weights);
   backend_.GroupByExpert(expert_ids, rows);
@@ -89,11 +111,22 @@ absl::Status ExpertLayer::Forward(const LayerWeights& layer, ConstTensorView x,
   const TensorView activated = activated_.View(activation, num_choices, ffn);
   const TensorView output =
       expert_output_.View(activation, num_choices, config_.hidden_size);
-  backend_.GroupedMatMul(x, /*gather=*/true, rows, layer.expert_gate, gate);
-  backend_.GroupedMatMul(x, /*gather=*/true, rows, layer.expert_up, up);
-  backend_.SiluMul(gate, up, rows.offsets + rows.num_experts, activated);
-  backend_.GroupedMatMul(activated, /*gather=*/false, rows, layer.expert_down,
-                         output);
+  GroupedProduct(x, /*gather=*/true, rows, layer.expert_gate, adapters,
+                 TensorRole::kExpertGate, layer_index, gate);
+  GroupedProduct(x, /*gather=*/true, rows, layer.expert_up, adapters,
+                 TensorRole::kExpertUp, layer_index, up);
+  const int32_t* const num_used = rows.offsets + rows.num_experts;
+  backend_.SiluMul(gate, up, num_used, activated);
+  if (adapters.any()) {
+    const TensorView exact =
+        exact_output_.View(DType::kF32, num_choices, config_.hidden_size);
+    GroupedProduct(activated, /*gather=*/false, rows, layer.expert_down,
+                   adapters, TensorRole::kExpertDown, layer_index, exact);
+    backend_.Round(exact, num_used, output);
+  } else {
+    backend_.GroupedMatMul(activated, /*gather=*/false, rows, layer.expert_down,
+                           output);
+  }
   backend_.CombineExperts(output, rows, expert_ids, expert_weights,
                           config_.num_experts, subtrees_,
                           sum_.PartialsBuffer(num_rows, config_.hidden_size));

@@ -9,11 +9,13 @@
 #include <absl/status/statusor.h>
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/backend.h"
 #include "model/memory_plan.h"
 #include "model/shard_plan.h"
+#include "worker/adapter_table.h"
 #include "worker/comm/communicator.h"
 #include "worker/tree_sum.h"
 #include "worker/weights.h"
@@ -36,7 +38,8 @@ class ExpertLayer {
 
   // x A [T, H] -> out A [T, H], T <= max_step_tokens. The error is the
   // communicator's.
-  absl::Status Forward(const LayerWeights& layer, ConstTensorView x,
+  absl::Status Forward(const LayerWeights& layer, int64_t layer_index,
+                       const StepAdapters& adapters, ConstTensorView x,
                        TensorView out);
 
   const SumCounts& sum_counts() const { return sum_.counts(); }
@@ -46,6 +49,11 @@ class ExpertLayer {
               Backend& backend, Communicator& comm, int64_t one_shot_max_bytes);
 
   absl::Status AllocateWorkspace(const EngineLimits& limits);
+  // y of grouped rows, and what adapters add to it.
+  void GroupedProduct(ConstTensorView x, bool gather, const ExpertRows& rows,
+                      std::span<const ConstTensorView> w,
+                      const StepAdapters& adapters, TensorRole role,
+                      int64_t layer_index, TensorView y);
 
   const ModelConfig& config_;
   const RankShard& shard_;
@@ -64,6 +72,7 @@ class ExpertLayer {
   Buffer up_;              // fp32 [R, F]
   Buffer activated_;       // A [R, F]
   Buffer expert_output_;   // A [R, H]
+  Buffer exact_output_;    // fp32 [R, H]; only where there may be adapters
 };
 
 }  // namespace witan

@@ -81,9 +81,16 @@ absl::Status SlotTable::Start(const SlotStart& start) {
         "does not have",
         start.slot);
   }
+  if (start.adapter < kNoAdapter || start.adapter >= limits_.max_adapters) {
+    return InvalidArgument(
+        "slot {} starts with adapter {}, which is out of "
+        "[-1, {})",
+        start.slot, start.adapter, limits_.max_adapters);
+  }
   Slot slot;
   slot.started = true;
   slot.long_rope = start.long_rope;
+  slot.adapter = start.adapter;
   slot.choice = start.choice;
   slot.sampling = start.sampling;
   slot.num_positions = start.num_cached_tokens;
@@ -183,6 +190,19 @@ absl::Status SlotTable::ResolveSequence(const StepPlan& plan, int s,
   return absl::OkStatus();
 }
 
+void SlotTable::ResolveAdapters(const StepPlan& plan,
+                                ResolvedStep& step) const {
+  const auto has_adapter = [this](int32_t slot) {
+    return slots_[slot].adapter != kNoAdapter;
+  };
+  if (std::none_of(plan.slots.begin(), plan.slots.end(), has_adapter)) return;
+  for (int s = 0; s < plan.num_sequences(); ++s) {
+    step.adapter_of_row.insert(step.adapter_of_row.end(),
+                               plan.row_begin[s + 1] - plan.row_begin[s],
+                               slots_[plan.slots[s]].adapter);
+  }
+}
+
 absl::Status SlotTable::Resolve(const StepPlan& plan, ResolvedStep& step) {
   step = ResolvedStep();
   RETURN_IF_ERROR(CheckShape(plan));
@@ -192,6 +212,7 @@ absl::Status SlotTable::Resolve(const StepPlan& plan, ResolvedStep& step) {
   for (int s = 0; s < plan.num_sequences(); ++s) {
     RETURN_IF_ERROR(ResolveSequence(plan, s, step));
   }
+  ResolveAdapters(plan, step);
   for (const int32_t slot : plan.slots) {
     if (long_rope_first_row_ > 0) {
       step.rope_first_rows.push_back(static_cast<int32_t>(

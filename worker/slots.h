@@ -23,6 +23,8 @@ struct ResolvedStep {
   int64_t block_table_stride = 0;
   // [S] as in AttentionBatch; empty if the model has no long variant.
   std::vector<int32_t> rope_first_rows;
+  // [T] index of the row's adapter, -1: none; empty if no row has one.
+  std::vector<int32_t> adapter_of_row;
   std::vector<int32_t> sample_slots;      // slots whose last row is sampled
   std::vector<int32_t> sample_rows;       // that row
   std::vector<int64_t> sample_positions;  // of the token to be drawn
@@ -51,6 +53,7 @@ class SlotTable {
     bool started = false;
     bool has_token = false;
     bool long_rope = false;
+    int32_t adapter = kNoAdapter;
     int32_t choice = 0;
     SamplingParams sampling;
     int64_t num_positions = 0;  // positions whose K and V are written
@@ -65,6 +68,7 @@ class SlotTable {
   absl::Status CheckShape(const StepPlan& plan) const;
   absl::Status Start(const SlotStart& start);
   absl::Status ResolveSequence(const StepPlan& plan, int s, ResolvedStep& step);
+  void ResolveAdapters(const StepPlan& plan, ResolvedStep& step) const;
   static void CountToken(Slot& slot, TokenId token, int32_t output_count);
 
   const EngineLimits limits_;

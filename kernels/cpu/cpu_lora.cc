@@ -38,11 +38,11 @@ void CpuBackend::AddGroupedLora(ConstTensorView x, bool gather,
                                 int64_t num_adapters,
                                 std::span<const LoraFactors> factors,
                                 TensorView y) {
-  WITAN_CHECK(static_cast<int64_t>(factors.size()) ==
-                      rows.num_experts * num_adapters &&
-                  y.dtype == DType::kF32,
-              "{} factors of {} experts and {} adapters", factors.size(),
-              rows.num_experts, num_adapters);
+  WITAN_CHECK(
+      static_cast<int64_t>(factors.size()) == rows.num_experts * num_adapters &&
+          y.dtype == DType::kF32,
+      "{} factors of {} experts and {} adapters", factors.size(),
+      rows.num_experts, num_adapters);
   std::vector<LoraGroup> groups(factors.size());
   for (size_t i = 0; i < factors.size(); ++i) groups[i].factors = &factors[i];
   for (int64_t e = 0; e < rows.num_experts; ++e) {
@@ -93,8 +93,9 @@ void CpuBackend::AddLoraGroups(ConstTensorView x,
     const TensorView inner_view(inner, x.dtype, size, rank);
     inner += static_cast<size_t>(size * rank) * SizeOf(x.dtype);
     columns[2 * i] = {0, x.columns};
-    inner_jobs.push_back(MakeJob(x, size, group.factors->a, {&columns[2 * i], 1},
-                                 {&kOneLeaf, 1}, inner_view, leaves[2 * i]));
+    inner_jobs.push_back(MakeJob(x, size, group.factors->a,
+                                 {&columns[2 * i], 1}, {&kOneLeaf, 1},
+                                 inner_view, leaves[2 * i]));
     inner_rows.push_back({x, group.x_rows.data()});
     columns[2 * i + 1] = {0, rank};
     const TensorView product_view(product + first_row * y.columns, DType::kF32,
@@ -129,12 +130,12 @@ void CpuBackend::JoinLeaves(ConstTensorView leaves,
   for (const Subtree& subtree : subtrees) num_leaves += subtree.num_leaves;
   const int64_t num_rows =
       partials.rows / static_cast<int64_t>(subtrees.size());
-  WITAN_CHECK(leaves.rows == num_leaves * num_rows &&
-                  partials.rows ==
-                      num_rows * static_cast<int64_t>(subtrees.size()) &&
-                  leaves.columns == partials.columns,
-              "{} rows of {} leaves for {} rows of {} subtrees", leaves.rows,
-              num_leaves, partials.rows, subtrees.size());
+  WITAN_CHECK(
+      leaves.rows == num_leaves * num_rows &&
+          partials.rows == num_rows * static_cast<int64_t>(subtrees.size()) &&
+          leaves.columns == partials.columns,
+      "{} rows of {} leaves for {} rows of {} subtrees", leaves.rows,
+      num_leaves, partials.rows, subtrees.size());
   ScopedFloatingPointMode mode;
   ForRows(num_rows, num_leaves * leaves.columns, [&](IndexRange rows) {
     kernels_.join_leaves(leaves, subtrees, partials, rows);
@@ -143,10 +144,10 @@ void CpuBackend::JoinLeaves(ConstTensorView leaves,
 
 void CpuBackend::Round(ConstTensorView x, const int32_t* num_rows,
                        TensorView out) {
-  WITAN_CHECK(x.rows == out.rows && x.columns == out.columns &&
-                  *num_rows <= out.rows,
-              "{} rows in use, x is [{}, {}], out is [{}, {}]", *num_rows,
-              x.rows, x.columns, out.rows, out.columns);
+  WITAN_CHECK(
+      x.rows == out.rows && x.columns == out.columns && *num_rows <= out.rows,
+      "{} rows in use, x is [{}, {}], out is [{}, {}]", *num_rows, x.rows,
+      x.columns, out.rows, out.columns);
   ScopedFloatingPointMode mode;
   ForRows(*num_rows, out.columns,
           [&](IndexRange rows) { kernels_.round(x, out, rows); });

@@ -253,8 +253,7 @@ inline void JoinLeavesBody(ConstTensorView leaves,
     int64_t leaf = 0;
     for (size_t s = 0; s < subtrees.size(); ++s) {
       const float* from = leaves.Row<float>(leaf * num_rows + t);
-      float* to =
-          partials.Row<float>(static_cast<int64_t>(s) * num_rows + t);
+      float* to = partials.Row<float>(static_cast<int64_t>(s) * num_rows + t);
       EachVector(partials.columns, [&](int64_t i, int64_t n) {
         StoreN(to + i,
                SumOfLeaves(from + i, num_rows * leaves.row_stride,

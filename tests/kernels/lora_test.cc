@@ -141,7 +141,8 @@ TEST_P(LoraTest, GroupedRowsGetTheFactorsOfTheirExpertAndAdapter) {
   }
   for (const Adapter& adapter : adapters) factors.push_back(adapter.factors());
   for (const bool gather : {true, false}) {
-    const TestTensor x = TestTensor::Random(random_, activations(), 6, kColumns);
+    const TestTensor x =
+        TestTensor::Random(random_, activations(), 6, kColumns);
     const TestTensor before =
         TestTensor::Random(random_, DType::kF32, 6, kOutputs);
     const TestTensor y = before;

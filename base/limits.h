@@ -54,9 +54,11 @@ constexpr size_t kMaxQuotedBytes = 120;
 constexpr size_t kMaxShownValueBytes = 60;
 constexpr size_t kMaxListedNames = 10;
 
-// Of a LoRA adapter.
+// Of a LoRA adapter, and how many of them a replica holds at once.
 constexpr int64_t kMaxAdapterRank = 512;
 constexpr double kMaxAdapterAlpha = 1e6;
+constexpr int64_t kMaxAdapters = 32;
+constexpr size_t kMaxAdapterNameBytes = 64;
 
 // --- A cluster -------------------------------------------------------------
 // tp and ep are at most kNumLeaves (base/leaves.h); the world is lcm(tp, ep),

@@ -17,6 +17,8 @@
 //   GroupConnected       ->
 //                        <-        StepPlan*      one more may be sent while
 //   StepResult*          ->                       one runs
+//                        <-        LoadAdapter*   between StepPlans
+//   AdapterLoaded*       ->
 //   GroupFailed          ->                       instead of any of the above
 //                        <-        AbortGroup     from now on e is dead
 //   Heartbeat            ->                       every kHeartbeatIntervalMs
@@ -38,7 +40,7 @@
 namespace witan {
 
 // Raised when a message of this protocol changes its meaning.
-constexpr uint32_t kWorkerProtocolVersion = 4;
+constexpr uint32_t kWorkerProtocolVersion = 5;
 
 struct RegisterWorker {
   std::string build_id;
@@ -83,6 +85,8 @@ struct PrepareGroup {
   int64_t max_step_tokens = 0;
   int64_t max_sequences = 0;
   int64_t num_blocks = 0;
+  int64_t max_adapters = 0;
+  int64_t max_adapter_rank = 0;
   // Tree sums of up to this many bytes per rank go one-shot, larger ones
   // two-shot; the same number for every rank of an epoch.
   int64_t one_shot_max_bytes = 0;
@@ -132,6 +136,27 @@ struct GroupFailed {
   bool operator==(const GroupFailed&) const = default;
 };
 
+// From the next StepPlan on, `index` is the adapter of this directory, whatever
+// it was before; an empty directory: no adapter.
+struct LoadAdapter {
+  Epoch epoch = 0;
+  int32_t index = 0;
+  // Chosen by the coordinator, returned in the answer.
+  uint64_t load_number = 0;
+  std::string directory;
+  bool operator==(const LoadAdapter&) const = default;
+};
+
+// Not OK: the index has no adapter now.
+struct AdapterLoaded {
+  Epoch epoch = 0;
+  int32_t index = 0;
+  uint64_t load_number = 0;
+  absl::Status status;
+  std::string content_hash;  // Adapter::content_hash; empty unless loaded
+  bool operator==(const AdapterLoaded&) const = default;
+};
+
 struct AbortGroup {
   Epoch epoch = 0;
   std::string reason;
@@ -144,9 +169,10 @@ struct Heartbeat {
 
 using WorkerMessage =
     std::variant<RegisterWorker, LoadProgress, GroupPrepared, GroupConnected,
-                 StepResult, GroupFailed, Heartbeat>;
-using CoordinatorMessage = std::variant<WorkerAccepted, PrepareGroup,
-                                        ConnectGroup, StepPlan, AbortGroup>;
+                 StepResult, GroupFailed, Heartbeat, AdapterLoaded>;
+using CoordinatorMessage =
+    std::variant<WorkerAccepted, PrepareGroup, ConnectGroup, StepPlan,
+                 AbortGroup, LoadAdapter>;
 
 }  // namespace witan
 

@@ -1,6 +1,5 @@
 #include "model/adapter.h"
 
-#include <absl/strings/match.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -84,7 +83,7 @@ void ReadAlphaPattern(JsonFields& reader, AdapterConfig& config) {
 
 double AlphaOf(const AdapterConfig& config, const std::string& module) {
   for (const auto& [name, alpha] : config.alpha_pattern) {
-    if (module == name || absl::EndsWith(module, "." + name)) return alpha;
+    if (module == name || module.ends_with("." + name)) return alpha;
   }
   return config.alpha;
 }
@@ -199,7 +198,7 @@ absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
                             fmt::join(tensor.shape, ",")));
     hash.Update(tensor.data.data(), tensor.data.size());
     std::string_view module = name;
-    const bool has_prefix = absl::StartsWith(name, std::string(kPrefix));
+    const bool has_prefix = name.starts_with(kPrefix);
     if (has_prefix) module.remove_prefix(kPrefix.size());
     if (has_prefix && (module.ends_with(kA) || module.ends_with(kB))) {
       module.remove_suffix(kA.size());

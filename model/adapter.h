@@ -16,8 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "model/checkpoint.h"
 #include "model/config.h"
-#include "model/safetensors.h"
 #include "model/shard_plan.h"
 
 namespace witan {

@@ -7,6 +7,7 @@
 #include "base/leaves.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "model/adapter.h"
 
 namespace witan {
 namespace {
@@ -60,6 +61,12 @@ int64_t WorkspaceBytes(const ModelConfig& config, Layout layout,
   // Gate and up fp32, their product A: [R, F] each; expert output A [R, H].
   bytes += choices * config.intermediate_size * (2 * kFloatBytes + activation) +
            choices * hidden * activation;
+  if (limits.max_adapters > 0) {
+    // Every leaf's sum of the attention group fp32 [T, H], and the experts'
+    // output before it is rounded, fp32 [R, H].
+    bytes +=
+        (shard.attention_leaves.size() * rows + choices) * hidden * kFloatBytes;
+  }
   // The sampled rows' residual fp32, last output and final norm A: [S, H] each.
   bytes += samples * hidden * (kFloatBytes + 2 * activation);
   // The rank that samples joins the vocabulary slices: logits fp32 [S, V].
@@ -125,6 +132,32 @@ int64_t NumRopeRows(const ModelConfig& config, int64_t max_context_tokens) {
   return LongRopeFirstRow(config, max_context_tokens) + max_context_tokens;
 }
 
+// What adapters make of it: their products, and rows packed once more for each
+// of them.
+static int64_t CpuAdapterBytes(const ModelConfig& config,
+                               const RankShard& shard,
+                               const EngineLimits& limits) {
+  const int64_t rows = limits.max_step_tokens;
+  const int64_t rank = limits.max_adapter_rank;
+  const int64_t num_experts = shard.experts.size();
+  const int64_t expert_rows =
+      rows * std::min(config.experts_per_token, num_experts);
+  const int64_t widest = std::max({shard.query_heads.size() * config.head_dim,
+                                   shard.ffn_columns.size(), config.hidden_size,
+                                   config.num_experts});
+  const int64_t widest_expert =
+      std::max(config.intermediate_size, config.hidden_size);
+  const int64_t product_bytes =
+      std::max(rows * (widest + rank), expert_rows * (widest_expert + rank)) *
+      kFloatBytes;
+  const int64_t columns =
+      PackedColumns(std::max({widest, widest_expert, rank}));
+  return product_bytes +
+         std::max(PackedBytes(rows, limits.max_adapters, columns),
+                  PackedBytes(expert_rows, num_experts * limits.max_adapters,
+                              columns));
+}
+
 int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,
                           const EngineLimits& limits, int num_threads) {
   const int64_t rows = limits.max_step_tokens;
@@ -150,9 +183,12 @@ int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,
        PackedBytes(limits.max_sequences, 1, hidden),
        PackedBytes(expert_rows, num_experts,
                    std::max(hidden, PackedColumns(config.intermediate_size)))});
+  const int64_t adapters_bytes =
+      limits.max_adapters > 0 ? CpuAdapterBytes(config, shard, limits) : 0;
   const int64_t sampler_bytes =
       shard.rank == 0 ? SamplerBytes(config.vocab_size) : 0;
-  return packed_bytes + num_threads * (kThreadScratchBytes + sampler_bytes);
+  return packed_bytes + adapters_bytes +
+         num_threads * (kThreadScratchBytes + sampler_bytes);
 }
 
 MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
@@ -160,6 +196,8 @@ MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
   const RankShard shard = MakeRankShard(config, layout, rank);
   MemoryPlan plan;
   plan.weights_bytes = WeightsBytes(config, shard);
+  plan.adapters_bytes = limits.max_adapters *
+                        AdapterBytes(config, shard, limits.max_adapter_rank);
   plan.kv_bytes_per_block =
       config.num_layers * CpuKvBytes(1, shard.kv_heads.size(), config.head_dim,
                                      ActivationDType(config.weights));

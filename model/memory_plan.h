@@ -26,12 +26,14 @@ struct EngineLimits {
 
 struct MemoryPlan {
   int64_t weights_bytes = 0;        // mapped from the file, this rank's slices
+  int64_t adapters_bytes = 0;       // of max_adapters of max_adapter_rank
   int64_t kv_bytes_per_block = 0;   // all layers, K and V, local KV heads
   int64_t kv_bytes = 0;             // num_blocks of them
   int64_t workspace_bytes = 0;      // activations of one step, and CPU's own
   int64_t communication_bytes = 0;  // send and receive buffers
   int64_t total_bytes() const {
-    return weights_bytes + kv_bytes + workspace_bytes + communication_bytes;
+    return weights_bytes + adapters_bytes + kv_bytes + workspace_bytes +
+           communication_bytes;
   }
   bool operator==(const MemoryPlan&) const = default;
 };

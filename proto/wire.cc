@@ -196,6 +196,8 @@ void Fill(wv::PrepareGroup& out, const PrepareGroup& in) {
   out.set_max_step_tokens(in.max_step_tokens);
   out.set_max_sequences(in.max_sequences);
   out.set_num_blocks(in.num_blocks);
+  out.set_max_adapters(in.max_adapters);
+  out.set_max_adapter_rank(in.max_adapter_rank);
   out.set_one_shot_max_bytes(in.one_shot_max_bytes);
 }
 
@@ -222,6 +224,10 @@ absl::StatusOr<PrepareGroup> Read(const wv::PrepareGroup& in) {
   RETURN_IF_ERROR(
       CheckRange("max_sequences", in.max_sequences(), 1, kMaxStepSequences));
   RETURN_IF_ERROR(CheckRange("num_blocks", in.num_blocks(), 2, kMaxBlocks));
+  RETURN_IF_ERROR(
+      CheckRange("max_adapters", in.max_adapters(), 0, kMaxAdapters));
+  RETURN_IF_ERROR(CheckRange("max_adapter_rank", in.max_adapter_rank(), 0,
+                             kMaxAdapterRank));
   RETURN_IF_ERROR(CheckRange("one_shot_max_bytes", in.one_shot_max_bytes(), 0,
                              kMaxMemoryBytes));
   return PrepareGroup{.epoch = in.epoch(),
@@ -237,6 +243,8 @@ absl::StatusOr<PrepareGroup> Read(const wv::PrepareGroup& in) {
                       .max_step_tokens = in.max_step_tokens(),
                       .max_sequences = in.max_sequences(),
                       .num_blocks = in.num_blocks(),
+                      .max_adapters = in.max_adapters(),
+                      .max_adapter_rank = in.max_adapter_rank(),
                       .one_shot_max_bytes = in.one_shot_max_bytes()};
 }
 
@@ -256,6 +264,50 @@ absl::StatusOr<ConnectGroup> Read(const wv::ConnectGroup& in) {
     ASSIGN_OR_RETURN(out.endpoints.emplace_back(), Read(endpoints));
   }
   return out;
+}
+
+void Fill(wv::LoadAdapter& out, const LoadAdapter& in) {
+  out.set_epoch(in.epoch);
+  out.set_index(in.index);
+  out.set_load_number(in.load_number);
+  out.set_directory(in.directory);
+}
+
+absl::StatusOr<LoadAdapter> Read(const wv::LoadAdapter& in) {
+  RETURN_IF_ERROR(CheckEpoch(in.epoch()));
+  RETURN_IF_ERROR(CheckRange("index", in.index(), 0, kMaxAdapters - 1));
+  RETURN_IF_ERROR(CheckSize("directory", in.directory().size(), kMaxPathBytes));
+  return LoadAdapter{.epoch = in.epoch(),
+                     .index = in.index(),
+                     .load_number = in.load_number(),
+                     .directory = in.directory()};
+}
+
+void Fill(wv::AdapterLoaded& out, const AdapterLoaded& in) {
+  out.set_epoch(in.epoch);
+  out.set_index(in.index);
+  out.set_load_number(in.load_number);
+  out.set_code(static_cast<int32_t>(in.status.code()));
+  out.set_message(std::string(MessageOf(in.status)).substr(0, kMaxReasonBytes));
+  out.set_content_hash(in.content_hash);
+}
+
+absl::StatusOr<AdapterLoaded> Read(const wv::AdapterLoaded& in) {
+  RETURN_IF_ERROR(CheckEpoch(in.epoch()));
+  RETURN_IF_ERROR(CheckRange("index", in.index(), 0, kMaxAdapters - 1));
+  RETURN_IF_ERROR(
+      CheckRange("code", in.code(), 0,
+                 static_cast<int64_t>(absl::StatusCode::kUnauthenticated)));
+  RETURN_IF_ERROR(CheckSize("message", in.message().size(), kMaxReasonBytes));
+  RETURN_IF_ERROR(
+      CheckSize("content_hash", in.content_hash().size(), kMaxNameBytes));
+  return AdapterLoaded{
+      .epoch = in.epoch(),
+      .index = in.index(),
+      .load_number = in.load_number(),
+      .status =
+          absl::Status(static_cast<absl::StatusCode>(in.code()), in.message()),
+      .content_hash = in.content_hash()};
 }
 
 void Fill(wv::AbortGroup& out, const AbortGroup& in) {
@@ -303,6 +355,9 @@ worker::v1::FromWorker ToProto(const WorkerMessage& message) {
       Fill(*out.mutable_group_failed(), m);
     }
     void operator()(const Heartbeat& m) { Fill(*out.mutable_heartbeat(), m); }
+    void operator()(const AdapterLoaded& m) {
+      Fill(*out.mutable_adapter_loaded(), m);
+    }
   };
   std::visit(Filler{out}, message);
   return out;
@@ -324,6 +379,9 @@ worker::v1::FromCoordinator ToProto(const CoordinatorMessage& message) {
     void operator()(const StepPlan& m) { Fill(*out.mutable_step_plan(), m); }
     void operator()(const AbortGroup& m) {
       Fill(*out.mutable_abort_group(), m);
+    }
+    void operator()(const LoadAdapter& m) {
+      Fill(*out.mutable_load_adapter(), m);
     }
   };
   std::visit(Filler{out}, message);
@@ -352,6 +410,9 @@ absl::StatusOr<WorkerMessage> FromProto(const worker::v1::FromWorker& message,
       return Named<WorkerMessage>("GroupFailed", Read(message.group_failed()));
     case wv::FromWorker::kHeartbeat:
       return Named<WorkerMessage>("Heartbeat", Read(message.heartbeat()));
+    case wv::FromWorker::kAdapterLoaded:
+      return Named<WorkerMessage>("AdapterLoaded",
+                                  Read(message.adapter_loaded()));
     case wv::FromWorker::MESSAGE_NOT_SET:
       break;
   }
@@ -375,6 +436,9 @@ absl::StatusOr<CoordinatorMessage> FromProto(
     case wv::FromCoordinator::kAbortGroup:
       return Named<CoordinatorMessage>("AbortGroup",
                                        Read(message.abort_group()));
+    case wv::FromCoordinator::kLoadAdapter:
+      return Named<CoordinatorMessage>("LoadAdapter",
+                                       Read(message.load_adapter()));
     case wv::FromCoordinator::MESSAGE_NOT_SET:
       break;
   }

@@ -94,6 +94,9 @@ absl::StatusOr<SlotStart> Read(const wv::SlotStart& in) {
                              in.num_cached_tokens(), 0, kMaxContextTokens));
   out.num_cached_tokens = in.num_cached_tokens();
   out.long_rope = in.long_rope();
+  RETURN_IF_ERROR(CheckRange("slot_starts.adapter", in.adapter(), kNoAdapter,
+                             kMaxAdapters - 1));
+  out.adapter = in.adapter();
   if (!out.sampling.uses_penalties() && !out.history.empty()) {
     return InvalidArgument(
         "slot_starts.history has {} tokens for a sequence without penalties",
@@ -208,6 +211,7 @@ void Fill(wv::StepPlan& out, const StepPlan& in) {
     entry.set_num_prompt_tokens(start.num_prompt_tokens);
     entry.set_num_cached_tokens(start.num_cached_tokens);
     entry.set_long_rope(start.long_rope);
+    entry.set_adapter(start.adapter);
   }
   Fill(*out.mutable_token_ids(), in.token_ids);
   Fill(*out.mutable_row_begin(), in.row_begin);

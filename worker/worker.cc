@@ -17,6 +17,7 @@
 #include "model/manifest.h"
 #include "model/memory_plan.h"
 #include "model/shard_plan.h"
+#include "worker/adapter_table.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/decoder.h"
 #include "worker/kv_cache.h"
@@ -58,6 +59,7 @@ struct Worker::Group {
   std::unique_ptr<Backend> backend;
   std::vector<float> rope;
   std::unique_ptr<PagedKvCache> cache;
+  std::unique_ptr<AdapterTable> adapters;  // null: the group has none
   std::unique_ptr<SlotTable> slots;
 
   // Stops the hashing of weights.
@@ -148,6 +150,15 @@ absl::Status CheckRequest(const PrepareGroup& request) {
     return InvalidArgument("rank {} is out of [0, {}) of tp={} ep={}",
                            request.rank, layout.num_ranks(), request.tp,
                            request.ep);
+  }
+  if (request.max_adapters < 0 || request.max_adapters > kMaxAdapters ||
+      request.max_adapter_rank < 0 ||
+      request.max_adapter_rank > kMaxAdapterRank) {
+    return InvalidArgument(
+        "max_adapters is {} and max_adapter_rank {}; they must be in [0, {}] "
+        "and [0, {}]",
+        request.max_adapters, request.max_adapter_rank, kMaxAdapters,
+        kMaxAdapterRank);
   }
   const std::pair<std::string_view, std::pair<int64_t, int64_t>> limits[] = {
       {"num_threads", {request.num_threads, kMaxThreadsPerRank}},
@@ -275,7 +286,9 @@ absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
   group.limits = {.max_context_tokens = request.max_context_tokens,
                   .max_step_tokens = request.max_step_tokens,
                   .max_sequences = request.max_sequences,
-                  .num_blocks = request.num_blocks};
+                  .num_blocks = request.num_blocks,
+                  .max_adapters = request.max_adapters,
+                  .max_adapter_rank = request.max_adapter_rank};
   ASSIGN_OR_RETURN(group.backend,
                    MakeCpuBackend({.num_threads = request.num_threads,
                                    .path = options_.cpu_path,
@@ -284,6 +297,11 @@ absl::StatusOr<GroupPrepared> Worker::PrepareParts(Group& group,
   ASSIGN_OR_RETURN(group.cache,
                    PagedKvCache::Allocate(*group.backend, config, model_->shard,
                                           request.num_blocks));
+  if (request.max_adapters > 0) {
+    ASSIGN_OR_RETURN(group.adapters,
+                     AdapterTable::Create(config, model_->shard, group.limits,
+                                          *group.backend));
+  }
   group.slots = std::make_unique<SlotTable>(
       group.limits, config.vocab_size,
       LongRopeFirstRow(config, request.max_context_tokens));
@@ -371,6 +389,7 @@ absl::Status Worker::Connect(const ConnectGroup& request) {
            .backend = group->backend.get(),
            .weights = model_->weights.get(),
            .cache = group->cache.get(),
+           .adapters = group->adapters.get(),
            .rope = ConstTensorView(
                group->rope.data(), DType::kF32,
                NumRopeRows(model_->config, group->limits.max_context_tokens),
@@ -398,6 +417,15 @@ absl::StatusOr<StepResult> Worker::RunStep(const StepPlan& plan) {
   }
   ResolvedStep step;
   RETURN_IF_ERROR(group->slots->Resolve(plan, step));
+  for (const SlotStart& start : plan.slot_starts) {
+    if (start.adapter == kNoAdapter || group->adapters->Has(start.adapter)) {
+      continue;
+    }
+    return InvalidArgument(
+        "step {}: slot {} starts with adapter {}, which is "
+        "not loaded",
+        plan.step, start.slot, start.adapter);
+  }
   ASSIGN_OR_RETURN(const ConstTensorView logits,
                    group->decoder->Forward(plan, step));
   StepResult result{.epoch = plan.epoch, .step = plan.step};
@@ -413,6 +441,33 @@ absl::StatusOr<StepResult> Worker::RunStep(const StepPlan& plan) {
   }
   result.timings.total_us = MonotonicClock().Now() - start;
   return result;
+}
+
+absl::StatusOr<AdapterLoaded> Worker::Load(const LoadAdapter& request) {
+  Group* group = group_.get();
+  if (group == nullptr || group->decoder == nullptr ||
+      request.epoch != group->request.epoch) {
+    return FailedPrecondition("an adapter of epoch {} came in epoch {}",
+                              request.epoch,
+                              group == nullptr ? 0 : group->request.epoch);
+  }
+  AdapterLoaded answer{.epoch = request.epoch,
+                       .index = request.index,
+                       .load_number = request.load_number};
+  if (group->adapters == nullptr) {
+    answer.status = FailedPrecondition(
+        "the group has no room for adapters; start the coordinator with "
+        "--adapters");
+    return answer;
+  }
+  answer.status = group->adapters->Unload(request.index);
+  if (!answer.status.ok() || request.directory.empty()) return answer;
+  const absl::StatusOr<std::unique_ptr<Adapter>> adapter =
+      Adapter::Open(request.directory, model_->config);
+  answer.status = adapter.ok() ? group->adapters->Load(request.index, **adapter)
+                               : Annotate(adapter.status(), request.directory);
+  if (answer.status.ok()) answer.content_hash = (*adapter)->content_hash();
+  return answer;
 }
 
 SumCounts Worker::sum_counts() const { return group_->decoder->sum_counts(); }

@@ -76,6 +76,11 @@ class Worker {
   // dead and needs a new epoch.
   absl::StatusOr<StepResult> RunStep(const StepPlan& plan);
 
+  // Holds an adapter from the next step on, or none under that index. The
+  // status says why there is none; the group lives on.
+  // FAILED_PRECONDITION unless `request.epoch` is connected.
+  absl::StatusOr<AdapterLoaded> Load(const LoadAdapter& request);
+
   // Of this epoch's steps. REQUIRES: connected, no step runs.
   SumCounts sum_counts() const;
   // Pieces of this epoch's ops that other threads than the caller's computed.

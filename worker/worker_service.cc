@@ -67,7 +67,8 @@ class WorkerService::Session {
   bool accepted() const { return accepted_; }
 
  private:
-  using EngineMessage = std::variant<PrepareGroup, ConnectGroup, StepPlan>;
+  using EngineMessage =
+      std::variant<PrepareGroup, ConnectGroup, StepPlan, LoadAdapter>;
 
   // --- The reading thread
   // ------------------------------------------------------
@@ -109,6 +110,11 @@ class WorkerService::Session {
   }
 
   absl::Status Receive(StepPlan message) {
+    const Epoch epoch = message.epoch;
+    return Enqueue(std::move(message), epoch);
+  }
+
+  absl::Status Receive(LoadAdapter message) {
     const Epoch epoch = message.epoch;
     return Enqueue(std::move(message), epoch);
   }
@@ -209,6 +215,20 @@ class WorkerService::Session {
     return absl::OkStatus();
   }
 
+  absl::Status Execute(const LoadAdapter& request, const std::stop_token&) {
+    ASSIGN_OR_RETURN(AdapterLoaded answer, engine_.load_adapter(request));
+    if (answer.status.ok()) {
+      LogInfo("holding an adapter",
+              {{"index", request.index}, {"directory", request.directory}});
+    } else {
+      LogWarning("an adapter was not loaded",
+                 {{"index", request.index},
+                  {"reason", std::string(MessageOf(answer.status))}});
+    }
+    Send(std::move(answer));
+    return absl::OkStatus();
+  }
+
   // The group is dead; silent if that is known already.
   void ReportFailure(Epoch epoch, const absl::Status& reason) {
     {
@@ -276,6 +296,8 @@ RankEngine EngineOf(Worker& worker) {
       .connect = [&worker](const ConnectGroup& m) { return worker.Connect(m); },
       .run_step =
           [&worker](const StepPlan& plan) { return worker.RunStep(plan); },
+      .load_adapter =
+          [&worker](const LoadAdapter& m) { return worker.Load(m); },
       .abort = [&worker](const std::string& reason) { worker.Abort(reason); }};
 }
 

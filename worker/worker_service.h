@@ -32,6 +32,7 @@ struct RankEngine {
       prepare;
   std::function<absl::Status(const ConnectGroup&)> connect;
   std::function<absl::StatusOr<StepResult>(const StepPlan&)> run_step;
+  std::function<absl::StatusOr<AdapterLoaded>(const LoadAdapter&)> load_adapter;
   std::function<void(const std::string& reason)> abort;
 };
 

@@ -215,6 +215,8 @@ void Replica::StartGroup(GroupPlan plan, Micros now) {
     prepare.max_step_tokens = group_.limits.max_step_tokens;
     prepare.max_sequences = group_.limits.max_sequences;
     prepare.num_blocks = group_.limits.num_blocks;
+    prepare.max_adapters = group_.limits.max_adapters;
+    prepare.max_adapter_rank = group_.limits.max_adapter_rank;
     prepare.one_shot_max_bytes = options_.planner.one_shot_max_bytes;
     outputs_.push_back(SendMessage{{group_.workers[rank]}, std::move(prepare)});
   }
@@ -259,6 +261,7 @@ void Replica::StartServing() {
   for (const WorkerId worker : group_.workers) membership_.OnServing(worker);
   retry_pause_us_ = 0;
   last_error_.clear();
+  for (auto& [index, adapter] : adapters_) SendAdapter(adapter);
 }
 
 void Replica::OnWorkerLost(WorkerId worker, const std::string& cause,
@@ -441,10 +444,10 @@ void Replica::Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink,
   const SequenceId id = spec.id;
   SequenceUsage usage;
   usage.num_prompt_tokens = static_cast<int64_t>(spec.prompt.size());
-  const absl::Status status =
-      state_ == ReplicaState::kServing
-          ? scheduler_->Add(std::move(spec), now)
-          : Unavailable("{}; try again", NotServingReason());
+  absl::Status status = state_ == ReplicaState::kServing
+                            ? CheckAdapter(spec.adapter)
+                            : Unavailable("{}; try again", NotServingReason());
+  if (status.ok()) status = scheduler_->Add(std::move(spec), now);
   if (!status.ok()) {
     sink->OnFinished(status, usage);
     return;

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -105,6 +106,11 @@ class Replica {
   // Nothing happens if the sequence has ended, or is so already.
   void Pause(SequenceId id);
   void Resume(SequenceId id);
+  // What the ranks hold under this index from now on, in this group and in
+  // every later one; an empty directory: nothing. The snapshot says when all of
+  // them do. Sequences with an adapter that is not there are refused with
+  // UNAVAILABLE.
+  void SetAdapter(AdapterPlacement adapter);
   // Forms groups, ends what is late and plans steps. To be called after inputs
   // and at NextWakeup at the latest. A call that comes much later
   // (kMaxTickDelayMs) means that this process did not run, and that what others
@@ -131,6 +137,11 @@ class Replica {
     StepNumber last_step = 0;  // answered
     StepTimings timings;
   };
+  struct AdapterState {
+    AdapterPlacement placement;
+    int num_answers = 0;  // of ranks of the current group
+    absl::Status status;  // the first error of a rank
+  };
   // A step that was sent and not yet answered by all ranks.
   struct StepInFlight {
     StepNumber step = 0;
@@ -152,6 +163,7 @@ class Replica {
   void Handle(WorkerId worker, GroupConnected message, Micros now);
   void Handle(WorkerId worker, StepResult message, Micros now);
   void Handle(WorkerId worker, GroupFailed message, Micros now);
+  void Handle(WorkerId worker, AdapterLoaded message, Micros now);
   void Handle(WorkerId, Heartbeat, Micros) {}
 
   // The rank that `worker` has in the current group if `epoch` is its epoch.
@@ -189,6 +201,9 @@ class Replica {
   void BlameAllRanks();
   // Gives the current group up.
   void FailGroup(const std::string& reason, Micros now);
+  void SendAdapter(AdapterState& adapter);
+  // OK when all ranks hold it.
+  absl::Status CheckAdapter(const AdapterRef& ref) const;
   // When somebody may next be late.
   Micros NextExpiry() const;
   void ExpireWorkers(Micros now);
@@ -211,6 +226,7 @@ class Replica {
   Micros last_step_ended_at_ = 0;
   std::unique_ptr<Scheduler> scheduler_;  // while serving
   std::unordered_map<SequenceId, LiveSequence> live_;
+  std::map<int32_t, AdapterState> adapters_;  // by index; outlive the group
 
   // --- Whether this process runs in time -------------------------------------
   Micros last_tick_ = 0;

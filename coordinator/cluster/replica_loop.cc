@@ -72,6 +72,10 @@ void ReplicaLoop::PostClosed(WorkerId worker, const std::string& cause) {
 
 void ReplicaLoop::ReleaseSpare() { PostAlways(ReleaseSpareInput{}); }
 
+void ReplicaLoop::SetAdapter(AdapterPlacement adapter) {
+  PostAlways(AdapterInput{std::move(adapter)});
+}
+
 void ReplicaLoop::Cancel(SequenceId id) { PostAlways(CancelInput{id}); }
 
 void ReplicaLoop::Pause(SequenceId id) { PostAlways(PauseInput{id, true}); }
@@ -156,6 +160,8 @@ void ReplicaLoop::Take(Input input, Micros now) {
     } else {
       replica_.Resume(pause->id);
     }
+  } else if (auto* adapter = std::get_if<AdapterInput>(&input)) {
+    replica_.SetAdapter(std::move(adapter->adapter));
   } else {
     replica_.ReleaseSpare(now);
   }

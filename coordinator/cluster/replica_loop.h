@@ -75,6 +75,10 @@ class ReplicaLoop {
   void Pause(SequenceId id);
   void Resume(SequenceId id);
 
+  // Replica::SetAdapter. In order with Submit: a sequence that is submitted
+  // before its adapter is taken away still finds it.
+  void SetAdapter(AdapterPlacement adapter);
+
   // --- Looking --------------------------------------------------------------
 
   // The snapshot published last: at every change of state, and within
@@ -108,10 +112,13 @@ class ReplicaLoop {
     SequenceId id = 0;
     bool paused = false;
   };
+  struct AdapterInput {
+    AdapterPlacement adapter;
+  };
   struct ReleaseSpareInput {};
   using Input =
       std::variant<ConnectedInput, MessageInput, ClosedInput, SubmitInput,
-                   CancelInput, PauseInput, ReleaseSpareInput>;
+                   CancelInput, PauseInput, AdapterInput, ReleaseSpareInput>;
 
   void Run();
   // Waits for input, a wakeup or Stop. False: stop.

@@ -24,25 +24,26 @@ ReplicaSnapshot Refused(ReplicaSnapshot snapshot) {
 // Tells the router of the end.
 class ReplicaSet::RoutedSink final : public TokenSink {
  public:
-  RoutedSink(ReplicaSet& set, const Route& route,
+  RoutedSink(ReplicaSet& set, const Route& route, std::string adapter_name,
              std::unique_ptr<TokenSink> sink)
-      : set_(set), route_(route), sink_(std::move(sink)) {}
+      : set_(set),
+        route_(route),
+        adapter_name_(std::move(adapter_name)),
+        sink_(std::move(sink)) {}
 
   bool OnToken(int64_t index, const SampledToken& token) override {
     return sink_->OnToken(index, token);
   }
   void OnFinished(absl::StatusOr<FinishReason> reason,
                   const SequenceUsage& usage) override {
-    {
-      MutexLock lock(set_.mutex_);
-      set_.router_.OnFinished(route_);
-    }
+    set_.OnSequenceEnded(route_, adapter_name_);
     sink_->OnFinished(std::move(reason), usage);
   }
 
  private:
   ReplicaSet& set_;
   const Route route_;
+  const std::string adapter_name_;
   const std::unique_ptr<TokenSink> sink_;
 };
 
@@ -51,6 +52,7 @@ ReplicaSet::ReplicaSet(const ReplicaSetOptions& options, const Clock& clock,
     : num_ranks_(options.replica.layout.num_ranks()),
       on_snapshot_(std::move(on_snapshot)),
       router_(options.num_replicas, options.routing),
+      adapters_(options.replica.planner.limits.max_adapters),
       refused_epochs_(options.num_replicas) {
   WITAN_CHECK(options.num_replicas >= 1 && options.num_replicas <= kMaxReplicas,
               "{} replicas", options.num_replicas);
@@ -85,6 +87,7 @@ void ReplicaSet::OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
       OnRefused(replica, snapshot);
     }
   }
+  if (snapshot.limits.max_adapters > 0) UpdateAdapters();
   if (on_snapshot_) {
     on_snapshot_(replica, refused ? Refused(snapshot) : snapshot);
   }
@@ -116,8 +119,9 @@ std::optional<Route> ReplicaSet::ChooseReplica(SequenceSpec& spec) {
   }
   if (!identity) return std::nullopt;
   // Outside the lock and the replica's thread: it takes time.
-  spec.block_root = RootBlockName(*identity, spec.tenant,
-                                  static_cast<int64_t>(spec.prompt.size()));
+  spec.block_root =
+      RootBlockName(*identity, spec.tenant, spec.adapter.content_hash,
+                    static_cast<int64_t>(spec.prompt.size()));
   spec.block_names = BlockNames(spec.block_root, spec.prompt,
                                 spec.prompt.size() / kBlockTokens);
   std::optional<int> replica;
@@ -141,17 +145,97 @@ absl::Status ReplicaSet::WhyNoneServes() const {
 
 absl::StatusOr<SequenceId> ReplicaSet::Submit(SequenceSpec spec,
                                               std::unique_ptr<TokenSink> sink) {
+  const std::string adapter_name = spec.adapter_name;
+  if (!adapter_name.empty()) {
+    MutexLock lock(mutex_);
+    ASSIGN_OR_RETURN(spec.adapter, adapters_.Acquire(adapter_name));
+  }
   const std::optional<Route> route = ChooseReplica(spec);
-  if (!route) return WhyNoneServes();
+  if (!route) {
+    ReleaseAdapter(adapter_name);
+    return WhyNoneServes();
+  }
   ReplicaLoop& loop = *loops_[route->replica];
   spec.id = loop.NewSequenceId();
   const SequenceId id = spec.id;
-  sink = std::make_unique<RoutedSink>(*this, *route, std::move(sink));
+  sink = std::make_unique<RoutedSink>(*this, *route, adapter_name,
+                                      std::move(sink));
   const absl::Status status = loop.Submit(std::move(spec), std::move(sink));
   if (status.ok()) return id;
-  MutexLock lock(mutex_);
-  router_.OnFinished(*route);
+  OnSequenceEnded(*route, adapter_name);
   return status;
+}
+
+void ReplicaSet::OnSequenceEnded(const Route& route,
+                                 const std::string& adapter_name) {
+  {
+    MutexLock lock(mutex_);
+    router_.OnFinished(route);
+  }
+  ReleaseAdapter(adapter_name);
+}
+
+// --- Adapters ----------------------------------------------------------------
+
+void ReplicaSet::ReleaseAdapter(const std::string& name) {
+  if (name.empty()) return;
+  MutexLock lock(mutex_);
+  Place(adapters_.Release(name));
+}
+
+void ReplicaSet::Place(const std::optional<AdapterPlacement>& adapter) {
+  if (!adapter) return;
+  for (const auto& loop : loops_) loop->SetAdapter(*adapter);
+}
+
+void ReplicaSet::LoadAdapter(const std::string& name,
+                             const std::string& directory,
+                             const std::string& content_hash, int64_t rank,
+                             AdapterSet::DoneFn done) {
+  absl::Status status;
+  {
+    MutexLock lock(mutex_);
+    auto placement = adapters_.Begin(name, directory, content_hash, rank, done);
+    status = placement.status();
+    if (placement.ok()) Place(*placement);
+  }
+  if (!status.ok()) done(status);
+  CallDone();
+}
+
+absl::Status ReplicaSet::UnloadAdapter(const std::string& name) {
+  {
+    MutexLock lock(mutex_);
+    ASSIGN_OR_RETURN(const auto placement, adapters_.End(name));
+    Place(placement);
+  }
+  CallDone();
+  return absl::OkStatus();
+}
+
+std::vector<AdapterInfo> ReplicaSet::Adapters() const {
+  MutexLock lock(mutex_);
+  return adapters_.List();
+}
+
+void ReplicaSet::UpdateAdapters() {
+  const auto snapshots = Snapshots();
+  {
+    MutexLock lock(mutex_);
+    for (const AdapterPlacement& gone : adapters_.OnSnapshots(snapshots)) {
+      Place(gone);
+    }
+  }
+  CallDone();
+}
+
+void ReplicaSet::CallDone() {
+  std::vector<std::function<void()>> due;
+  {
+    MutexLock lock(mutex_);
+    due = adapters_.TakeDone();
+  }
+  for (const auto& call : due) call();
 }
 
 ReplicaLoop& ReplicaSet::LoopOf(SequenceId id) {

@@ -44,6 +44,11 @@ class ReplicaSet final : public Engine {
   void Cancel(SequenceId id) override;
   void Pause(SequenceId id) override;
   void Resume(SequenceId id) override;
+  void LoadAdapter(const std::string& name, const std::string& directory,
+                   const std::string& content_hash, int64_t rank,
+                   AdapterSet::DoneFn done) override;
+  absl::Status UnloadAdapter(const std::string& name) override;
+  std::vector<AdapterInfo> Adapters() const override;
   std::vector<std::shared_ptr<const ReplicaSnapshot>> Snapshots()
       const override;
 
@@ -70,12 +75,21 @@ class ReplicaSet final : public Engine {
   // UNAVAILABLE, of the first replica that can say more than that.
   absl::Status WhyNoneServes() const;
   ReplicaLoop& LoopOf(SequenceId id);
+  void ReleaseAdapter(const std::string& name);
+  void OnSequenceEnded(const Route& route, const std::string& adapter_name);
+  // On every replica.
+  void Place(const std::optional<AdapterPlacement>& adapter)
+      WITAN_REQUIRES(mutex_);
+  // Looks whether adapters that load are ready now.
+  void UpdateAdapters();
+  void CallDone();
 
   const int num_ranks_;
   const SnapshotFn on_snapshot_;
 
   mutable Mutex mutex_;
   Router router_ WITAN_GUARDED_BY(mutex_);
+  AdapterSet adapters_ WITAN_GUARDED_BY(mutex_);
   // By replica: in which it was found to be another model; 0: none.
   std::vector<Epoch> refused_epochs_ WITAN_GUARDED_BY(mutex_);
 

@@ -80,6 +80,10 @@ ReplicaSnapshot Replica::Snapshot() const {
     to.weights_bytes = from.prepared->weights_bytes;
     to.kv_bytes = from.prepared->kv_bytes;
   }
+  for (const auto& [index, adapter] : adapters_) {
+    const AdapterRef& ref = adapter.placement.ref;
+    snapshot.adapters.push_back({ref, CheckAdapter(ref)});
+  }
   snapshot.idle_workers = membership_.Idle();
   snapshot.lost_workers.assign(membership_.lost().begin(),
                                membership_.lost().end());

@@ -52,6 +52,19 @@ struct StepTimeTotals {
   int64_t coordinator_us = 0;
 };
 
+// An adapter, and where the ranks are to hold it.
+struct AdapterPlacement {
+  AdapterRef ref;
+  std::string directory;
+};
+
+// An adapter that the ranks are to hold.
+struct AdapterSnapshot {
+  AdapterRef ref;
+  // UNAVAILABLE while a rank has yet to answer; OK: all hold it.
+  absl::Status status;
+};
+
 // A consistent copy of everything that may be looked at.
 struct ReplicaSnapshot {
   ReplicaState state = ReplicaState::kWaitingForWorkers;
@@ -60,6 +73,7 @@ struct ReplicaSnapshot {
   Transport transport = Transport::kSharedMemory;
   EngineLimits limits;              // of the current group
   std::vector<RankSnapshot> ranks;  // by rank; empty without a group
+  std::vector<AdapterSnapshot> adapters;
   std::vector<WorkerInfo> idle_workers;
   std::vector<WorkerInfo> lost_workers;  // oldest first
   std::string weights_id;                // empty until known

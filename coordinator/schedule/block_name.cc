@@ -18,11 +18,12 @@ void UpdateField(Sha256& hash, std::string_view field) {
 }  // namespace
 
 BlockName RootBlockName(const PrefixIdentity& identity, std::string_view tenant,
-                        int64_t num_tokens) {
+                        std::string_view adapter, int64_t num_tokens) {
   Sha256 hash;
   UpdateField(hash, identity.weights_id);
   UpdateField(hash, identity.numerics_id);
   UpdateField(hash, tenant);
+  UpdateField(hash, adapter);
   UpdateField(hash, HasLongRope(identity, num_tokens) ? "long" : "short");
   return {hash.FinishBytes()};
 }

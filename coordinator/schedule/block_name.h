@@ -45,8 +45,9 @@ struct PrefixIdentity {
 // Tenants have different roots, so that none learns from the time to its first
 // token what another one asked.
 // num_tokens: what the sequence has.
+// adapter: its content hash; empty: none.
 BlockName RootBlockName(const PrefixIdentity& identity, std::string_view tenant,
-                        int64_t num_tokens);
+                        std::string_view adapter, int64_t num_tokens);
 
 // Whether a sequence of num_tokens has the angles of long ones.
 inline bool HasLongRope(const PrefixIdentity& identity, int64_t num_tokens) {

@@ -210,6 +210,7 @@ void Scheduler::Admit(Sequence& sequence,
   start.num_prompt_tokens = static_cast<int32_t>(sequence.num_prompt_tokens);
   start.num_cached_tokens = static_cast<int32_t>(num_cached_tokens);
   start.long_rope = sequence.long_rope;
+  start.adapter = sequence.spec.adapter.index;
   draft.plan.slot_starts.push_back(std::move(start));
   AppendPrefillRows(sequence, draft);
 }

@@ -8,8 +8,9 @@
 namespace witan {
 
 void Scheduler::TakeNames(Sequence& sequence) {
-  const BlockName root = RootBlockName(options_.identity, sequence.spec.tenant,
-                                       sequence.num_tokens());
+  const BlockName root =
+      RootBlockName(options_.identity, sequence.spec.tenant,
+                    sequence.spec.adapter.content_hash, sequence.num_tokens());
   const size_t num_full = sequence.tokens.size() / kBlockTokens;
   if (sequence.spec.block_root == root &&
       sequence.spec.block_names.size() == num_full) {
@@ -26,8 +27,9 @@ void Scheduler::ChooseRope(Sequence& sequence) {
   }
   sequence.long_rope = true;
   // All its keys are others from here on.
-  const BlockName root = RootBlockName(options_.identity, sequence.spec.tenant,
-                                       sequence.num_tokens());
+  const BlockName root =
+      RootBlockName(options_.identity, sequence.spec.tenant,
+                    sequence.spec.adapter.content_hash, sequence.num_tokens());
   if (sequence.spec.block_root == root) return;
   sequence.spec.block_root = root;
   sequence.block_names.clear();

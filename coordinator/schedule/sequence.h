@@ -21,6 +21,15 @@ struct TenantShare;  // waiting_queue.h
 // Unique for the life of the coordinator, never reused.
 using SequenceId = uint64_t;
 
+// The LoRA adapter of a sequence: where the ranks have it, and what tells its
+// keys and values from those of others.
+struct AdapterRef {
+  int32_t index = kNoAdapter;
+  uint64_t load_number = 0;
+  std::string content_hash;
+  bool operator==(const AdapterRef&) const = default;
+};
+
 // What to generate. Validated by the caller: token ids are below the model's
 // vocabulary size and the parameters are within base/limits.h.
 struct SequenceSpec {
@@ -30,7 +39,9 @@ struct SequenceSpec {
   StopRules stop;
   int32_t choice = 0;  // index of the choice in its request
   std::string tenant = kDefaultTenant;
-  int32_t priority = 0;  // higher goes first
+  int32_t priority = 0;      // higher goes first
+  std::string adapter_name;  // empty: the model as it is
+  AdapterRef adapter;        // of that name, filled in by the engine
   // Another sequence of the same request, which has the same prompt.
   std::optional<SequenceId> beside;
   // Names of the prompt's full blocks under this root; empty: not computed yet.

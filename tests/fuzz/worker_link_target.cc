@@ -285,6 +285,8 @@ std::vector<std::string> FromCoordinatorSeeds() {
       one(ConnectGroup{.epoch = 1,
                        .endpoints = {{.world = "w", .attention = "a"}, {}}}),
       one(AbortGroup{.epoch = 1, .reason = "because"}),
+      one(LoadAdapter{
+          .epoch = 1, .index = 1, .load_number = 2, .directory = "/a"}),
   };
 }
 
@@ -365,6 +367,8 @@ std::vector<std::string> FromWorkerSeeds() {
           .timings = {.total_us = 9, .communication_us = 3, .wait_us = 2}},
       GroupFailed{.epoch = 1, .reason = absl::UnavailableError("late")},
       Heartbeat{},
+      AdapterLoaded{
+          .epoch = 1, .index = 1, .load_number = 2, .content_hash = "h"},
   };
   std::vector<std::string> seeds;
   for (const WorkerMessage& message : messages) {

@@ -65,6 +65,8 @@ PrepareGroup APrepareGroup() {
           .max_step_tokens = 512,
           .max_sequences = 64,
           .num_blocks = 1000,
+          .max_adapters = 3,
+          .max_adapter_rank = 16,
           .one_shot_max_bytes = 65536};
 }
 
@@ -102,6 +104,8 @@ StepPlan APlan() {
   start.history = {1, 2, 3, 4, 5, 6};
   start.num_prompt_tokens = 5;
   start.num_cached_tokens = 64;
+  start.long_rope = true;
+  start.adapter = 2;
   plan.slot_starts = {start};
   plan.token_ids = {1, 2, 3, 4, 5, kTokenOfPreviousStep};
   plan.row_begin = {0, 5, 6};
@@ -134,7 +138,13 @@ TEST(WireTest, WorkerMessagesComeBackAsTheyWere) {
       GroupConnected{.epoch = 2},
       AResult(),
       GroupFailed{.epoch = 4, .reason = Unavailable("rank 1 \xff is late")},
-      Heartbeat{}};
+      Heartbeat{},
+      AdapterLoaded{
+          .epoch = 4, .index = 2, .load_number = 9, .content_hash = "00ff"},
+      AdapterLoaded{.epoch = 4,
+                    .index = 0,
+                    .load_number = 10,
+                    .status = InvalidArgument("rank \xff")}};
   for (const WorkerMessage& message : messages) {
     const auto back = ThroughWire(message);
     ASSERT_TRUE(back.ok()) << back.status();
@@ -144,10 +154,16 @@ TEST(WireTest, WorkerMessagesComeBackAsTheyWere) {
 
 TEST(WireTest, CoordinatorMessagesComeBackAsTheyWere) {
   const std::vector<CoordinatorMessage> messages = {
-      WorkerAccepted{.worker_id = 12}, APrepareGroup(),
+      WorkerAccepted{.worker_id = 12},
+      APrepareGroup(),
       ConnectGroup{.epoch = 3,
                    .endpoints = {{.world = "1"}, {.attention = "2"}, {}}},
-      APlan(), AbortGroup{.epoch = 3, .reason = "rank 1 left"}};
+      APlan(),
+      AbortGroup{.epoch = 3, .reason = "rank 1 left"},
+      LoadAdapter{.epoch = 3,
+                  .index = 1,
+                  .load_number = 7,
+                  .directory = "/adapters/\xc3"}};
   for (const CoordinatorMessage& message : messages) {
     const auto back = ThroughWire(message);
     ASSERT_TRUE(back.ok()) << back.status();
@@ -513,6 +529,8 @@ TEST(WireTest, DamagedGroupOrdersAreRefusedByField) {
       {"max_sequences", [](auto& m) { m.set_max_sequences(0); }},
       {"num_blocks", [](auto& m) { m.set_num_blocks(1); }},
       {"one_shot_max_bytes", [](auto& m) { m.set_one_shot_max_bytes(-1); }},
+      {"max_adapters", [](auto& m) { m.set_max_adapters(kMaxAdapters + 1); }},
+      {"max_adapter_rank", [](auto& m) { m.set_max_adapter_rank(-1); }},
   };
   for (const PrepareRefusal& refusal : refusals) {
     FromCoordinator message = ToProto(CoordinatorMessage(APrepareGroup()));

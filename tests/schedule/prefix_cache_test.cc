@@ -19,7 +19,7 @@ std::vector<TokenId> Tokens(TokenId first) {
 }
 
 BlockName NameOf(TokenId first) {
-  return ChildBlockName(RootBlockName({"w", "n"}, "tenant", 0), Tokens(first));
+  return ChildBlockName(RootBlockName({"w", "n"}, "tenant", "", 0), Tokens(first));
 }
 
 TEST(PrefixCacheTest, AReleasedBlockIsFoundAgainOnlyByNameAndTokens) {
@@ -77,7 +77,7 @@ TEST(PrefixCacheTest, NamesDependOnEverythingThatDecidesTheBits) {
       {"w", "n"}, {"w2", "n"}, {"w", "n2"}, {"wn", ""}, {"", "wn"}};
   for (const PrefixIdentity& identity : identities) {
     for (const char* tenant : {"a", "b", "n"}) {
-      const BlockName root = RootBlockName(identity, tenant, 0);
+      const BlockName root = RootBlockName(identity, tenant, "", 0);
       add(root);
       add(ChildBlockName(root, Tokens(1)));
       add(ChildBlockName(root, Tokens(2)));

@@ -138,13 +138,13 @@ TEST_F(SchedulerPrefixTest, NamesThatComeWithARequestAreUsedOnlyUnderOurRoot) {
   Add(Spec(1, 320, 0, 1));
   RunToTheEnd();
   SequenceSpec named = Spec(2, 320, 1, 1);
-  named.block_root = RootBlockName(options.identity, named.tenant, 0);
+  named.block_root = RootBlockName(options.identity, named.tenant, "", 0);
   named.block_names = BlockNames(named.block_root, named.prompt, 100);
   Add(named);
   EXPECT_EQ(Step().slot_starts[0].num_cached_tokens, 320);
   // Names of another model: they would hit if they were believed.
   SequenceSpec foreign = Spec(3, 0, 320, 1);
-  foreign.block_root = RootBlockName({"other", "numerics"}, foreign.tenant, 0);
+  foreign.block_root = RootBlockName({"other", "numerics"}, foreign.tenant, "", 0);
   foreign.block_names = named.block_names;
   Add(foreign);
   RunToTheEnd();

@@ -70,7 +70,7 @@ class SimCoordinator::RoutedSink : public TokenSink {
 void SimCoordinator::Submit(SequenceSpec spec,
                             std::unique_ptr<TokenSink> sink) {
   if (router_.identity()) {
-    spec.block_root = RootBlockName(*router_.identity(), spec.tenant,
+    spec.block_root = RootBlockName(*router_.identity(), spec.tenant, "",
                                     static_cast<int64_t>(spec.prompt.size()));
     spec.block_names = BlockNames(spec.block_root, spec.prompt,
                                   spec.prompt.size() / kBlockTokens);

@@ -188,8 +188,8 @@ class Scheduler {
   // --- Prefix cache (scheduler_prefix.cc) -----------------------------------
   // Blocks that others may have computed: full ones without the last token.
   size_t NumShareableBlocks(const Sequence& sequence) const;
-  // Of a new sequence: those that came with it, if they are under our root.
   BlockName RootOf(const Sequence& sequence) const;
+  // Of a new sequence: those that came with it, if they are under our root.
   void TakeNames(Sequence& sequence);
   // Before admission: by the tokens that it has.
   void ChooseRope(Sequence& sequence);

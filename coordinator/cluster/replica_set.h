@@ -84,6 +84,7 @@ class ReplicaSet final : public Engine {
   void UpdateAdapters();
   void CallDone();
 
+  const ModelConfig model_;
   const int num_ranks_;
   const SnapshotFn on_snapshot_;
 

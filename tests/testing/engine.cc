@@ -33,11 +33,11 @@ absl::StatusOr<EngineRun> RunSequences(
        .num_blocks = cluster_options.num_blocks,
        .max_context_tokens = cluster_options.max_context_tokens,
        .prefix_cache = options.prefix_cache,
-       .look_ahead = options.look_ahead,
        .identity = {.max_short_rope_tokens =
                         config.rope.has_long_variant()
                             ? config.rope.original_context_tokens
-                            : 0}},
+                            : 0},
+       .look_ahead = options.look_ahead},
       cluster_options.epoch, first_step);
   EngineRun run;
   size_t next_spec = 0;

@@ -67,6 +67,8 @@ absl::StatusOr<std::unique_ptr<ThreadCluster>> ThreadCluster::Start(
         .max_step_tokens = options.max_step_tokens,
         .max_sequences = options.max_sequences,
         .num_blocks = options.num_blocks,
+        .max_adapters = static_cast<int64_t>(options.adapters.size()),
+        .max_adapter_rank = options.max_adapter_rank,
         .one_shot_max_bytes = options.one_shot_max_bytes};
     ASSIGN_OR_RETURN(GroupPrepared prepared,
                      cluster->workers_[rank]->Prepare(request, nullptr));
@@ -82,6 +84,15 @@ absl::StatusOr<std::unique_ptr<ThreadCluster>> ThreadCluster::Start(
   }
   for (std::thread& thread : connecting) thread.join();
   for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
+  for (const auto& worker : cluster->workers_) {
+    for (size_t i = 0; i < options.adapters.size(); ++i) {
+      ASSIGN_OR_RETURN(const AdapterLoaded loaded,
+                       worker->Load({.epoch = options.epoch,
+                                     .index = static_cast<int32_t>(i),
+                                     .directory = options.adapters[i]}));
+      RETURN_IF_ERROR(loaded.status);
+    }
+  }
   for (int rank = 0; rank < num_ranks; ++rank) {
     cluster->plans_.push_back(std::make_unique<BlockingQueue<StepPlan>>());
   }

@@ -34,6 +34,9 @@ struct ThreadClusterOptions {
   int64_t max_sequences = 64;
   int64_t num_blocks = 1024;
   int64_t one_shot_max_bytes = 64 << 10;
+  // Directories of adapters, by index.
+  std::vector<std::string> adapters;
+  int64_t max_adapter_rank = 64;
   Epoch epoch = 1;
 };
 

@@ -25,7 +25,8 @@ absl::StatusOr<std::unique_ptr<Communicator>> Alone(size_t max_send_bytes) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
-    const std::string& model_directory, CpuPath path, int num_threads) {
+    const std::string& model_directory, CpuPath path, int num_threads,
+    const std::string& adapter_directory) {
   std::unique_ptr<OneRank> rank(new OneRank);
   ASSIGN_OR_RETURN(
       const std::string json,
@@ -36,7 +37,9 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
   rank->limits_ = {.max_context_tokens = kContext,
                    .max_step_tokens = kContext,
                    .max_sequences = 1,
-                   .num_blocks = 1 + kContext / kBlockTokens};
+                   .num_blocks = 1 + kContext / kBlockTokens,
+                   .max_adapters = adapter_directory.empty() ? 0 : 1,
+                   .max_adapter_rank = 64};
   ASSIGN_OR_RETURN(rank->checkpoint_, Checkpoint::Open(model_directory));
   RETURN_IF_ERROR(CheckCheckpoint(rank->config_, *rank->checkpoint_));
   rank->weights_ = std::make_unique<Weights>(
@@ -49,6 +52,14 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
   ASSIGN_OR_RETURN(rank->cache_, PagedKvCache::Allocate(
                                      *rank->backend_, rank->config_,
                                      rank->shard_, rank->limits_.num_blocks));
+  if (!adapter_directory.empty()) {
+    ASSIGN_OR_RETURN(rank->adapters_,
+                     AdapterTable::Create(rank->config_, rank->shard_,
+                                          rank->limits_, *rank->backend_));
+    ASSIGN_OR_RETURN(const auto adapter,
+                     Adapter::Open(adapter_directory, rank->config_));
+    RETURN_IF_ERROR(rank->adapters_->Load(0, *adapter));
+  }
   ASSIGN_OR_RETURN(
       rank->attention_comm_,
       Alone(Decoder::AttentionSendBytes(rank->config_, layout, rank->limits_)));
@@ -65,6 +76,7 @@ absl::StatusOr<std::unique_ptr<OneRank>> OneRank::Create(
            .backend = rank->backend_.get(),
            .weights = rank->weights_.get(),
            .cache = rank->cache_.get(),
+           .adapters = rank->adapters_.get(),
            .rope = ConstTensorView(rank->rope_.data(), DType::kF32,
                                    NumRopeRows(rank->config_, kContext),
                                    rank->config_.rope.rotary_dim),
@@ -82,6 +94,7 @@ absl::StatusOr<std::vector<float>> OneRank::Run(std::span<const TokenId> tokens,
     slots_ =
         std::make_unique<SlotTable>(limits_, config_.vocab_size, max_short);
     SlotStart start{.slot = 0};
+    if (adapters_ != nullptr) start.adapter = 0;
     start.long_rope = max_short > 0 && num_rows > max_short;
     plan.slot_starts = {std::move(start)};
   }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/adapter_table.h"
 #include "worker/decoder.h"
 
 namespace witan {
@@ -17,7 +18,8 @@ namespace witan {
 class OneRank {
  public:
   static absl::StatusOr<std::unique_ptr<OneRank>> Create(
-      const std::string& model_directory, CpuPath path, int num_threads = 1);
+      const std::string& model_directory, CpuPath path, int num_threads = 1,
+      const std::string& adapter_directory = "");
 
   const ModelConfig& config() const { return config_; }
   const EngineLimits& limits() const { return limits_; }
@@ -44,6 +46,7 @@ class OneRank {
   std::unique_ptr<Backend> backend_;
   std::vector<float> rope_;
   std::unique_ptr<PagedKvCache> cache_;
+  std::unique_ptr<AdapterTable> adapters_;  // null: none
   std::unique_ptr<Communicator> attention_comm_;
   std::unique_ptr<Communicator> expert_comm_;
   std::unique_ptr<Decoder> decoder_;

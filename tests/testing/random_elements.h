@@ -64,7 +64,8 @@ inline void AppendElement(std::string& bytes, DType dtype, float value) {
   bytes.append(raw, SizeOf(dtype));
 }
 
-std::string FormatName(DType dtype) {
+// What safetensors calls it.
+inline std::string FormatName(DType dtype) {
   return dtype == DType::kF32 ? "F32" : dtype == DType::kF16 ? "F16" : "BF16";
 }
 

@@ -11,21 +11,13 @@
 #include "tests/testing/tiny_model.h"
 
 namespace witan {
-namespace {
-
-std::string NameOfType(DType dtype) {
-  return dtype == DType::kF32 ? "F32" : dtype == DType::kF16 ? "F16" : "BF16";
-}
-
-}  // namespace
-
 TinyAdapter::TinyAdapter(const ModelConfig& base,
                          const TinyAdapterOptions& options) {
   NormalNumbers normal(options.seed);
   std::map<std::string, StoredTensor> tensors;
   const auto add = [&](const std::string& name, int64_t rows, int64_t columns,
                        double deviation) {
-    StoredTensor tensor{NameOfType(options.dtype), {rows, columns}, ""};
+    StoredTensor tensor{FormatName(options.dtype), {rows, columns}, ""};
     for (int64_t i = 0; i < rows * columns; ++i) {
       AppendElement(tensor.bytes, options.dtype,
                     static_cast<float>(deviation * normal.Next()));

@@ -23,7 +23,7 @@ import make_family_goldens as families
 
 OUT = pathlib.Path(__file__).resolve().parent / "adapters"
 LENGTHS = [1, 9, 70]
-ROWS_PER_SEQUENCE = 6
+NUM_ROWS_PER_SEQUENCE = 6  # of models with experts, whose routers tie, four times as many
 # name: (family, rank, alpha, rsLoRA, ends of the names of the weights that it changes)
 ADAPTERS = {
     "llama-attention": ("llama", 8, 16, False, ["q_proj", "k_proj", "v_proj", "o_proj"]),
@@ -94,9 +94,11 @@ def make(name, family, rank, alpha, rank_stabilised, targets):
     reference, theirs = (load_merged(base, merged, dtype) for dtype in (torch.float64, torch.bfloat16))
     generator = torch.Generator().manual_seed(7)
     offsets, token_ids, positions, logits, errors, exact_routers, rounded_routers = [0], [], [], [], [], [], []
+    has_experts = bool(getattr(reference.config, "num_experts_per_tok", None))
+    num_rows = NUM_ROWS_PER_SEQUENCE * (4 if has_experts else 1)
     for length in LENGTHS:
         ids = torch.randint(families.VOCAB, (length,), generator=generator).tolist()
-        ends = {length} | set((torch.randperm(length, generator=generator)[:ROWS_PER_SEQUENCE - 1] + 1).tolist())
+        ends = {length} | set((torch.randperm(length, generator=generator)[:num_rows - 1] + 1).tolist())
         for end in sorted(ends):
             exact_routers.append([])
             rounded_routers.append([])
@@ -106,7 +108,7 @@ def make(name, family, rank, alpha, rank_stabilised, targets):
             errors.append((families.last_logits(theirs, ids[:end], rounded_routers[-1]) - exact).abs().max().float())
         token_ids += ids
         offsets.append(len(token_ids))
-        if not getattr(reference.config, "num_experts_per_tok", None):
+        if not has_experts:
             check_peft(base, OUT / name, ids, exact)
     is_tie = families.ties(reference.config, exact_routers, rounded_routers)
     save_file({

@@ -55,7 +55,8 @@ struct StepTimeTotals {
 // An adapter, and where the ranks are to hold it.
 struct AdapterPlacement {
   AdapterRef ref;
-  std::string directory;
+  std::string directory;  // empty: under this index there is to be none
+  bool operator==(const AdapterPlacement&) const = default;
 };
 
 // An adapter that the ranks are to hold.

@@ -59,6 +59,8 @@ constexpr int64_t kMaxAdapterRank = 512;
 constexpr double kMaxAdapterAlpha = 1e6;
 constexpr int64_t kMaxAdapters = 32;
 constexpr size_t kMaxAdapterNameBytes = 64;
+// Adapters that wait to be read by the coordinator.
+constexpr size_t kMaxAdapterLoads = 64;
 
 // --- A cluster -------------------------------------------------------------
 // tp and ep are at most kNumLeaves (base/leaves.h); the world is lcm(tp, ep),

@@ -36,8 +36,9 @@ absl::Status AddLogitBias(const std::string& text,
 void AddGenerationOptions(CLI::App& app, GenerationOptions* options) {
   GenerationOptions& o = *options;
   AddServerOption(app, &o.server);
-  app.add_option("--served-model-name", o.model,
-                 "Name of the model; another than the served one is an error");
+  app.add_option("--served-model-name,--model", o.model,
+                 "The served model, or one of its adapters (witan adapter "
+                 "list); another name is an error");
   app.add_option("--request-id", o.request_id,
                  "Name of this request, 1 to 128 of A-Z a-z 0-9 . _ : -");
   app.add_option("--tenant", o.tenant,

@@ -13,9 +13,9 @@
 #include "base/status.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/families.h"
-#include "model/checkpoint.h"
 #include "model/gguf_model.h"
 #include "model/shard_plan.h"
 
@@ -164,6 +164,12 @@ std::vector<PassedOption> PassedOptions() {
                       "[true]"},
       {.name = "--look-ahead",
        .description = "true: send step k+1 while step k runs [true]"},
+      {.name = "--adapters",
+       .description = "Directory whose folders are LoRA adapters that may be "
+                      "loaded by name [none]"},
+      {.name = "--max-adapters", .description = "Adapters loaded at once [4]"},
+      {.name = "--max-adapter-rank",
+       .description = "The largest rank of an adapter [16]"},
       {.name = "--trace",
        .description = "Write what happens when to this file, for "
                       "chrome://tracing or Perfetto [nowhere]"},

@@ -60,6 +60,9 @@ struct Options {
   std::string trace;
   bool look_ahead = true;
   int64_t one_shot_max_kib = 64;
+  std::string adapters;
+  int64_t max_adapters = 4;
+  int64_t max_adapter_rank = 16;
   int max_streams = 1024;
   int text_threads = 2;
 };
@@ -139,6 +142,19 @@ void AddEngineOptions(CLI::App& app, Options& options) {
                "Keep prompts for requests that begin like them (default: on)");
   app.add_flag("--look-ahead,!--no-look-ahead", options.look_ahead,
                "Send step k+1 while step k runs (default: on)");
+  app.add_option("--adapters", options.adapters,
+                 "Directory whose folders are LoRA adapters (PEFT) that may be "
+                 "loaded by name")
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--max-adapters", options.max_adapters,
+                 "With --adapters: how many may be loaded at once")
+      ->check(CLI::Range(int64_t{1}, kMaxAdapters))
+      ->capture_default_str();
+  app.add_option("--max-adapter-rank", options.max_adapter_rank,
+                 "With --adapters: the largest rank of one; each takes memory "
+                 "for so much")
+      ->check(CLI::Range(int64_t{1}, kMaxAdapterRank))
+      ->capture_default_str();
   app.add_option("--trace", options.trace,
                  "Write what happens when to this file, for chrome://tracing "
                  "or Perfetto");
@@ -155,7 +171,8 @@ void AddEngineOptions(CLI::App& app, Options& options) {
 
 void AddOptions(CLI::App& app, Options& options) {
   app.set_version_flag("--version", VersionLine("witan-coordinator"));
-  app.add_option("MODEL", options.model, "Hugging Face model directory, or .gguf file")
+  app.add_option("MODEL", options.model,
+                 "Hugging Face model directory, or .gguf file")
       ->required();
   app.add_option("--served-model-name", options.served_model_name,
                  "Name for clients. Default: the directory's");
@@ -181,6 +198,10 @@ ReplicaOptions MakeReplicaOptions(const Options& options,
       .max_step_tokens = options.max_step_tokens,
       .max_sequences = options.max_sequences,
       .num_blocks = options.num_blocks};
+  if (!options.adapters.empty()) {
+    replica.planner.limits.max_adapters = options.max_adapters;
+    replica.planner.limits.max_adapter_rank = options.max_adapter_rank;
+  }
   if (options.transport == "shm") {
     replica.planner.transport = Transport::kSharedMemory;
   } else if (options.transport == "tcp") {
@@ -338,9 +359,14 @@ int Main(int argc, char** argv) {
   }
   const absl::StatusOr<Layout> layout = MakeLayout(options.tp, options.ep);
   if (!layout.ok()) return Fail(kExitUsage, layout.status());
-  const absl::StatusOr<ServedModel> model = LoadServedModel(
+  absl::StatusOr<ServedModel> model = LoadServedModel(
       options.model, options.served_model_name, options.max_context);
   if (!model.ok()) return Fail(kExitModel, model.status());
+  if (!options.adapters.empty()) {
+    model->adapters_directory =
+        std::filesystem::absolute(options.adapters).string();
+    model->facts.has_adapters = true;
+  }
   return Serve(options, *model, *layout, signals);
 }
 

@@ -185,7 +185,12 @@ absl::StatusOr<GenerationRequest> ReadCommon(const Request& in,
     RETURN_IF_ERROR(CheckRequestId(in.request_id()));
     out.request_id = in.request_id();
   }
-  RETURN_IF_ERROR(CheckModelName(in.model(), model));
+  if (model.has_adapters && !in.model().empty() && in.model() != model.name &&
+      in.model().size() <= kMaxAdapterNameBytes) {
+    out.adapter_name = in.model();
+  } else {
+    RETURN_IF_ERROR(CheckModelName(in.model(), model));
+  }
   if (in.has_tenant()) {
     RETURN_IF_ERROR(CheckTenant(in.tenant()));
     out.tenant = in.tenant();

@@ -27,6 +27,8 @@ struct ModelFacts {
   GenerationConfig generation;
   // Prompt and output together, as served: at most the model's own.
   int64_t max_context_tokens = 0;
+  // Requests may name an adapter as their model.
+  bool has_adapters = false;
 };
 
 struct ChatTurn {
@@ -38,6 +40,7 @@ struct GenerationRequest {
   std::string request_id;  // empty: the server draws one
   std::string tenant = kDefaultTenant;
   int32_t priority = 0;
+  std::string adapter_name;  // empty: the model as it is; may not be loaded
 
   // Exactly one of the three is nonempty.
   std::string text;

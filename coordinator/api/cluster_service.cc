@@ -1,5 +1,8 @@
 #include "coordinator/api/cluster_service.h"
 
+#include <memory>
+#include <utility>
+
 #include "base/build_id.h"
 #include "base/limits.h"
 #include "base/utf8.h"
@@ -25,6 +28,54 @@ v1::GroupState ToProto(ReplicaState state) {
   }
   return v1::GROUP_STATE_UNSPECIFIED;
 }
+
+v1::AdapterState ToProto(AdapterState state) {
+  switch (state) {
+    case AdapterState::kLoading:
+      return v1::ADAPTER_STATE_LOADING;
+    case AdapterState::kReady:
+      return v1::ADAPTER_STATE_READY;
+    case AdapterState::kDraining:
+      return v1::ADAPTER_STATE_DRAINING;
+  }
+  return v1::ADAPTER_STATE_UNSPECIFIED;
+}
+
+// A call that is answered when an adapter is loaded, or ends when its client
+// goes. Deletes itself.
+class LoadAdapterCall final : public grpc::ServerUnaryReactor {
+ public:
+  // What the loader calls, perhaps after the call has ended.
+  AdapterSet::DoneFn done() {
+    return [end = end_](const absl::Status& status) { Finish(*end, status); };
+  }
+
+ private:
+  // The call until it is finished.
+  struct End {
+    Mutex mutex;
+    LoadAdapterCall* call WITAN_GUARDED_BY(mutex);
+    explicit End(LoadAdapterCall* of) : call(of) {}
+  };
+
+  static void Finish(End& end, const absl::Status& status) {
+    LoadAdapterCall* call;
+    {
+      MutexLock lock(end.mutex);
+      call = std::exchange(end.call, nullptr);
+    }
+    if (call == nullptr) return;
+    call->grpc::ServerUnaryReactor::Finish(status.ok() ? grpc::Status::OK
+                                                       : ToGrpcStatus(status));
+  }
+
+  void OnCancel() override {
+    Finish(*end_, absl::CancelledError("the client went away"));
+  }
+  void OnDone() override { delete this; }
+
+  const std::shared_ptr<End> end_ = std::make_shared<End>(this);
+};
 
 void FillWorker(const WorkerInfo& worker, Micros now, v1::WorkerStatus& out) {
   out.set_worker_id(worker.id);
@@ -129,10 +180,11 @@ void AddWorkers(const ReplicaSnapshot& snapshot, int replica, Micros now,
 
 }  // namespace
 
-ClusterService::ClusterService(const ServedModel& model, const Engine& engine,
+ClusterService::ClusterService(const ServedModel& model, Engine& engine,
                                const ApiMetrics& metrics, const Clock& clock)
     : model_(model),
       engine_(engine),
+      adapter_loader_(model.adapters_directory, model.facts.config, engine),
       metrics_(metrics),
       clock_(clock),
       started_at_(clock.Now()) {}
@@ -177,6 +229,15 @@ grpc::ServerUnaryReactor* ClusterService::Status(
     AddWorkers(snapshot, static_cast<int>(replica), now, out);
     AddScheduler(snapshot, *out.mutable_scheduler());
   }
+  for (const AdapterInfo& adapter : engine_.Adapters()) {
+    v1::AdapterStatus& to = *out.add_adapters();
+    to.set_name(adapter.name);
+    to.set_state(ToProto(adapter.state));
+    to.set_rank(adapter.rank);
+    to.set_running_sequences(adapter.num_sequences);
+    to.set_content_hash(adapter.content_hash);
+  }
+  out.set_max_adapters(furthest->limits.max_adapters);
   out.mutable_scheduler()->set_prompt_tokens(metrics_.num_prompt_tokens());
   out.mutable_scheduler()->set_generated_tokens(
       metrics_.num_generated_tokens());
@@ -191,6 +252,31 @@ grpc::ServerUnaryReactor* ClusterService::Status(
     out.set_metrics_address(metrics_address_);
   }
   reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ClusterService::LoadAdapter(
+    grpc::CallbackServerContext*, const v1::LoadAdapterRequest* request,
+    v1::LoadAdapterResponse*) {
+  auto* const call = new LoadAdapterCall;
+  const AdapterSet::DoneFn done = call->done();
+  const absl::Status status = CheckRequestSize(request->ByteSizeLong());
+  if (status.ok()) {
+    adapter_loader_.Load(request->name(), done);
+  } else {
+    done(status);
+  }
+  return call;
+}
+
+grpc::ServerUnaryReactor* ClusterService::UnloadAdapter(
+    grpc::CallbackServerContext* rpc, const v1::UnloadAdapterRequest* request,
+    v1::UnloadAdapterResponse*) {
+  grpc::ServerUnaryReactor* const reactor = rpc->DefaultReactor();
+  absl::Status status = CheckRequestSize(request->ByteSizeLong());
+  if (status.ok()) status = CheckAdapterName(request->name());
+  if (status.ok()) status = engine_.UnloadAdapter(request->name());
+  reactor->Finish(status.ok() ? grpc::Status::OK : ToGrpcStatus(status));
   return reactor;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "coordinator/api/adapter_loader.h"
 #include "coordinator/api/api_metrics.h"
 #include "coordinator/api/served_model.h"
 #include "coordinator/cluster/engine.h"
@@ -18,7 +19,7 @@ namespace witan {
 class ClusterService final : public v1::Cluster::CallbackService {
  public:
   // The arguments outlive the service.
-  ClusterService(const ServedModel& model, const Engine& engine,
+  ClusterService(const ServedModel& model, Engine& engine,
                  const ApiMetrics& metrics, const Clock& clock);
 
   // Where this process listens, known once it does.
@@ -28,10 +29,17 @@ class ClusterService final : public v1::Cluster::CallbackService {
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* rpc,
                                    const v1::StatusRequest* request,
                                    v1::StatusResponse* response) override;
+  grpc::ServerUnaryReactor* LoadAdapter(
+      grpc::CallbackServerContext* rpc, const v1::LoadAdapterRequest* request,
+      v1::LoadAdapterResponse* response) override;
+  grpc::ServerUnaryReactor* UnloadAdapter(
+      grpc::CallbackServerContext* rpc, const v1::UnloadAdapterRequest* request,
+      v1::UnloadAdapterResponse* response) override;
 
  private:
   const ServedModel& model_;
-  const Engine& engine_;
+  Engine& engine_;
+  AdapterLoader adapter_loader_;
   const ApiMetrics& metrics_;
   const Clock& clock_;
   const Micros started_at_;

@@ -372,6 +372,7 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
                       .choice = choice,
                       .tenant = request.tenant,
                       .priority = request.priority,
+                      .adapter_name = request.adapter_name,
                       .beside = first,
                       .deadline = deadline_};
     const absl::StatusOr<SequenceId> id = context_.engine.Submit(

@@ -249,11 +249,21 @@ absl::StatusOr<v1::ListModelsResponse> InferenceService::DoListModels(
     const v1::ListModelsRequest&) {
   v1::ListModelsResponse response;
   *response.add_models() = ToProto(model_);
+  for (const AdapterInfo& adapter : context_.engine.Adapters()) {
+    if (adapter.state != AdapterState::kReady) continue;
+    *response.add_models() = AdapterProto(model_, adapter.name);
+  }
   return response;
 }
 
 absl::StatusOr<v1::Model> InferenceService::DoGetModel(
     const v1::GetModelRequest& request) {
+  for (const AdapterInfo& adapter : context_.engine.Adapters()) {
+    if (adapter.name == request.model() &&
+        adapter.state == AdapterState::kReady) {
+      return AdapterProto(model_, adapter.name);
+    }
+  }
   RETURN_IF_ERROR(CheckRequest(request, model_.facts));
   return ToProto(model_);
 }

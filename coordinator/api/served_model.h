@@ -17,20 +17,24 @@ namespace witan {
 // Everything about the model that the API needs; no weights. Immutable.
 struct ServedModel {
   ModelFacts facts;
-  std::string directory;  // absolute; or of a .gguf file
+  std::string directory;           // absolute; or of a .gguf file
+  std::string adapters_directory;  // absolute; empty: there are none
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ChatTemplate> chat_template;  // null: Chat is refused
 };
 
 // Reads and checks config, generation config, tokenizer and chat template of a
 // Hugging Face directory, or of GGUF files (model/gguf_model.h). `name`: as
-// clients call it, empty for the directory's or the file's name. `max_context_tokens`: 0 for the model's own. Errors name the file and
-// the field.
+// clients call it, empty for the directory's or the file's name.
+// `max_context_tokens`: 0 for the model's own. Errors name the file and the
+// field.
 absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
                                             const std::string& name,
                                             int64_t max_context_tokens);
 
 v1::Model ToProto(const ServedModel& model);
+// The model with an adapter of this name.
+v1::Model AdapterProto(const ServedModel& model, const std::string& adapter);
 
 }  // namespace witan
 

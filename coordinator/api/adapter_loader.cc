@@ -32,13 +32,15 @@ AdapterLoader::AdapterLoader(std::string directory, const ModelConfig& model,
       engine_(engine),
       thread_([this] { Run(); }) {}
 
-AdapterLoader::~AdapterLoader() {
+AdapterLoader::~AdapterLoader() { Stop(); }
+
+void AdapterLoader::Stop() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
   }
   changed_.NotifyAll();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void AdapterLoader::Load(const std::string& name, AdapterSet::DoneFn done) {
@@ -50,15 +52,16 @@ void AdapterLoader::Load(const std::string& name, AdapterSet::DoneFn done) {
   }
   if (status.ok()) {
     MutexLock lock(mutex_);
-    if (requests_.size() < kMaxAdapterLoads) {
+    if (stopping_) {
+      status = Unavailable("the coordinator is shutting down");
+    } else if (requests_.size() < kMaxAdapterLoads) {
       requests_.push_back({name, std::move(done)});
       changed_.NotifyAll();
       return;
+    } else {
+      status = ResourceExhausted(
+          "{} adapters wait to be loaded already; try again", requests_.size());
     }
-    status = ResourceExhausted(
-        "{} adapters wait to be loaded already; try "
-        "again",
-        requests_.size());
   }
   done(status);
 }

@@ -31,6 +31,10 @@ class AdapterLoader {
   AdapterLoader(const AdapterLoader&) = delete;
   AdapterLoader& operator=(const AdapterLoader&) = delete;
 
+  // Nothing calls the engine after it has returned; later loads are
+  // UNAVAILABLE. Not thread-safe; nothing when called again.
+  void Stop();
+
   // Reads and checks the adapter and has every replica load it. `done` is
   // called once, on any thread, unless the loader ends before.
   // INVALID_ARGUMENT names what is wrong with name, files or rank; NOT_FOUND;

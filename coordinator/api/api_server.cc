@@ -71,6 +71,7 @@ void ApiServer::Shutdown(int64_t grace_ms) {
   }
   rpc_server_->Shutdown(grace_ms);
   inference_.Shutdown();
+  cluster_.Shutdown();
 }
 
 std::string ApiServer::metrics_address() const {

@@ -26,6 +26,9 @@ class ClusterService final : public v1::Cluster::CallbackService {
   void SetAddresses(const std::string& grpc_address,
                     const std::string& metrics_address);
 
+  // Once no RPC is open: nothing calls the engine after it has returned.
+  void Shutdown() { adapter_loader_.Stop(); }
+
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* rpc,
                                    const v1::StatusRequest* request,
                                    v1::StatusResponse* response) override;

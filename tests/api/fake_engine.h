@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/status.h"
 #include "coordinator/cluster/engine.h"
 
 namespace witan {
@@ -47,6 +48,10 @@ class FakeEngine final : public Engine {
   absl::StatusOr<SequenceId> Submit(SequenceSpec spec,
                                     std::unique_ptr<TokenSink> sink) override {
     auto live = std::make_shared<Live>();
+    if (!spec.adapter_name.empty()) {
+      MutexLock lock(mutex_);
+      ASSIGN_OR_RETURN(spec.adapter, adapters_.Acquire(spec.adapter_name));
+    }
     live->spec = std::move(spec);
     live->spec.id = NewId();
     live->sink = std::move(sink);
@@ -74,6 +79,53 @@ class FakeEngine final : public Engine {
       Changed();
       RunToEnd(*sequences_.at(id));
     });
+  }
+
+  // Adapters load until AnswerAdapters.
+  void LoadAdapter(const std::string& name, const std::string& directory,
+                   const std::string& content_hash, int64_t rank,
+                   AdapterSet::DoneFn done) override {
+    absl::Status status;
+    {
+      MutexLock lock(mutex_);
+      auto begun = adapters_.Begin(name, directory, content_hash, rank, done);
+      status = begun.status();
+      if (begun.ok() && *begun) loading_.push_back((*begun)->ref);
+      changed_.NotifyAll();
+    }
+    if (!status.ok()) done(status);
+    CallDone();
+  }
+  absl::Status UnloadAdapter(const std::string& name) override {
+    absl::Status status;
+    {
+      MutexLock lock(mutex_);
+      status = adapters_.End(name).status();
+    }
+    CallDone();
+    return status;
+  }
+  std::vector<AdapterInfo> Adapters() const override {
+    MutexLock lock(mutex_);
+    return adapters_.List();
+  }
+  void WaitForLoading() {
+    MutexLock lock(mutex_);
+    while (loading_.empty()) changed_.Wait(mutex_);
+  }
+  // Waits until one loads, and then says for all ranks how that went.
+  void AnswerAdapters(const absl::Status& status) {
+    {
+      MutexLock lock(mutex_);
+      while (loading_.empty()) changed_.Wait(mutex_);
+      auto snapshot = std::make_shared<ReplicaSnapshot>(*snapshot_);
+      for (const AdapterRef& ref : loading_) {
+        snapshot->adapters.push_back({ref, status});
+      }
+      loading_.clear();
+      adapters_.OnSnapshots({snapshot});
+    }
+    CallDone();
   }
 
   std::vector<std::shared_ptr<const ReplicaSnapshot>> Snapshots()
@@ -142,6 +194,15 @@ class FakeEngine final : public Engine {
     std::unique_ptr<TokenSink> sink;
     int64_t num_tokens = 0;
   };
+
+  void CallDone() {
+    std::vector<std::function<void()>> due;
+    {
+      MutexLock lock(mutex_);
+      due = adapters_.TakeDone();
+    }
+    for (const auto& call : due) call();
+  }
 
   SequenceId NewId() {
     MutexLock lock(mutex_);
@@ -232,6 +293,8 @@ class FakeEngine final : public Engine {
   std::set<SequenceId> paused_;
 
   mutable Mutex mutex_;
+  AdapterSet adapters_{2} WITAN_GUARDED_BY(mutex_);
+  std::vector<AdapterRef> loading_ WITAN_GUARDED_BY(mutex_);
   CondVar changed_;
   std::deque<std::function<void()>> tasks_ WITAN_GUARDED_BY(mutex_);
   std::shared_ptr<const ReplicaSnapshot> snapshot_ WITAN_GUARDED_BY(mutex_);

@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "coordinator/api/api_server.h"
 #include "net/channel.h"
+#include "proto/cluster.grpc.pb.h"
 #include "proto/inference.grpc.pb.h"
 #include "tests/api/fake_engine.h"
 #include "tests/testing/tiny_model.h"
@@ -123,6 +124,7 @@ struct RunningApiOptions {
   FakeEngine::NextTokenFn next_token = NextLetter;
   int max_streams = 100;
   int num_text_threads = 2;
+  std::string adapters_directory;
   const Clock* clock = &MonotonicClock();  // outlives the API
 };
 
@@ -134,6 +136,8 @@ class RunningApi {
                       RunningApiOptions options = {}) {
     model_ = std::make_unique<ServedModel>(
         LoadServedModel(model_directory, "tiny", 0).value());
+    model_->adapters_directory = options.adapters_directory;
+    model_->facts.has_adapters = !options.adapters_directory.empty();
     engine_ = std::make_unique<FakeEngine>(std::move(options.next_token));
     ApiServerOptions server_options;
     server_options.has_metrics = true;
@@ -146,6 +150,7 @@ class RunningApi {
     channel_ =
         MakeChannel(server_->grpc_address(), {.max_receive_bytes = 64 << 20});
     inference_ = v1::Inference::NewStub(channel_);
+    cluster_ = v1::Cluster::NewStub(channel_);
   }
 
   // The stream's sinks call the server's objects: end the streams first.
@@ -163,6 +168,7 @@ class RunningApi {
   const ServedModel& model() const { return *model_; }
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   v1::Inference::Stub& inference() { return *inference_; }
+  v1::Cluster::Stub& cluster() { return *cluster_; }
 
   grpc::Status Raw(const std::string& method, const std::string& request,
                    std::string* response = nullptr) const {
@@ -209,6 +215,7 @@ class RunningApi {
   std::unique_ptr<ApiServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Inference::Stub> inference_;
+  std::unique_ptr<v1::Cluster::Stub> cluster_;
 };
 
 inline v1::GenerateRequest APrompt(int64_t max_tokens) {

@@ -18,6 +18,9 @@ namespace {
 struct Case {
   std::string architecture;
   DType dtype;
+  friend void PrintTo(const Case& c, std::ostream* out) {
+    *out << c.architecture << " in " << NameOf(c.dtype);
+  }
 };
 
 class AdaptersTest : public testing::TestWithParam<Case> {
@@ -139,7 +142,7 @@ TEST_P(AdaptersTest, PreemptionAndThePrefixCacheChangeNoBit) {
   }
   const EngineRun cold = RunTogether(options_, specs, {.prefix_cache = false});
   EXPECT_EQ(cold.stats.num_preemptions, 0);
-  options_.num_blocks = 14;
+  options_.num_blocks = 9;
   const EngineRun warm =
       RunTogether(options_, specs, {}, nullptr, arrival_steps);
   EXPECT_GT(warm.stats.num_preemptions, 0);

@@ -1,6 +1,6 @@
 """Writes LoRA adapters of the tiny checkpoints in families/, and what they make of them, into adapters/.
 
-    python tests/goldens/make_adapter_goldens.py       # the packages of examples/witling/requirements.txt and peft
+    python tests/goldens/make_adapter_goldens.py [NAME ...]   # the packages of examples/witling/requirements.txt and peft
 
 adapters/NAME/ is an ordinary PEFT directory; NAME.safetensors beside it has logits of some positions. The reference is
 transformers in float64 with weights w + scale * B A, added up in float64; where PEFT can load the adapter (families
@@ -14,6 +14,7 @@ import json
 import math
 import pathlib
 import shutil
+import sys
 
 import torch
 import transformers
@@ -29,7 +30,7 @@ ADAPTERS = {
     "llama-attention": ("llama", 8, 16, False, ["q_proj", "k_proj", "v_proj", "o_proj"]),
     "qwen2-all": ("qwen2", 4, 8, True, ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
     "phi3-fused": ("phi3", 5, 7, False, ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]),
-    "mixtral-experts": ("mixtral", 8, 16, False, ["q_proj", "o_proj", "gate", "w1", "w2", "w3"]),
+    "mixtral-experts": ("mixtral", 8, 16, False, ["q_proj", "o_proj", "w1", "w2", "w3"]),
     "qwen3-moe-experts": ("qwen3-moe", 6, 12, True, ["v_proj", "gate", "gate_proj", "up_proj", "down_proj"]),
 }
 
@@ -125,6 +126,8 @@ def make(name, family, rank, alpha, rank_stabilised, targets):
 def main():
     OUT.mkdir(exist_ok=True)
     for name, arguments in ADAPTERS.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         make(name, *arguments)
 
 

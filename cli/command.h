@@ -24,6 +24,7 @@ Command AddGenerate(CLI::App& parent);
 Command AddChat(CLI::App& parent);
 Command AddTokenize(CLI::App& parent);
 Command AddStatus(CLI::App& parent);
+Command AddPlan(CLI::App& parent);
 Command AddBench(CLI::App& parent);  // cli/bench/
 
 }  // namespace witan

@@ -21,7 +21,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   const std::vector<witan::Command> commands = {
       witan::AddServe(app),    witan::AddGenerate(app), witan::AddChat(app),
-      witan::AddTokenize(app), witan::AddStatus(app),   witan::AddBench(app)};
+      witan::AddTokenize(app), witan::AddStatus(app),   witan::AddPlan(app),
+      witan::AddBench(app)};
   if (const std::optional<int> code =
           witan::ParseCommandLine(app, argc, argv)) {
     return *code;

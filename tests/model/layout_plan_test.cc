@@ -247,8 +247,8 @@ TEST(LayoutPlanTest, RanksTogetherHoldTheModelAndWhatIsRepeated) {
       for (int rank = 0; rank < layout.num_ranks(); ++rank) {
         sum += WeightsBytes(config, MakeRankShard(config, layout, rank));
       }
-      // Three ranks own 2, 3 and 3 leaves: of 8 heads 2 and two times 3 for
-      // the models with 8 KV heads; of 4 KV heads half a head is shared twice.
+      // Of 4 KV heads for 64 query heads the third is on two of three ranks,
+      // which have 16, 24 and 24 query heads.
       int64_t more_kv_heads = 0;
       if (layout.tp == 3 && config.num_kv_heads == 4) more_kv_heads = 1;
       const int64_t num_ranks = layout.num_ranks();
@@ -342,7 +342,9 @@ TEST(LayoutPlanTest, EveryPairWhoseRanksFitIsThereByNumberOfRanks) {
                              .context_tokens = 512,
                              .max_step_tokens = 512};
   std::vector<std::string> layouts;
-  for (const LayoutPlan& plan : *PlanLayouts(config, question)) {
+  const auto few = PlanLayouts(config, question);
+  ASSERT_TRUE(few.ok()) << few.status();
+  for (const LayoutPlan& plan : *few) {
     layouts.push_back(fmt::format("{},{} {}x{}", plan.layout.tp, plan.layout.ep,
                                   plan.num_replicas, plan.layout.num_ranks()));
   }

@@ -172,9 +172,8 @@ absl::StatusOr<int64_t> ParseMemorySize(std::string_view text) {
       return static_cast<int64_t>(bytes);
     }
     return InvalidArgument(
-        "{} is out of range; use more than 0 and at most {}"
-        "GiB",
-        Quoted(text), kMaxMemoryBytes >> 30);
+        "{} is out of range; use more than 0 and at most {} GiB", Quoted(text),
+        kMaxMemoryBytes >> 30);
   }
   return InvalidArgument(
       "{} is no size of memory; use a number and GiB, MiB, TiB, GB, MB or TB, "

@@ -94,19 +94,64 @@ nlohmann::ordered_json LayoutJson(const LayoutPlan& plan, bool is_best) {
           {"total_requests", plan.total_requests()}};
 }
 
+std::string GpusText(int64_t num_gpus) {
+  return num_gpus == 1 ? "1 GPU" : fmt::format("{} GPUs", num_gpus);
+}
+
+struct Column {
+  std::string_view name;
+  size_t width;
+};
+// Sizes without a unit are GiB of the rank that needs the most.
+constexpr Column kColumns[] = {{"", 1},
+                               {"tp", 2},
+                               {"ep", 2},
+                               {"ranks", 5},
+                               {"replicas", 8},
+                               {"idle", 4},
+                               {"fits", 4},
+                               {"GiB/rank", 8},
+                               {"weights", 7},
+                               {"KV", 7},
+                               {"workspace", 9},
+                               {"comm.", 6},
+                               {"KV B/token", 10},
+                               {"KV blocks", 9},
+                               {"requests", 8},
+                               {"in all", 6}};
+
+// REQUIRES: a cell for each column.
+std::string TableLine(const std::vector<std::string>& cells) {
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    line +=
+        fmt::format("{}{:>{}}", i == 0 ? "" : " ", cells[i], kColumns[i].width);
+  }
+  return line + "\n";
+}
+
+std::string TableHead() {
+  std::vector<std::string> cells;
+  for (const Column& column : kColumns) cells.emplace_back(column.name);
+  return TableLine(cells);
+}
+
 std::string LayoutRow(const LayoutPlan& plan, int64_t num_gpus, bool is_best) {
+  const auto gib = [](int64_t bytes) {
+    return fmt::format("{:.2f}", InGib(bytes));
+  };
+  const auto number = [](int64_t value) { return fmt::format("{}", value); };
   const MemoryPlan& memory = plan.memory;
   const int num_ranks = plan.layout.num_ranks();
-  return fmt::format(
-      "{:<2}{:>2} {:>2} {:>5} {:>8} {:>4}  {:>4}  {:>8.2f} {:>8.2f} {:>8.2f} "
-      "{:>7.2f} {:>7.2f}  {:>8} {:>9}  {:>8} {:>6}\n",
-      is_best ? "*" : "", plan.layout.tp, plan.layout.ep, num_ranks,
-      plan.num_replicas, num_gpus - plan.num_replicas * num_ranks,
-      plan.fits() ? "yes" : "no", InGib(memory.total_bytes()),
-      InGib(memory.weights_bytes), InGib(memory.kv_bytes),
-      InGib(memory.workspace_bytes), InGib(memory.communication_bytes),
-      plan.kv_bytes_per_token(), plan.num_blocks, plan.num_requests,
-      plan.total_requests());
+  return TableLine(
+      {is_best ? "*" : "", number(plan.layout.tp), number(plan.layout.ep),
+       number(num_ranks), number(plan.num_replicas),
+       number(num_gpus - plan.num_replicas * num_ranks),
+       plan.fits() ? "yes" : "no", gib(memory.total_bytes()),
+       gib(memory.weights_bytes), gib(memory.kv_bytes),
+       gib(memory.workspace_bytes), gib(memory.communication_bytes),
+       number(plan.kv_bytes_per_token()), number(plan.num_blocks),
+       number(plan.num_requests), number(plan.total_requests())});
 }
 
 std::string Head(const PlanReport& report) {
@@ -115,12 +160,12 @@ std::string Head(const PlanReport& report) {
       "model                  {} ({}, {})\n"
       "num_parameters         {}\n"
       "num_active_parameters  {}\n"
-      "planned with           {} GPUs of {:.2f} GiB, of which {:.2f} are used; "
-      "the rest is left to kernels and libraries\n"
+      "planned with           {} of {:.2f} GiB, of which {:.2f} are used; the "
+      "rest is left to kernels and libraries\n"
       "requests               of {} tokens, KV cache in {}, steps of {} rows\n",
       report.model, report.config.architecture, NameOf(report.config.weights),
-      report.parameters.total, report.parameters.active, question.num_gpus,
-      InGib(question.gpu_memory_bytes),
+      report.parameters.total, report.parameters.active,
+      GpusText(question.num_gpus), InGib(question.gpu_memory_bytes),
       InGib(UsableBytes(question.gpu_memory_bytes)), question.context_tokens,
       NameOf(report.config.weights), question.max_step_tokens);
 }
@@ -135,9 +180,9 @@ std::string BestLine(const PlanReport& report) {
 
 std::string CostLine(const PlanReport& report) {
   return fmt::format(
-      "\n{:.4g} per million tokens: {} GPUs at {:.6g} an hour, {:.6g} tokens "
+      "\n{:.4g} per million tokens: {} at {:.6g} an hour, {:.6g} tokens "
       "per second\n",
-      *report.cost_per_million_tokens, report.question.num_gpus,
+      *report.cost_per_million_tokens, GpusText(report.question.num_gpus),
       *report.gpu_hour_price, *report.tokens_per_second);
 }
 
@@ -250,11 +295,7 @@ nlohmann::ordered_json ToJson(const PlanReport& report) {
 
 std::string ToText(const PlanReport& report) {
   std::string text = Head(report);
-  text +=
-      "\n                                 GiB per rank: weights       KV "
-      "  workspace            KV bytes        KV  requests\n"
-      "  tp ep ranks replicas idle  fits     total                     "
-      "    comm.  per token    blocks   of one in all\n";
+  text += "\n" + TableHead();
   for (size_t i = 0; i < report.layouts.size(); ++i) {
     text += LayoutRow(report.layouts[i], report.question.num_gpus,
                       report.best == i);
@@ -276,10 +317,10 @@ absl::Status CheckFits(const PlanReport& report) {
     others += fmt::format(", --context {}", remedies.context_tokens);
   }
   return ResourceExhausted(
-      "no layout of {} fits on {} GPUs of {:.2f} GiB with a request of {} "
+      "no layout of {} fits on {} of {:.2f} GiB with a request of {} "
       "tokens; one does with GPUs of {:.2f} GiB{}",
-      report.model, question.num_gpus, InGib(question.gpu_memory_bytes),
-      question.context_tokens,
+      report.model, GpusText(question.num_gpus),
+      InGib(question.gpu_memory_bytes), question.context_tokens,
       // Rounded up, so that what is printed would do.
       std::ceil(InGib(remedies.gpu_memory_bytes) * 100) / 100,
       others.empty() ? "" : fmt::format(", or{}", others.substr(1)));

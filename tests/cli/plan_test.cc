@@ -233,7 +233,7 @@ TEST(PlanReportTest, NothingThatFitsNamesTheLeastThatWould) {
     return std::string(MessageOf(status));
   };
   EXPECT_THAT(message(Options(1, "80GiB"), kMixtral),
-              AllOf(HasSubstr("no layout of mixtral fits on 1 GPUs of 80.00 "
+              AllOf(HasSubstr("no layout of mixtral fits on 1 GPU of 80.00 "
                               "GiB with a request of 32768 tokens"),
                     HasSubstr(", or 2 GPUs of this memory"),
                     Not(HasSubstr("--context"))));

@@ -25,6 +25,7 @@ Command AddChat(CLI::App& parent);
 Command AddTokenize(CLI::App& parent);
 Command AddStatus(CLI::App& parent);
 Command AddAdapter(CLI::App& parent);
+Command AddPlan(CLI::App& parent);
 Command AddBench(CLI::App& parent);  // cli/bench/
 
 }  // namespace witan

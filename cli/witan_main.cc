@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
   const std::vector<witan::Command> commands = {
       witan::AddServe(app),    witan::AddGenerate(app), witan::AddChat(app),
       witan::AddTokenize(app), witan::AddStatus(app),   witan::AddAdapter(app),
-      witan::AddBench(app)};
+      witan::AddPlan(app),     witan::AddBench(app)};
   if (const std::optional<int> code =
           witan::ParseCommandLine(app, argc, argv)) {
     return *code;

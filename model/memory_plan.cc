@@ -17,25 +17,13 @@ constexpr int64_t kIndexBytes = sizeof(int32_t);
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t WeightsBytes(const ModelConfig& config, const RankShard& shard) {
-  int64_t num_elements = 0;
-  for (const TensorSlice& slice : SlicesOfRank(config, shard)) {
-    // Rows of the embedding table, which is there already.
-    if (slice.role == TensorRole::kLmHead && config.tie_word_embeddings) {
-      continue;
-    }
-    num_elements += slice.rows.size() * slice.columns.size();
-  }
-  return num_elements * static_cast<int64_t>(SizeOf(config.weights));
-}
-
 // Buffers that worker/decoder and worker/moe allocate once for the largest
 // step. T = max_step_tokens, S = max_sequences, R = T * top-k rows of experts,
 // n and k local query and KV heads, A the activations' dtype.
 int64_t WorkspaceBytes(const ModelConfig& config, Layout layout,
-                       const RankShard& shard, const EngineLimits& limits) {
-  const auto activation =
-      static_cast<int64_t>(SizeOf(ActivationDType(config.weights)));
+                       const RankShard& shard, const EngineLimits& limits,
+                       DType activations) {
+  const auto activation = static_cast<int64_t>(SizeOf(activations));
   const int64_t rows = limits.max_step_tokens;
   const int64_t samples = limits.max_sequences;
   const int64_t hidden = config.hidden_size;
@@ -120,6 +108,18 @@ int64_t CommunicationBytes(const ModelConfig& config, Layout layout,
 
 }  // namespace
 
+int64_t WeightsBytes(const ModelConfig& config, const RankShard& shard) {
+  int64_t num_elements = 0;
+  for (const TensorSlice& slice : SlicesOfRank(config, shard)) {
+    // Rows of the embedding table, which is there already.
+    if (slice.role == TensorRole::kLmHead && config.tie_word_embeddings) {
+      continue;
+    }
+    num_elements += slice.rows.size() * slice.columns.size();
+  }
+  return num_elements * static_cast<int64_t>(SizeOf(config.weights));
+}
+
 int64_t LongRopeFirstRow(const ModelConfig& config,
                          int64_t max_context_tokens) {
   const int64_t original = config.rope.original_context_tokens;
@@ -191,20 +191,35 @@ int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,
          num_threads * (kThreadScratchBytes + sampler_bytes);
 }
 
+MemoryPlan MakeEnginePlan(const ModelConfig& config, Layout layout,
+                          const RankShard& shard, const EngineLimits& limits,
+                          DType activations) {
+  constexpr int64_t kKeyAndValue = 2;
+  MemoryPlan plan;
+  plan.kv_bytes_per_block = config.num_layers * kKeyAndValue *
+                            shard.kv_heads.size() * config.head_dim *
+                            kBlockTokens *
+                            static_cast<int64_t>(SizeOf(activations));
+  plan.kv_bytes = limits.num_blocks * plan.kv_bytes_per_block;
+  plan.workspace_bytes =
+      WorkspaceBytes(config, layout, shard, limits, activations);
+  plan.communication_bytes = CommunicationBytes(config, layout, limits);
+  return plan;
+}
+
 MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
                           const EngineLimits& limits, int num_threads) {
   const RankShard shard = MakeRankShard(config, layout, rank);
-  MemoryPlan plan;
+  const DType activations = ActivationDType(config.weights);
+  MemoryPlan plan = MakeEnginePlan(config, layout, shard, limits, activations);
   plan.weights_bytes = WeightsBytes(config, shard);
   plan.adapters_bytes = limits.max_adapters *
                         AdapterBytes(config, shard, limits.max_adapter_rank);
   plan.kv_bytes_per_block =
-      config.num_layers * CpuKvBytes(1, shard.kv_heads.size(), config.head_dim,
-                                     ActivationDType(config.weights));
+      config.num_layers *
+      CpuKvBytes(1, shard.kv_heads.size(), config.head_dim, activations);
   plan.kv_bytes = limits.num_blocks * plan.kv_bytes_per_block;
-  plan.workspace_bytes = WorkspaceBytes(config, layout, shard, limits) +
-                         CpuWorkspaceBytes(config, shard, limits, num_threads);
-  plan.communication_bytes = CommunicationBytes(config, layout, limits);
+  plan.workspace_bytes += CpuWorkspaceBytes(config, shard, limits, num_threads);
   return plan;
 }
 

@@ -44,11 +44,23 @@ struct MemoryPlan {
 int64_t LongRopeFirstRow(const ModelConfig& config, int64_t max_context_tokens);
 int64_t NumRopeRows(const ModelConfig& config, int64_t max_context_tokens);
 
+// The slices that the rank holds; a tied output table lies in the embedding.
+int64_t WeightsBytes(const ModelConfig& config, const RankShard& shard);
+
+// What a rank allocates on any device, whatever its kernels take for
+// themselves: all but the weights, which are 0. `activations` is the dtype of
+// activations and KV cache, none of which is padded.
+// REQUIRES: as MakeMemoryPlan, shard of that layout.
+MemoryPlan MakeEnginePlan(const ModelConfig& config, Layout layout,
+                          const RankShard& shard, const EngineLimits& limits,
+                          DType activations);
+
 // What a CPU backend of num_threads threads keeps for itself at most, on top of
 // the buffers that the worker asks it for.
 int64_t CpuWorkspaceBytes(const ModelConfig& config, const RankShard& shard,
                           const EngineLimits& limits, int num_threads);
 
+// Of a rank on CPUs: MakeEnginePlan, weights, and what its backend takes.
 // REQUIRES: a valid layout and rank, limits and threads within base/limits.h.
 MemoryPlan MakeMemoryPlan(const ModelConfig& config, Layout layout, int rank,
                           const EngineLimits& limits, int num_threads);

@@ -60,7 +60,13 @@ void ReadExperts(JsonFields& reader, const FamilyTraits& family,
   }
   config.intermediate_size =
       reader.Integer(family.expert_size_field, 1, kMaxIntermediateSize);
-  config.num_experts = reader.Integer(family.num_experts_field, 1, kMaxExperts);
+  // transformers 5 writes num_local_experts for every family.
+  constexpr std::string_view kNewer = "num_local_experts";
+  config.num_experts =
+      reader.Integer(reader.Has(kNewer) && !reader.Has(family.num_experts_field)
+                         ? kNewer
+                         : family.num_experts_field,
+                     1, kMaxExperts);
   config.experts_per_token =
       reader.Integer("num_experts_per_tok", 1, kMaxExpertsPerToken);
   if (!reader.status().ok()) return;

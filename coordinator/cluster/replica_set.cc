@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "model/memory_plan.h"
 
 namespace witan {
 
@@ -48,7 +49,8 @@ class ReplicaSet::RoutedSink final : public TokenSink {
 
 ReplicaSet::ReplicaSet(const ReplicaSetOptions& options, const Clock& clock,
                        SendFn send, SnapshotFn on_snapshot)
-    : num_ranks_(options.replica.layout.num_ranks()),
+    : model_(options.replica.model),
+      num_ranks_(options.replica.layout.num_ranks()),
       on_snapshot_(std::move(on_snapshot)),
       router_(options.num_replicas, options.routing),
       refused_epochs_(options.num_replicas) {
@@ -80,7 +82,9 @@ void ReplicaSet::OnSnapshot(int replica, const ReplicaSnapshot& snapshot) {
       router_.OnNotServing(replica);
     } else if (!router_.OnServing(
                    replica, snapshot.epoch, snapshot.limits.num_blocks,
-                   {snapshot.weights_id, snapshot.numerics_id})) {
+                   {snapshot.weights_id, snapshot.numerics_id,
+                    LongRopeFirstRow(model_,
+                                     snapshot.limits.max_context_tokens)})) {
       refused = true;
       OnRefused(replica, snapshot);
     }

@@ -71,6 +71,7 @@ class ReplicaSet final : public Engine {
   absl::Status WhyNoneServes() const;
   ReplicaLoop& LoopOf(SequenceId id);
 
+  const ModelConfig model_;
   const int num_ranks_;
   const SnapshotFn on_snapshot_;
 

@@ -188,6 +188,7 @@ class Scheduler {
   // --- Prefix cache (scheduler_prefix.cc) -----------------------------------
   // Blocks that others may have computed: full ones without the last token.
   size_t NumShareableBlocks(const Sequence& sequence) const;
+  BlockName RootOf(const Sequence& sequence) const;
   // Of a new sequence: those that came with it, if they are under our root.
   void TakeNames(Sequence& sequence);
   // Before admission: by the tokens that it has.

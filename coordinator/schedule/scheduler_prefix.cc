@@ -7,9 +7,13 @@
 
 namespace witan {
 
+BlockName Scheduler::RootOf(const Sequence& sequence) const {
+  return RootBlockName(options_.identity, sequence.spec.tenant,
+                       sequence.num_tokens());
+}
+
 void Scheduler::TakeNames(Sequence& sequence) {
-  const BlockName root = RootBlockName(options_.identity, sequence.spec.tenant,
-                                       sequence.num_tokens());
+  const BlockName root = RootOf(sequence);
   const size_t num_full = sequence.tokens.size() / kBlockTokens;
   if (sequence.spec.block_root == root &&
       sequence.spec.block_names.size() == num_full) {
@@ -26,8 +30,7 @@ void Scheduler::ChooseRope(Sequence& sequence) {
   }
   sequence.long_rope = true;
   // All its keys are others from here on.
-  const BlockName root = RootBlockName(options_.identity, sequence.spec.tenant,
-                                       sequence.num_tokens());
+  const BlockName root = RootOf(sequence);
   if (sequence.spec.block_root == root) return;
   sequence.spec.block_root = root;
   sequence.block_names.clear();

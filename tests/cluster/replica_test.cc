@@ -181,6 +181,7 @@ TEST_F(ReplicaTest, ARankThatReadAnotherConfigIsRefusedWithTheField) {
   FakeWorkerOptions other = FakeTinyWorker(2);
   ModelConfig config = TinyModelConfig();
   config.sliding_window = 64;
+  config.windowed_layers = {true, true};
   other.config = ConfigText(config);
   Join(other);
   group_.Settle(now_);

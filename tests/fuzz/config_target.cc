@@ -114,6 +114,7 @@ Outcome RunConfig(std::string_view input) {
 std::vector<std::string> ConfigSeeds() {
   ModelConfig other = TinyModelConfig();
   other.sliding_window = 64;
+  other.windowed_layers = {true, true};
   other.tie_word_embeddings = true;
   other.weights = DType::kF16;
   other.rope.theta = 1e6;

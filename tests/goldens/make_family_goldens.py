@@ -1,6 +1,6 @@
 """Writes a tiny random checkpoint of every family, and what transformers computes with it, into families/.
 
-    python tests/goldens/make_family_goldens.py        # the packages of examples/witling/requirements.txt
+    python tests/goldens/make_family_goldens.py [NAME ...]   # the packages of examples/witling/requirements.txt
 
 families/NAME/ is an ordinary Hugging Face directory (config.json, model.safetensors in bfloat16); NAME.safetensors
 beside it has logits of some positions. The reference is transformers itself in float64, from the bfloat16 weights
@@ -14,12 +14,14 @@ Tensors in each file (S sequences, N tokens of all together, R rows, V vocabular
   row_positions     i32 [R]      in 0..N-1, ascending: positions whose logits are stored
   logits            f32 [R, V]   the reference's
   bfloat16_error    f32 [R]      largest |transformers in bfloat16 - reference| of a row
+  is_tie            i32 [R]      1 where rounding may choose other experts for the row: see TIE
 """
 
 import functools
 import json
 import pathlib
 import shutil
+import sys
 
 import torch
 import transformers
@@ -31,6 +33,9 @@ VOCAB = 320
 LENGTHS = [1, 7, 40, 64, 65, 90, 150, 200]
 NUM_ROWS_PER_SEQUENCE = 5
 ORIGINAL_CONTEXT = 64  # of scaled rotations
+# A row is a tie when in some layer the reference's choice of experts would be another one if router logits changed by
+# TIE times the largest error that bfloat16 makes in the router logits of rows whose choices are the same.
+TIE = 2
 
 COMMON = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2, vocab_size=VOCAB,
               max_position_embeddings=512, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
@@ -118,14 +123,54 @@ def write_checkpoint(name, architecture, config_class, fields, directory):
         path.chmod(0o644)
 
 
-def last_logits(model, ids):
+def margin_of_choice(logits, config):
+    """How much router logits [E] may change before other experts are chosen, or the sparse mixer's two in other order."""
+    ordered = logits.sort(descending=True).values
+    chosen = config.num_experts_per_tok
+    margin = ordered[chosen - 1] - ordered[chosen]
+    return (torch.minimum(margin, ordered[0] - ordered[1]) if config.model_type == "phimoe" else margin).item()
+
+
+def choice_of(logits, config):
+    ordered, indices = logits.sort(descending=True)
+    if config.model_type != "phimoe":
+        return set(indices[:config.num_experts_per_tok].tolist())
+    choice = indices[:2].tolist()
+    for best in (0, 1):
+        rest = ordered[best + 1:]
+        is_close = (ordered[best] - rest) / torch.maximum(rest.abs(), ordered[best]) <= 2 * config.router_jitter_noise
+        choice.append(set(indices[best + 1:][is_close].tolist()))
+    return choice
+
+
+def last_logits(model, ids, router_logits=None):
+    """Of the last position; the router logits of every layer are appended to the list."""
     rotary = model.model.rotary_emb
     if type(rotary).__name__ == "PhimoeRotaryEmbedding" and rotary.rope_type == "longrope":
         # transformers 5.23 forgets the length here and so never takes the long factors, as the code that Microsoft
         # published with the model does (Phi3LongRoPEScaledRotaryEmbedding in its modeling_phimoe.py).
         rotary.rope_init_fn = functools.partial(ROPE_INIT_FUNCTIONS["longrope"], seq_len=len(ids))
+    hooks = []
+    if router_logits is not None:
+        def keep(_, __, output):
+            logits = output[0] if isinstance(output, tuple) else output
+            router_logits.append(logits.reshape(-1, logits.shape[-1])[-1].double())
+        for name, module in model.named_modules():
+            if name.endswith((".gate", ".router")):
+                hooks.append(module.register_forward_hook(keep))
     with torch.no_grad():
-        return model(torch.tensor([ids])).logits[0, -1].double()
+        logits = model(torch.tensor([ids])).logits[0, -1].double()
+    for hook in hooks:
+        hook.remove()
+    return logits
+
+
+def ties(config, exact, rounded):
+    """For router logits [rows][layers] of the reference and of bfloat16."""
+    errors = [(a - b).abs().max().item() for e, r in zip(exact, rounded) for a, b in zip(e, r)
+              if all(choice_of(x, config) == choice_of(y, config) for x, y in zip(e, r))]
+    margins = [min((margin_of_choice(layer, config) for layer in row), default=1e9) for row in exact]
+    return [int(margin <= TIE * max(errors, default=0)) for margin in margins]
 
 
 def make(name, architecture, config_class, fields):
@@ -137,25 +182,30 @@ def make(name, architecture, config_class, fields):
     theirs = load(directory, dtype=torch.bfloat16, **plain).eval()
     generator = torch.Generator().manual_seed(7)
     offsets, token_ids, positions, logits, errors = [0], [], [], [], []
+    exact_routers, rounded_routers = [], []
     for length in LENGTHS:
         ids = torch.randint(VOCAB, (length,), generator=generator).tolist()
         ends = {length} | set((torch.randperm(length, generator=generator)[:NUM_ROWS_PER_SEQUENCE - 1] + 1).tolist())
         for end in sorted(ends):
-            exact = last_logits(reference, ids[:end])
+            exact_routers.append([])
+            rounded_routers.append([])
+            exact = last_logits(reference, ids[:end], exact_routers[-1])
             positions.append(offsets[-1] + end - 1)
             logits.append(exact.float())
-            errors.append((last_logits(theirs, ids[:end]) - exact).abs().max().float())
+            errors.append((last_logits(theirs, ids[:end], rounded_routers[-1]) - exact).abs().max().float())
         token_ids += ids
         offsets.append(len(token_ids))
+    is_tie = ties(reference.config, exact_routers, rounded_routers)
     save_file({
         "sequence_offsets": torch.tensor(offsets, dtype=torch.int32),
         "token_ids": torch.tensor(token_ids, dtype=torch.int32),
         "row_positions": torch.tensor(positions, dtype=torch.int32),
         "logits": torch.stack(logits), "bfloat16_error": torch.stack(errors),
+        "is_tie": torch.tensor(is_tie, dtype=torch.int32),
     }, OUT / f"{name}.safetensors", metadata={"format": "witan-family-goldens", "torch": torch.__version__,
                                               "transformers": transformers.__version__})
     (OUT / f"{name}.safetensors").chmod(0o644)
-    print(f"{name}: {len(positions)} rows, largest error of bfloat16 {max(errors):.4f}, standard deviation of the logits "
+    print(f"{name}: {len(positions)} rows, {sum(is_tie)} ties, largest error of bfloat16 {max(errors):.4f}, standard deviation of the logits "
           f"{torch.stack(logits).std():.2f}", flush=True)
     return json.loads((directory / "config.json").read_text())
 
@@ -163,6 +213,8 @@ def make(name, architecture, config_class, fields):
 def main():
     OUT.mkdir(exist_ok=True)
     for name, (architecture, config_class, fields) in FAMILIES.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         make(name, architecture, config_class, fields)
 
 

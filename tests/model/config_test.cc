@@ -357,7 +357,6 @@ TEST(ConfigTest, FeaturesThatAreNotServedAreRefusedByName) {
       {"partial_rotary_factor", 1.5},
       {"layer_types", {"full_attention"}},
       {"layer_types", {"full_attention", "linear_attention"}},
-      {"layer_types", {"full_attention", "sliding_attention"}},
       {"rope_parameters", 7},
       {"quantization_config", {{"quant_method", "awq"}}},
       {"tie_word_embeddings", 1},
@@ -374,6 +373,15 @@ TEST(ConfigTest, FeaturesThatAreNotServedAreRefusedByName) {
     EXPECT_THAT(ErrorOf(json.dump()),
                 AllOf(HasSubstr(field), HasSubstr("allowed")));
   }
+}
+
+TEST(ConfigTest, LayersWithAWindowNeedItsSize) {
+  Json json = TinyJson();
+  json["layer_types"] = {"full_attention", "sliding_attention"};
+  json["sliding_window"] = nullptr;
+  EXPECT_THAT(ErrorOf(json.dump()),
+              AllOf(HasSubstr("sliding_window is absent"),
+                    HasSubstr("because layers have a window")));
 }
 
 TEST(ConfigTest, AnUnknownArchitectureListsTheKnownOnes) {

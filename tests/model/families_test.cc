@@ -80,7 +80,8 @@ TEST(FamiliesTest, ACheckpointOfAnotherModelIsRefusedByName) {
 
   ModelConfig other = tiny;
   other.tie_word_embeddings = true;
-  EXPECT_THAT(CheckAs(tiny, other), HasSubstr("1 unexpected: \"lm_head."));
+  // Some converters write a tied table twice.
+  EXPECT_EQ(CheckAs(tiny, other), "accepted");
   EXPECT_THAT(CheckAs(other, tiny), HasSubstr("1 missing: lm_head.weight"));
 
   other = tiny;

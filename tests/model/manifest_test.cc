@@ -46,6 +46,7 @@ TinyModelOptions SmallOptions() {
   options.config.num_heads = 7;
   options.config.num_kv_heads = 7;
   options.config.head_dim = 4;
+  options.config.rope.rotary_dim = 4;
   options.config.num_experts = 3;
   options.config.vocab_size = 37;
   return options;
@@ -164,6 +165,7 @@ TEST(ManifestTest, PiecesAreWhatTheirDefinitionSays) {
   many_rows.config.num_heads = 8;
   many_rows.config.num_kv_heads = 4;
   many_rows.config.head_dim = 512;
+  many_rows.config.rope.rotary_dim = 512;
   TinyModelOptions long_rows = many_rows;
   long_rows.config.hidden_size = 3;
   long_rows.config.num_heads = 64;

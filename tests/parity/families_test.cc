@@ -76,7 +76,13 @@ class FamilyParityTest : public testing::TestWithParam<std::string> {
 // Both orders of the numerics contract, each position in one chunk.
 TEST_P(FamilyParityTest, ErrorIsAtMostTwiceThatOfTransformersInBfloat16) {
   const auto errors = Get<float>("bfloat16_error");
-  const double allowed = 2 * *std::max_element(errors.begin(), errors.end());
+  const auto is_tie = Get<int32_t>("is_tie");
+  // Where two experts nearly tie, rounding chooses, and every logit is another.
+  double theirs = 0;
+  for (size_t row = 0; row < errors.size(); ++row) {
+    if (is_tie[row] == 0) theirs = std::max(theirs, double{errors[row]});
+  }
+  ASSERT_GE(std::count(is_tie.begin(), is_tie.end(), 0), 12);
   for (const CpuPath path : {CpuPath::kAuto, CpuPath::kPortable}) {
     auto engine = OneRank::Create(Folder() + "/" + GetParam(), path, 1);
     ASSERT_TRUE(engine.ok()) << engine.status();
@@ -84,11 +90,12 @@ TEST_P(FamilyParityTest, ErrorIsAtMostTwiceThatOfTransformersInBfloat16) {
     for (size_t row = 0; row < errors.size(); ++row) {
       const auto ours = (*engine)->LogitsOfLastPosition(PrefixOfRow(row));
       ASSERT_TRUE(ours.ok()) << ours.status();
+      if (is_tie[row] != 0) continue;
       max = std::max(max, MaxError(*ours, row));
     }
     std::printf("%s: largest error %.4f, transformers in bfloat16 %.4f\n",
-                GetParam().c_str(), max, allowed / 2);
-    EXPECT_LE(max, allowed);
+                GetParam().c_str(), max, theirs);
+    EXPECT_LE(max, 2 * theirs);
     // Rounded somewhere, so that the bar is not met by chance of a wrong file.
     EXPECT_GT(max, 0);
   }

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "base/status.h"
+#include "model/config.h"
 
 namespace witan {
 namespace {
@@ -21,6 +22,8 @@ absl::StatusOr<EngineRun> RunSequences(
     ThreadCluster& cluster, const ThreadClusterOptions& cluster_options,
     const EngineOptions& options, const std::vector<SequenceSpec>& specs,
     const std::vector<int64_t>& arrival_steps, StepNumber& first_step) {
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ReadModelConfig(cluster_options.model_directory));
   Scheduler scheduler(
       {.max_step_tokens = options.max_step_tokens > 0
                               ? options.max_step_tokens
@@ -30,6 +33,10 @@ absl::StatusOr<EngineRun> RunSequences(
        .num_blocks = cluster_options.num_blocks,
        .max_context_tokens = cluster_options.max_context_tokens,
        .prefix_cache = options.prefix_cache,
+       .identity = {.max_short_rope_tokens =
+                        config.rope.has_long_variant()
+                            ? config.rope.original_context_tokens
+                            : 0},
        .look_ahead = options.look_ahead},
       cluster_options.epoch, first_step);
   EngineRun run;

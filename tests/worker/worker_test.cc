@@ -87,7 +87,16 @@ TEST(WorkerTest, WhateverAConfigChangesInTheComputationIsPartOfTheIdentity) {
   const std::pair<std::string, std::function<void(ModelConfig&)>> changes[] = {
       {"nothing", [](ModelConfig&) {}},
       {"epsilon", [](ModelConfig& c) { c.norm_epsilon *= 2; }},
-      {"window", [](ModelConfig& c) { c.sliding_window = 64; }},
+      {"window",
+       [](ModelConfig& c) {
+         c.sliding_window = 64;
+         c.windowed_layers = {true, true};
+       }},
+      {"layers with a window",
+       [](ModelConfig& c) {
+         c.sliding_window = 64;
+         c.windowed_layers = {false, true};
+       }},
       {"top-k", [](ModelConfig& c) { c.experts_per_token = 3; }},
       {"theta", [](ModelConfig& c) { c.rope.theta *= 2; }},
       {"heads",
@@ -95,6 +104,7 @@ TEST(WorkerTest, WhateverAConfigChangesInTheComputationIsPartOfTheIdentity) {
          c.num_heads = 4;
          c.num_kv_heads = 1;
          c.head_dim = 32;
+         c.rope.rotary_dim = 32;
        }},
   };
   const TinyModel model;

@@ -10,6 +10,7 @@ target_link_options(witan_options INTERFACE ${fuzz_sanitizers})
 file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz/*.cc)
 list(FILTER fuzz_sources EXCLUDE REGEX "_(test|main)\\.cc$")
 add_library(witan_fuzz_targets STATIC ${fuzz_sources}
+  ${CMAKE_SOURCE_DIR}/tests/testing/gguf_file.cc
   ${CMAKE_SOURCE_DIR}/tests/testing/tiny_model.cc
   ${CMAKE_SOURCE_DIR}/worker/slots.cc)
 target_link_libraries(witan_fuzz_targets PUBLIC

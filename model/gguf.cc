@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "base/limits_gguf.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "model/json_object.h"

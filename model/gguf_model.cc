@@ -218,6 +218,12 @@ absl::StatusOr<GgufModel> GgufModel::Open(
   return model;
 }
 
+GgufModel GgufModel::OfMemory(Gguf gguf) {
+  GgufModel model;
+  model.parts_.push_back(std::move(gguf));
+  return model;
+}
+
 absl::Status GgufModel::CheckParts() const {
   std::set<std::string_view> names;
   for (size_t i = 0; i < parts_.size(); ++i) {

@@ -63,6 +63,9 @@ class GgufModel {
   // (split.no, split.count) do not belong together.
   static absl::StatusOr<GgufModel> Open(const std::vector<std::string>& paths);
 
+  // Of one file that is in memory, which the caller keeps there.
+  static GgufModel OfMemory(Gguf gguf);
+
   // Of the first part, which has that of the model.
   const Gguf& metadata() const { return parts_.front(); }
   // By part; names are distinct over all.

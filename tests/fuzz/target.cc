@@ -29,6 +29,7 @@ std::span<const Target> Targets() {
   google::protobuf::SetLogHandler(nullptr);
   static constexpr Target kTargets[] = {
       {"safetensors", RunSafetensors, SafetensorsSeeds, RepairSafetensors},
+      {"gguf", RunGguf, GgufSeeds, nullptr},
       {"config", RunConfig, ConfigSeeds, ReshapeConfig},
       {"tokenizer", RunTokenizer, TokenizerSeeds, nullptr},
       {"chat_template", RunChatTemplate, ChatTemplateSeeds, nullptr},

@@ -58,6 +58,10 @@ Outcome RunSafetensors(std::string_view input);
 std::vector<std::string> SafetensorsSeeds();
 void RepairSafetensors(std::string* input, uint64_t seed);
 
+// A .gguf file: its table, and the config, tensors and tokenizer made of it.
+Outcome RunGguf(std::string_view input);
+std::vector<std::string> GgufSeeds();
+
 // config.json and generation_config.json, each of which may be the input.
 Outcome RunConfig(std::string_view input);
 std::vector<std::string> ConfigSeeds();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "base/limits_gguf.h"
 #include "base/status.h"
 #include "tests/testing/gguf_file.h"
 
@@ -159,7 +160,7 @@ TEST(GgufTest, UglyKeysAreRefusedByName) {
       HasSubstr("1 to 1024 bytes"));
   EXPECT_THAT(ErrorOf(GgufFile().Integer("k", 1).Integer("k", 1).Bytes()),
               HasSubstr("\"k\" occurs twice"));
-  EXPECT_THAT(ErrorOf(GgufFile().Key("k", 13, "").Bytes()),
+  EXPECT_THAT(ErrorOf(GgufFile().Key("k", 13, "1234").Bytes()),
               HasSubstr("of type 13"));
   EXPECT_THAT(ErrorOf(GgufFile().Key("k", GgufFile::kBool, "\2").Bytes()),
               HasSubstr("0 or 1"));

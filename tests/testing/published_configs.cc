@@ -112,6 +112,12 @@ std::vector<Entry> LlamaModels() {
   };
 }
 
+// Weights of one expert of every layer: gate, up and down. A token meets all
+// weights but the experts that it does not choose.
+constexpr int64_t Experts(int64_t num_layers, int64_t hidden, int64_t ffn) {
+  return num_layers * 3 * hidden * ffn;
+}
+
 std::vector<Entry> MistralModels() {
   const std::string mistral = "MistralForCausalLM";
   const std::string mixtral = "MixtralForCausalLM";
@@ -137,13 +143,13 @@ std::vector<Entry> MistralModels() {
             {{"sliding_window", nullptr},
              {"rope_theta", 1e6},
              {"vocab_size", 32000}}),
-       46'702'792'704, 12'879'925'248},
+       46'702'792'704, 46'702'792'704 - 6 * Experts(32, 4096, 14336)},
       {"Mixtral-8x22B-v0.1", mixtral,
        With(With(Shape(6144, 16384, 56, 48, 8, 65536), experts),
             {{"sliding_window", nullptr},
              {"rope_theta", 1e6},
              {"vocab_size", 32000}}),
-       140'620'634'112, 39'152'031'744},
+       140'620'634'112, 140'620'634'112 - 6 * Experts(56, 6144, 16384)},
   };
 }
 
@@ -185,7 +191,7 @@ std::vector<Entry> PhiModels() {
              {"rope_theta", 10000.0},
              {"sliding_window", 131072},
              {"vocab_size", 32064}}),
-       41'873'153'344, 6'640'999'744},
+       41'873'153'344, 41'873'153'344 - 14 * Experts(32, 4096, 6400)},
   };
 }
 
@@ -231,10 +237,10 @@ std::vector<Entry> QwenModels() {
        32'762'123'264},
       {"Qwen3-30B-A3B", moe,
        With(Shape(2048, 6144, 48, 32, 4, 40960), experts(768)), 30'532'122'624,
-       3'353'032'704},
+       30'532'122'624 - 120 * Experts(48, 2048, 768)},
       {"Qwen3-235B-A22B", moe,
        With(Shape(4096, 12288, 94, 64, 4, 40960), experts(1536)),
-       235'093'634'560, 22'190'763'520},
+       235'093'634'560, 235'093'634'560 - 120 * Experts(94, 4096, 1536)},
   };
 }
 

@@ -38,6 +38,7 @@ class GgufTokenizerTest : public testing::Test {
   absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& file) {
     ASSIGN_OR_RETURN(const auto texts, ReadTokenizerOfGguf(directory_.Write(
                                            "tokenizer.gguf", file)));
+    if (!texts) return absl::NotFoundError("no GGUF file");
     return Tokenizer::FromJson(texts->tokenizer, texts->tokenizer_config, "");
   }
   std::string ErrorOf(const std::string& file) {

@@ -282,6 +282,10 @@ std::vector<WorkerMessage> FakeWorker::OnMessage(
     if (group && plan->epoch == group->epoch && !options.silent_on_steps) {
       return Run(*plan);
     }
+  } else if (const auto* load = std::get_if<LoadAdapter>(&message)) {
+    if (group && load->epoch == group->epoch && !options.silent_on_adapters) {
+      return {Load(*load)};
+    }
   } else if (const auto* abort = std::get_if<AbortGroup>(&message)) {
     aborts.push_back(*abort);
     if (group && abort->epoch == group->epoch) group.reset();
@@ -289,8 +293,24 @@ std::vector<WorkerMessage> FakeWorker::OnMessage(
   return {};
 }
 
+AdapterLoaded FakeWorker::Load(const LoadAdapter& load) {
+  AdapterLoaded answer{.epoch = load.epoch,
+                       .index = load.index,
+                       .load_number = load.load_number};
+  adapters.erase(load.index);
+  if (load.directory.empty()) return answer;
+  if (options.adapter_failure) {
+    answer.status = *options.adapter_failure;
+    return answer;
+  }
+  adapters[load.index] = load.directory;
+  answer.content_hash = options.adapter_hash;
+  return answer;
+}
+
 std::vector<WorkerMessage> FakeWorker::Prepare(const PrepareGroup& prepare) {
   group = prepare;
+  adapters.clear();
   rank_.emplace(prepare.epoch, prepare.max_step_tokens, prepare.max_sequences,
                 prepare.num_blocks, options.vocab_size);
   if (options.load_failure) {
@@ -317,6 +337,9 @@ std::vector<WorkerMessage> FakeWorker::Run(const StepPlan& plan) {
     return {GroupFailed{plan.epoch, result.status()}};
   }
   ++num_steps;
+  for (const SlotStart& start : plan.slot_starts) {
+    adapter_of_last_start = start.adapter;
+  }
   if (plan.step == 1 && !result->tokens.empty()) {
     result->tokens[0].token_id = static_cast<TokenId>(
         (result->tokens[0].token_id + options.known_answer_perturbation) %

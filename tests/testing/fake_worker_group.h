@@ -101,6 +101,9 @@ struct FakeWorkerOptions {
   bool silent_on_prepare = false;
   bool silent_on_connect = false;
   bool silent_on_steps = false;
+  bool silent_on_adapters = false;
+  std::optional<absl::Status> adapter_failure;  // instead of adapter_hash
+  std::string adapter_hash = "adapter-hash";
   StepNumber wrong_step_number_at = 0;    // answers another step's number
   TokenId known_answer_perturbation = 0;  // added to the token of step 1
 };
@@ -121,10 +124,13 @@ class FakeWorker {
   std::optional<PrepareGroup> group;  // none after AbortGroup
   std::vector<AbortGroup> aborts;
   int num_steps = 0;
+  std::map<int32_t, std::string> adapters;  // directories, of this group
+  int32_t adapter_of_last_start = kNoAdapter;
   // The first plan that broke a rule; the worker then fails the group.
   absl::Status violation;
 
  private:
+  AdapterLoaded Load(const LoadAdapter& load);
   std::vector<WorkerMessage> Prepare(const PrepareGroup& prepare);
   std::vector<WorkerMessage> Run(const StepPlan& plan);
 

@@ -128,7 +128,9 @@ Outcome RunTokenizer(std::string_view input) {
   Promises promises;
   const std::vector<std::string> sections = SectionsOf(input, 4);
   const auto tokenizer =
-      Tokenizer::FromJson(sections[0], sections[1], sections[2]);
+      Tokenizer::FromFiles({.tokenizer = sections[0],
+                            .tokenizer_config = sections[1],
+                            .special_tokens_map = sections[2]});
   // The file that both readers share.
   const auto config = TokenizerConfig::Parse(sections[1], sections[2]);
   promises.Expect(config.ok() || !tokenizer.ok(),

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/base64.h"
+#include "coordinator/text/unicode_versions.h"
 
 namespace witan {
 
@@ -130,8 +131,15 @@ std::string ApplyByGrapheme(const PrecompiledCharsmap& charsmap,
 
 }  // namespace
 
-std::string NormalizeUnicode(std::string_view text, UnicodeForm form) {
-  if (IsAscii(text)) return std::string(text);
+namespace {
+
+// Appends a text without unknown characters.
+void AppendNormalized(std::string_view text, UnicodeForm form,
+                      std::string* result) {
+  if (IsAscii(text)) {
+    *result += text;
+    return;
+  }
   const bool compose = form == UnicodeForm::kNfc || form == UnicodeForm::kNfkc;
   const bool compatible =
       form == UnicodeForm::kNfkc || form == UnicodeForm::kNfkd;
@@ -164,11 +172,26 @@ std::string NormalizeUnicode(std::string_view text, UnicodeForm form) {
     WITAN_CHECK(count >= 0, "composition gave {}", count);
     num_characters = static_cast<size_t>(count);
   }
+  for (size_t i = 0; i < num_characters; ++i) {
+    AppendUtf8(static_cast<char32_t>(characters[i]), result);
+  }
+}
+
+}  // namespace
+
+std::string NormalizeUnicode(std::string_view text, UnicodeForm form) {
   std::string result;
   result.reserve(text.size());
-  for (size_t i = 0; i < num_characters; ++i) {
-    AppendUtf8(static_cast<char32_t>(characters[i]), &result);
+  // An unknown character stays where it is and what it is.
+  size_t begin = 0;
+  for (size_t offset = 0; offset < text.size();) {
+    const size_t at = offset;
+    if (!IsUnknownToNormalization(DecodeUtf8(text, &offset))) continue;
+    AppendNormalized(text.substr(begin, at - begin), form, &result);
+    result += text.substr(at, offset - at);
+    begin = offset;
   }
+  AppendNormalized(text.substr(begin), form, &result);
   return result;
 }
 

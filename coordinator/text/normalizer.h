@@ -17,7 +17,8 @@ namespace witan {
 
 enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 
-// `text` in a Unicode normalization form. REQUIRES: `text` is UTF-8.
+// `text` in a normalization form of Unicode 9, which the library tokenizers
+// knows: newer characters stay as they are. REQUIRES: `text` is UTF-8.
 // O(n log n), also on long runs of combining marks.
 std::string NormalizeUnicode(std::string_view text, UnicodeForm form);
 

@@ -10,11 +10,11 @@ import pathlib
 import unicodedataplus as unicode
 
 PATH = pathlib.Path(__file__).resolve().parents[1] / "coordinator/text/unicode_versions.inc"
-# Of a general category, characters that Unicode 9 had, with 3 and 4 bytes.
+# Of a general category, characters that Unicode 14 had, of 3 and of 4 bytes.
 STAND_INS = {"Lo": (0x3042, 0x10000), "Lu": (0x1E00, 0x10400), "Ll": (0x1E01, 0x10428), "Lm": (0x3031, 0x16B40),
              "Mn": (0x20D0, 0x101FD), "Mc": (0x0903, 0x11000), "Nd": (0x0966, 0x104A0), "Nl": (0x2160, 0x10140),
-             "No": (0x2460, 0x10107), "Po": (0x2020, 0x10100), "Pd": (0x2010, None), "So": (0x2100, 0x10137),
-             "Sm": (0x2200, 0x1D6C1), "Sk": (0x309B, 0x1F3FB), "Sc": (0x20A0, None), "Cf": (0x200B, 0x110BD)}
+             "No": (0x2460, 0x10107), "Po": (0x2020, 0x10100), "Pd": (0x2010, 0x10EAD), "So": (0x2100, 0x10137),
+             "Sm": (0x2200, 0x1D6C1), "Sk": (0x309B, 0x1F3FB), "Sc": (0x20A0, 0x1E2FF), "Cf": (0x200B, 0x110BD)}
 HAN = 0x20000
 
 

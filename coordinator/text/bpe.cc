@@ -175,8 +175,7 @@ absl::Status Bpe::AddUnions(std::span<const RankedToken> tokens) {
   for (const RankedToken& token : tokens) {
     symbols.emplace(token.spelling, token.id);
   }
-  const auto symbol_of =
-      [&](std::string_view text) -> std::optional<TokenId> {
+  const auto symbol_of = [&](std::string_view text) -> std::optional<TokenId> {
     size_t end = 1;
     if (!is_byte_level_) {
       end = 0;

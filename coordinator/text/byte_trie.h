@@ -51,8 +51,8 @@ class ByteTrie {
   void Grow();
   void Place(Edge edge);
 
-  std::array<Node, 256> first_;   // children of the root
-  std::vector<int32_t> values_;   // by node
+  std::array<Node, 256> first_;  // children of the root
+  std::vector<int32_t> values_;  // by node
   std::vector<Edge> edges_;
   size_t num_edges_ = 0;
   int shift_ = 0;

@@ -67,8 +67,8 @@ bool IsNmtSpace(char32_t c) {
 bool IsMark(char32_t character) {
   const utf8proc_category_t category =
       utf8proc_category(static_cast<utf8proc_int32_t>(character));
-  return category == UTF8PROC_CATEGORY_MN ||
-         category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_ME;
 }
 
 std::string_view StripSpace(std::string_view text, bool left, bool right) {
@@ -342,8 +342,7 @@ absl::StatusOr<std::string> Normalizer::Apply(std::string_view text,
                                               bool at_text_start) const {
   std::string result(text);
   for (const Step& step : steps_) {
-    ASSIGN_OR_RETURN(result,
-                     ApplyStep(step, std::move(result), at_text_start));
+    ASSIGN_OR_RETURN(result, ApplyStep(step, std::move(result), at_text_start));
     if (result.size() > kMaxEncodeTextBytes) {
       return ResourceExhausted("the normalizer makes more than {} bytes",
                                kMaxEncodeTextBytes);

@@ -77,8 +77,9 @@ absl::Status ReadTrainerSpec(std::string_view message,
         ASSIGN_OR_RETURN(model->unknown_surface, field.Bytes("unk_surface"));
         if (model->unknown_surface.size() > kMaxTokenSpellingBytes ||
             !IsValidUtf8(model->unknown_surface)) {
-          return InvalidArgument("unk_surface: expected at most {} bytes, UTF-8",
-                                 kMaxTokenSpellingBytes);
+          return InvalidArgument(
+              "unk_surface: expected at most {} bytes, UTF-8",
+              kMaxTokenSpellingBytes);
         }
         break;
       }
@@ -205,8 +206,7 @@ absl::Status CheckPieces(SentencePieceModel* model) {
       model->unknown_id = token_id;
     } else if (piece.kind == Kind::kByte) {
       const std::optional<uint8_t> byte = ByteOfByteToken(piece.text);
-      if (!byte.has_value() ||
-          piece.text != fmt::format("<0x{:02X}>", *byte)) {
+      if (!byte.has_value() || piece.text != fmt::format("<0x{:02X}>", *byte)) {
         return InvalidArgument(
             "pieces[{}]: got '{}' for a BYTE; expected <0x00> to <0xFF>", id,
             piece.text);

@@ -183,8 +183,8 @@ Tokenizer::Parts::FromSentencePiece(const TokenizerFiles& files) {
   // With `legacy` the library puts the space before every text, otherwise the
   // Python tokenizer does it once.
   const bool is_legacy = config.legacy.value_or(true);
-  const bool has_prefix =
-      is_legacy ? model.add_dummy_prefix : config.add_prefix_space.value_or(true);
+  const bool has_prefix = is_legacy ? model.add_dummy_prefix
+                                    : config.add_prefix_space.value_or(true);
   rules.set_add_dummy_prefix(has_prefix);
   int num_stripped = 0;
   if (model.add_dummy_prefix || model.remove_extra_whitespaces) {
@@ -192,16 +192,15 @@ Tokenizer::Parts::FromSentencePiece(const TokenizerFiles& files) {
                        ? std::numeric_limits<int32_t>::max()
                        : 1;
   }
-  auto parts = std::make_unique<Parts>(
-      Parts{.tokens = std::move(tokens),
-            .normalizer =
-                Normalizer::FromSentencePiece(std::move(rules), !is_legacy),
-            .added_tokens = std::move(raw),
-            .normalized_added_tokens = std::move(normalized),
-            .pre_tokenizer = PreTokenizer(),
-            .model = std::move(text_model),
-            .decoder = Decoder::SentencePiece(num_stripped),
-            .spaces_leading_token = !is_legacy && has_prefix});
+  auto parts = std::make_unique<Parts>(Parts{
+      .tokens = std::move(tokens),
+      .normalizer = Normalizer::FromSentencePiece(std::move(rules), !is_legacy),
+      .added_tokens = std::move(raw),
+      .normalized_added_tokens = std::move(normalized),
+      .pre_tokenizer = PreTokenizer(),
+      .model = std::move(text_model),
+      .decoder = Decoder::SentencePiece(num_stripped),
+      .spaces_leading_token = !is_legacy && has_prefix});
   RETURN_IF_ERROR(parts->AssignRoles(config, kTokenizerModel));
   if (!parts->bos_id.has_value()) parts->bos_id = model.bos_id;
   if (!parts->eos_id.has_value()) parts->eos_id = model.eos_id;

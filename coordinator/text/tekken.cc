@@ -53,8 +53,9 @@ absl::Status PlaceSpecialToken(std::string_view text, TokenId id,
   token.exists = true;
   token.is_special = true;
   if (!Tokenizer::Parts::PlaceToken(std::move(token), id, tokens)) {
-    return value.Mismatch(fmt::format("an id of its own; token '{}' has this one",
-                                      (*tokens)[static_cast<size_t>(id)].text));
+    return value.Mismatch(
+        fmt::format("an id of its own; token '{}' has this one",
+                    (*tokens)[static_cast<size_t>(id)].text));
   }
   added->push_back({.content = std::string(text), .id = id, .special = true});
   return absl::OkStatus();
@@ -84,8 +85,8 @@ absl::Status ReadSpecialTokens(const JsonValue& value,
   } else {
     for (const std::string_view text : kUnlistedSpecialTokens) {
       if (num_listed == num_special_tokens) break;
-      RETURN_IF_ERROR(PlaceSpecialToken(
-          text, static_cast<TokenId>(num_listed), value, tokens, added));
+      RETURN_IF_ERROR(PlaceSpecialToken(text, static_cast<TokenId>(num_listed),
+                                        value, tokens, added));
       ++num_listed;
     }
   }
@@ -129,8 +130,8 @@ absl::Status ReadVocabulary(const JsonValue& vocab, int64_t num_tokens,
       return value()["token_bytes"].Mismatch(
           fmt::format("1 to {} bytes in base64", kMaxTokenSpellingBytes));
     }
-    if (index < 256 && (bytes->size() != 1 ||
-                        static_cast<uint8_t>((*bytes)[0]) != index)) {
+    if (index < 256 &&
+        (bytes->size() != 1 || static_cast<uint8_t>((*bytes)[0]) != index)) {
       return value()["token_bytes"].Mismatch(fmt::format("byte {}", index));
     }
     if (!seen.insert(*bytes).second) {
@@ -171,8 +172,7 @@ Tokenizer::Parts::FromTekken(const TokenizerFiles& files) {
       settings["default_num_special_tokens"].Integer(0, vocab_size));
   const JsonValue pattern_value = settings["pattern"];
   ASSIGN_OR_RETURN(const std::string_view pattern, pattern_value.String());
-  absl::StatusOr<PreTokenizer> pre_tokenizer =
-      PreTokenizer::ByteLevel(pattern);
+  absl::StatusOr<PreTokenizer> pre_tokenizer = PreTokenizer::ByteLevel(pattern);
   if (!pre_tokenizer.ok()) {
     return Annotate(pre_tokenizer.status(), pattern_value.path());
   }
@@ -181,8 +181,8 @@ Tokenizer::Parts::FromTekken(const TokenizerFiles& files) {
   std::vector<AddedToken> added;
   RETURN_IF_ERROR(ReadSpecialTokens(root["special_tokens"], num_special_tokens,
                                     &tokens, &added));
-  RETURN_IF_ERROR(ReadVocabulary(root["vocab"],
-                                 vocab_size - num_special_tokens, &tokens));
+  RETURN_IF_ERROR(
+      ReadVocabulary(root["vocab"], vocab_size - num_special_tokens, &tokens));
   std::vector<Bpe::RankedToken> ranked;
   for (size_t id = added.size(); id < tokens.size(); ++id) {
     ranked.push_back({tokens[id].piece, static_cast<TokenId>(id),
@@ -196,14 +196,14 @@ Tokenizer::Parts::FromTekken(const TokenizerFiles& files) {
   ASSIGN_OR_RETURN(AddedTokenMatcher matcher,
                    AddedTokenMatcher::Create(std::move(added)));
   ASSIGN_OR_RETURN(AddedTokenMatcher none, AddedTokenMatcher::Create({}));
-  auto parts = std::make_unique<Parts>(
-      Parts{.tokens = std::move(tokens),
-            .normalizer = Normalizer(),
-            .added_tokens = std::move(matcher),
-            .normalized_added_tokens = std::move(none),
-            .pre_tokenizer = *std::move(pre_tokenizer),
-            .model = *std::move(bpe),
-            .decoder = Decoder::ByteLevel()});
+  auto parts =
+      std::make_unique<Parts>(Parts{.tokens = std::move(tokens),
+                                    .normalizer = Normalizer(),
+                                    .added_tokens = std::move(matcher),
+                                    .normalized_added_tokens = std::move(none),
+                                    .pre_tokenizer = *std::move(pre_tokenizer),
+                                    .model = *std::move(bpe),
+                                    .decoder = Decoder::ByteLevel()});
   RETURN_IF_ERROR(parts->AssignRoles(config, kTekkenJson));
   const auto default_to = [&](std::string_view token,
                               std::optional<TokenId>* id) {

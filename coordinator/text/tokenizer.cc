@@ -118,8 +118,7 @@ void Tokenizer::Parts::EncodeWord(std::string_view word, Scratch* scratch,
 
 absl::Status Tokenizer::Parts::EncodeText(std::string_view text,
                                           bool at_text_start,
-                                          bool parse_special,
-                                          Scratch* scratch,
+                                          bool parse_special, Scratch* scratch,
                                           std::vector<TokenId>* out) const {
   ASSIGN_OR_RETURN(const std::string normalized,
                    normalizer.Apply(text, at_text_start));

@@ -49,8 +49,8 @@ struct EncodeOptions {
   bool parse_special = true;
 };
 
-// What a tokenizer is read from: the contents of files, "" for one that does not
-// exist.
+// What a tokenizer is read from: the contents of files, "" for one that does
+// not exist.
 struct TokenizerFiles {
   enum class Format { kTokenizerJson, kSentencePiece, kTekken };
   Format format = Format::kTokenizerJson;

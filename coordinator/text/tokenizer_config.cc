@@ -70,10 +70,10 @@ absl::StatusOr<AddedToken> ReadAddedToken(const std::string& key,
                                           const json& value) {
   const std::string field = fmt::format("added_tokens_decoder.{}", key);
   AddedToken token;
-  const bool is_number =
-      !key.empty() && key.size() <= 9 &&
-      std::all_of(key.begin(), key.end(),
-                  [](char c) { return c >= '0' && c <= '9'; });
+  const bool is_number = !key.empty() && key.size() <= 9 &&
+                         std::all_of(key.begin(), key.end(), [](char c) {
+                           return c >= '0' && c <= '9';
+                         });
   if (!is_number || std::stoll(key) >= kMaxVocabSize) {
     return InvalidArgument("{}: {}: expected a token id below {} as the key",
                            kConfigFile, field.substr(0, kMaxQuotedBytes),
@@ -120,8 +120,9 @@ absl::Status ReadAddedTokens(const json& file, TokenizerConfig* config) {
     ASSIGN_OR_RETURN(AddedToken token, ReadAddedToken(key, value));
     config->added_tokens.push_back(std::move(token));
   }
-  std::sort(config->added_tokens.begin(), config->added_tokens.end(),
-            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  std::sort(
+      config->added_tokens.begin(), config->added_tokens.end(),
+      [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   return absl::OkStatus();
 }
 

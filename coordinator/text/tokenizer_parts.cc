@@ -35,7 +35,8 @@ absl::Status ReadVocabulary(const JsonValue& vocab,
     Token token;
     token.text = member.key;
     token.exists = true;
-    if (!Tokenizer::Parts::PlaceToken(std::move(token), static_cast<TokenId>(id), tokens)) {
+    if (!Tokenizer::Parts::PlaceToken(std::move(token),
+                                      static_cast<TokenId>(id), tokens)) {
       return member_value().Mismatch(fmt::format(
           "an id of its own; token '{}' has this one", (*tokens)[id].text));
     }
@@ -155,8 +156,7 @@ absl::Status ReadNamedToken(const JsonValue& value,
                             std::vector<TokenId>* ids) {
   ASSIGN_OR_RETURN(const auto entries, value.Array());
   if (entries.size() != 2) return value.Mismatch("a token and its id");
-  ASSIGN_OR_RETURN(const int64_t id,
-                   entries[1].Integer(0, kMaxVocabSize - 1));
+  ASSIGN_OR_RETURN(const int64_t id, entries[1].Integer(0, kMaxVocabSize - 1));
   if (parts.Find(static_cast<TokenId>(id)) == nullptr) {
     return entries[1].Mismatch("the id of a token");
   }

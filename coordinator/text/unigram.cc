@@ -52,10 +52,9 @@ absl::StatusOr<Unigram> Unigram::Parse(const JsonValue& model) {
     lowest = std::min(lowest, score);
   }
   unigram.unknown_score_ = lowest - kUnknownPenalty;
-  ASSIGN_OR_RETURN(
-      const int64_t unknown,
-      model["unk_id"].Integer(
-          0, static_cast<int64_t>(unigram.scores_.size()) - 1));
+  ASSIGN_OR_RETURN(const int64_t unknown,
+                   model["unk_id"].Integer(
+                       0, static_cast<int64_t>(unigram.scores_.size()) - 1));
   unigram.unknown_id_ = static_cast<TokenId>(unknown);
   return unigram;
 }
@@ -101,8 +100,7 @@ void Unigram::FindBestPath(std::string_view word, Scratch* scratch) const {
     const double candidate = best[begin].score + score;
     Scratch::Node& node = best[end];
     if (node.begin >= 0 && candidate <= node.score) return;
-    node.score =
-        single_precision_ ? static_cast<float>(candidate) : candidate;
+    node.score = single_precision_ ? static_cast<float>(candidate) : candidate;
     node.begin = static_cast<int32_t>(begin);
     node.id = id;
   };
@@ -132,9 +130,9 @@ void Unigram::AppendUnknown(std::string_view text,
   const auto byte_id = [&](char byte) {
     return byte_ids_[static_cast<uint8_t>(byte)];
   };
-  if (byte_fallback_ &&
-      std::all_of(text.begin(), text.end(),
-                  [&](char byte) { return byte_id(byte) >= 0; })) {
+  if (byte_fallback_ && std::all_of(text.begin(), text.end(), [&](char byte) {
+        return byte_id(byte) >= 0;
+      })) {
     for (char byte : text) ids->push_back(byte_id(byte));
   } else {
     ids->push_back(unknown_id_);
@@ -170,8 +168,7 @@ void Unigram::Encode(std::string_view word, Scratch* scratch,
       node = pieces_.Child(node, byte);
       if (node == ByteTrie::kNone) break;
     }
-    const int32_t id =
-        node == ByteTrie::kNone ? -1 : pieces_.ValueAt(node);
+    const int32_t id = node == ByteTrie::kNone ? -1 : pieces_.ValueAt(node);
     if (id >= 0) {
       ids->push_back(id);
     } else {

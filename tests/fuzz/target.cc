@@ -31,6 +31,8 @@ std::span<const Target> Targets() {
       {"safetensors", RunSafetensors, SafetensorsSeeds, RepairSafetensors},
       {"config", RunConfig, ConfigSeeds, ReshapeConfig},
       {"tokenizer", RunTokenizer, TokenizerSeeds, nullptr},
+      {"tekken", RunTekken, TekkenSeeds, nullptr},
+      {"sentencepiece", RunSentencePiece, SentencePieceSeeds, nullptr},
       {"chat_template", RunChatTemplate, ChatTemplateSeeds, nullptr},
       {"from_worker", RunFromWorker, FromWorkerSeeds, ReshapeFromWorker},
       {"from_coordinator", RunFromCoordinator, FromCoordinatorSeeds,

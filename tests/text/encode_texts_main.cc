@@ -48,8 +48,9 @@ int Run(const char* directory) {
     const auto with_special = (*tokenizer)->Encode(text, {});
     WriteIds(with_special);
     WriteIds((*tokenizer)->Encode(text, {.add_special_tokens = false}));
-    WriteIds((*tokenizer)->Encode(
-        text, {.add_special_tokens = false, .parse_special = false}));
+    WriteIds((*tokenizer)
+                 ->Encode(text, {.add_special_tokens = false,
+                                 .parse_special = false}));
     for (const bool skip_special : {false, true}) {
       const absl::StatusOr<std::string> decoded =
           with_special.ok() ? (*tokenizer)->Decode(*with_special, skip_special)

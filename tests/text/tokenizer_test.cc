@@ -444,8 +444,7 @@ TEST(TokenizerTest, RefusesTruncatedAndDeeplyNestedFiles) {
   }
   const std::string deep(10 << 20, '[');
   EXPECT_FALSE(FromJson(deep, "", "").ok());
-  EXPECT_FALSE(
-      FromJson(deep + std::string(10 << 20, ']'), "", "").ok());
+  EXPECT_FALSE(FromJson(deep + std::string(10 << 20, ']'), "", "").ok());
   EXPECT_FALSE(FromJson(json, deep.substr(9 << 20), "").ok());
   EXPECT_FALSE(FromJson(json, "", deep.substr(9 << 20)).ok());
   EXPECT_FALSE(FromJson("\xFF", "", "").ok());
@@ -453,8 +452,7 @@ TEST(TokenizerTest, RefusesTruncatedAndDeeplyNestedFiles) {
   for (int i = 0; i < 1000; ++i) {
     sequences = R"({"type":"Sequence","normalizers":[)" + sequences + "]}";
   }
-  EXPECT_FALSE(
-      FromJson(R"({"normalizer":)" + sequences + "}", "", "").ok());
+  EXPECT_FALSE(FromJson(R"({"normalizer":)" + sequences + "}", "", "").ok());
 }
 
 TEST(TokenizerTest, ReadsSpecialTokensOfTheConfig) {

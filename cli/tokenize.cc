@@ -62,7 +62,8 @@ Command AddTokenize(CLI::App& parent) {
   const auto directory = std::make_shared<std::string>();
   const auto jsonl = std::make_shared<bool>(false);
   app->add_option("--tokenizer", *directory,
-                  "Model directory with a tokenizer.json")
+                  "Model directory with a tokenizer.json, tokenizer.model or "
+                  "tekken.json")
       ->required();
   app->add_flag("--jsonl", *jsonl,
                 "Lines are {\"text\": ...} in and {\"token_ids\": [...]} out")

@@ -97,10 +97,12 @@ void Unigram::FindBestPath(std::string_view word, Scratch* scratch) const {
   std::vector<Scratch::Node>& best = scratch->best;
   best.assign(word.size() + 1, Scratch::Node());
   const auto improve = [&](size_t begin, size_t end, TokenId id, double score) {
-    const double candidate = best[begin].score + score;
+    double candidate = best[begin].score + score;
+    // Rounded before it is compared, so that what rounding makes equal is.
+    if (single_precision_) candidate = static_cast<float>(candidate);
     Scratch::Node& node = best[end];
     if (node.begin >= 0 && candidate <= node.score) return;
-    node.score = single_precision_ ? static_cast<float>(candidate) : candidate;
+    node.score = candidate;
     node.begin = static_cast<int32_t>(begin);
     node.id = id;
   };

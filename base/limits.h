@@ -247,6 +247,10 @@ constexpr int64_t kMaxTemplateIndent = 1024;
 constexpr int kMaxJsonDepth = 64;
 constexpr size_t kMaxEncodeTextBytes = size_t{64} << 20;
 constexpr size_t kMaxAddedTokenBytes = 1024;
+// Of one token of a Unigram, SentencePiece or tekken vocabulary.
+constexpr size_t kMaxTokenSpellingBytes = 1024;
+// What one rule of a precompiled charsmap may replace.
+constexpr size_t kMaxCharsmapRuleBytes = 256;
 // Stages of a normalizer, a pre-tokenizer and a decoder, each of which works on
 // what the one before it left.
 constexpr size_t kMaxTokenizerStages = 64;

@@ -70,7 +70,8 @@ Command AddTokenize(CLI::App& parent) {
   const auto directory = std::make_shared<std::string>();
   const auto jsonl = std::make_shared<bool>(false);
   app->add_option("--tokenizer", *directory,
-                  "Model directory with a tokenizer.json, or .gguf file")
+                  "Model directory with a tokenizer.json, tokenizer.model or "
+                  "tekken.json, or a .gguf file")
       ->required();
   app->add_flag("--jsonl", *jsonl,
                 "Lines are {\"text\": ...} in and {\"token_ids\": [...]} out")

@@ -84,3 +84,10 @@ foreach(source ${test_sources})
     set_tests_properties(${target} PROPERTIES COST 1000)
   endif()
 endforeach()
+
+# Not a test by itself: tests/text/compare_tokenizers.py runs it.
+add_executable(text_encode_texts EXCLUDE_FROM_ALL
+  ${CMAKE_SOURCE_DIR}/tests/text/encode_texts_main.cc)
+set_target_properties(text_encode_texts PROPERTIES
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(text_encode_texts PRIVATE witan_text)

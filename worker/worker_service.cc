@@ -77,9 +77,9 @@ class WorkerService::Session {
     FromCoordinator message;
     while (stream_->Read(&message)) {
       ASSIGN_OR_RETURN(CoordinatorMessage parsed, FromProto(message));
-      RETURN_IF_ERROR(
-          std::visit([this](auto&& m) { return Receive(std::move(m)); },
-                     std::move(parsed)));
+      RETURN_IF_ERROR(std::visit(
+          [this](auto&& m) { return Receive(std::forward<decltype(m)>(m)); },
+          std::move(parsed)));
     }
     return absl::OkStatus();
   }

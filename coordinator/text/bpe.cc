@@ -137,6 +137,86 @@ absl::StatusOr<Bpe> Bpe::Parse(const JsonValue& model,
   return bpe;
 }
 
+TokenId Bpe::PlaceholderOf(char32_t character) {
+  return -2 - static_cast<TokenId>(character);
+}
+
+char32_t Bpe::CharacterOf(TokenId placeholder) {
+  return static_cast<char32_t>(-2 - placeholder);
+}
+
+absl::StatusOr<Bpe> Bpe::FromRankedTokens(std::span<const RankedToken> tokens,
+                                          const RankedOptions& options) {
+  Bpe bpe;
+  bpe.is_byte_level_ = options.is_byte_level;
+  bpe.byte_ids_.fill(-1);
+  if (options.is_byte_level) {
+    bpe.ignore_merges_ = true;
+    for (const RankedToken& token : tokens) {
+      if (token.spelling.size() == 1) {
+        bpe.byte_ids_[static_cast<uint8_t>(token.spelling[0])] = token.id;
+      }
+      bpe.word_ids_.emplace(token.spelling, token.id);
+    }
+  } else {
+    bpe.merges_unknown_ = true;
+    bpe.byte_fallback_ = options.byte_fallback;
+    bpe.unknown_id_ = options.unknown_id;
+    bpe.AddVocabulary(*options.characters);
+  }
+  RETURN_IF_ERROR(bpe.AddUnions(tokens));
+  return bpe;
+}
+
+absl::Status Bpe::AddUnions(std::span<const RankedToken> tokens) {
+  // What a symbol can be: one byte or character, or a union of them.
+  std::unordered_map<std::string_view, TokenId> symbols;
+  symbols.reserve(tokens.size());
+  for (const RankedToken& token : tokens) {
+    symbols.emplace(token.spelling, token.id);
+  }
+  const auto symbol_of = [&](std::string_view text) -> std::optional<TokenId> {
+    size_t end = 1;
+    if (!is_byte_level_) {
+      end = 0;
+      const char32_t character = DecodeUtf8(text, &end);
+      if (end == text.size()) {
+        const auto known = character_ids_.find(character);
+        return known == character_ids_.end() ? PlaceholderOf(character)
+                                             : known->second;
+      }
+    }
+    const auto found = symbols.find(text);
+    if (found == symbols.end()) return std::nullopt;
+    return found->second;
+  };
+  struct Union {
+    TokenId left;
+    TokenId right;
+    Merge merge;
+  };
+  std::vector<Union> unions;
+  for (const RankedToken& token : tokens) {
+    for (size_t cut = 1; cut < token.spelling.size(); ++cut) {
+      if (!is_byte_level_ && (token.spelling[cut] & 0xC0) == 0x80) continue;
+      const auto left = symbol_of(token.spelling.substr(0, cut));
+      if (!left.has_value()) continue;
+      const auto right = symbol_of(token.spelling.substr(cut));
+      if (!right.has_value()) continue;
+      if (unions.size() >= kMaxTokenizerMerges) {
+        return ResourceExhausted("more than {} pairs of tokens may merge",
+                                 kMaxTokenizerMerges);
+      }
+      unions.push_back({*left, *right, {token.rank, token.id}});
+    }
+  }
+  merges_.Reserve(unions.size());
+  for (const Union& pair : unions) {
+    merges_.Insert(pair.left, pair.right, pair.merge);
+  }
+  return absl::OkStatus();
+}
+
 void Bpe::AddVocabulary(const Vocabulary& vocabulary) {
   byte_ids_.fill(-1);
   for (const auto& [spelling, id] : vocabulary) {
@@ -228,8 +308,25 @@ void Bpe::Encode(std::string_view word, Scratch* scratch,
   }
   AddSymbols(word, scratch);
   ApplyMerges(scratch);
-  for (const Scratch::Symbol& symbol : scratch->symbols) {
-    if (!symbol.merged_away) ids->push_back(symbol.id);
+  AppendIds(*scratch, ids);
+}
+
+void Bpe::AppendIds(const Scratch& scratch, std::vector<TokenId>* ids) const {
+  bool follows_unknown = false;
+  for (const Scratch::Symbol& symbol : scratch.symbols) {
+    if (symbol.merged_away) continue;
+    if (symbol.id >= 0) {
+      ids->push_back(symbol.id);
+    } else if (byte_fallback_) {
+      std::string character;
+      AppendUtf8(CharacterOf(symbol.id), &character);
+      for (char byte : character) {
+        ids->push_back(byte_ids_[static_cast<uint8_t>(byte)]);
+      }
+    } else if (!follows_unknown) {
+      ids->push_back(*unknown_id_);
+    }
+    follows_unknown = symbol.id < 0;
   }
 }
 
@@ -251,8 +348,14 @@ void Bpe::AddSymbols(std::string_view word, Scratch* scratch) const {
     if (is_byte_level_) {
       id = byte_ids_[static_cast<uint8_t>(word[offset++])];
     } else {
-      const auto found = character_ids_.find(DecodeUtf8(word, &offset));
-      if (found != character_ids_.end()) id = found->second;
+      const char32_t character = DecodeUtf8(word, &offset);
+      const auto found = character_ids_.find(character);
+      if (found != character_ids_.end()) {
+        id = found->second;
+      } else if (merges_unknown_) {
+        add(PlaceholderOf(character));
+        continue;
+      }
     }
     if (id >= 0) {
       flush_unknown();
@@ -288,6 +391,7 @@ void Bpe::ApplyMerges(Scratch* scratch) const {
   };
   heap.clear();
   const auto push = [&](int32_t position) {
+    ++scratch->num_lookups_;
     const Scratch::Symbol& left = symbols[position];
     const Merge* merge = merges_.Find(left.id, symbols[left.next].id);
     if (merge == nullptr) return false;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -36,8 +37,39 @@ class Bpe {
                                    const Vocabulary& vocabulary,
                                    bool is_byte_level);
 
+  // A vocabulary without a list of merges: any two neighbours whose union is a
+  // token of it may merge.
+  struct RankedToken {
+    std::string_view spelling;  // bytes, or UTF-8 unless is_byte_level
+    TokenId id = 0;
+    uint32_t rank = 0;  // the lowest merges first; equal ones, leftmost first
+  };
+  struct RankedOptions {
+    // Words start as bytes, of which every one is a token, and a word that is a
+    // token is taken whole (tiktoken). Otherwise they start as characters
+    // (SentencePiece), the unknown ones among them merge like the others, and
+    // what is left of these becomes byte tokens or one unknown token for
+    // neighbours.
+    bool is_byte_level = false;
+    // These are for characters only.
+    const Vocabulary* characters = nullptr;  // spellings, others than one
+                                             // character are passed over
+    bool byte_fallback = false;              // tokens of `characters`
+    TokenId unknown_id = 0;
+  };
+  // ResourceExhausted when more than kMaxTokenizerMerges pairs may merge.
+  // REQUIRES: no two spellings are alike, none is empty; each is valid UTF-8
+  // unless is_byte_level.
+  static absl::StatusOr<Bpe> FromRankedTokens(
+      std::span<const RankedToken> tokens, const RankedOptions& options);
+
   // Working memory, to be reused from word to word by one thread.
   class Scratch {
+   public:
+    // Pairs of neighbours that were looked up since it was made.
+    int64_t num_lookups() const { return num_lookups_; }
+
+   private:
     friend class Bpe;
     struct Symbol {
       TokenId id;
@@ -52,6 +84,7 @@ class Bpe {
     };
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
+    int64_t num_lookups_ = 0;
   };
 
   // Appends the ids of `word`. O(n log n) in its bytes. What the vocabulary
@@ -86,16 +119,22 @@ class Bpe {
     int shift_ = 0;
   };
 
+  static TokenId PlaceholderOf(char32_t character);
+  static char32_t CharacterOf(TokenId placeholder);
   void AddVocabulary(const Vocabulary& vocabulary);
+  absl::Status AddUnions(std::span<const RankedToken> tokens);
   absl::Status ParseMerges(const JsonValue& merges,
                            const Vocabulary& vocabulary);
   void AddSymbols(std::string_view word, Scratch* scratch) const;
   void ApplyMerges(Scratch* scratch) const;
+  void AppendIds(const Scratch& scratch, std::vector<TokenId>* ids) const;
 
   bool is_byte_level_ = false;
   bool byte_fallback_ = false;
   bool fuse_unknown_ = false;
   bool ignore_merges_ = false;
+  // Unknown characters take part in merges, see RankedOptions.
+  bool merges_unknown_ = false;
   std::optional<TokenId> unknown_id_;
   // Of each byte: its symbol (byte-level), or its byte token (byte fallback);
   // -1 when there is none.

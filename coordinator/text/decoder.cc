@@ -36,6 +36,21 @@ absl::StatusOr<Decoder> Decoder::Parse(const JsonValue& value) {
   return decoder;
 }
 
+Decoder Decoder::ByteLevel() {
+  Decoder decoder;
+  decoder.is_byte_level_ = true;
+  return decoder;
+}
+
+Decoder Decoder::SentencePiece(int num_stripped_at_start) {
+  Decoder decoder;
+  decoder.byte_fallback_ = true;
+  decoder.num_stripped_at_start_ = num_stripped_at_start;
+  decoder.stripped_text_ = " ";
+  decoder.strips_whole_pieces_ = true;
+  return decoder;
+}
+
 absl::Status Decoder::AddSteps(const JsonValue& value, int* last_order) {
   const JsonValue type_value = value["type"];
   ASSIGN_OR_RETURN(const std::string_view type, type_value.String());

@@ -19,6 +19,11 @@ namespace witan {
 class Decoder {
  public:
   static absl::StatusOr<Decoder> Parse(const JsonValue& value);
+  // Tokens are bytes.
+  static Decoder ByteLevel();
+  // Of a tokenizer.model: byte tokens, and `num_stripped_at_start` tokens at
+  // the start of a text lose the space that begins a word.
+  static Decoder SentencePiece(int num_stripped_at_start);
 
   // The text of one token; raw bytes, perhaps parts of characters, if
   // is_byte_level().
@@ -34,6 +39,9 @@ class Decoder {
   // Up to so many `stripped_text` are removed from the start of the text.
   int num_stripped_at_start() const { return num_stripped_at_start_; }
   const std::string& stripped_text() const { return stripped_text_; }
+  // They are removed from tokens of the vocabulary only, at most one of each,
+  // not from what bytes spell.
+  bool strips_whole_pieces() const { return strips_whole_pieces_; }
 
  private:
   struct Replace {
@@ -51,6 +59,7 @@ class Decoder {
   std::string dropped_from_first_token_;
   int num_stripped_at_start_ = 0;
   std::string stripped_text_;
+  bool strips_whole_pieces_ = false;
 };
 
 }  // namespace witan

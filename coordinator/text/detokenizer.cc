@@ -45,6 +45,14 @@ std::string Detokenizer::Push(TokenId id) {
   if (token->byte.has_value()) {
     held_bytes_ += static_cast<char>(*token->byte);
     TakeCharacters(&text);
+  } else if (parts_->decoder.strips_whole_pieces()) {
+    text = Finish();
+    std::string_view piece = token->piece;
+    if (token->begins_word && num_to_strip_ > 0) {
+      piece.remove_prefix(1);
+      --num_to_strip_;
+    }
+    text += piece;
   } else {
     text = Finish();
     const std::string& dropped = parts_->decoder.dropped_from_first_token();
@@ -88,6 +96,10 @@ void Detokenizer::TakeCharacters(std::string* text) {
 }
 
 void Detokenizer::StripStart(std::string* text) {
+  if (parts_->decoder.strips_whole_pieces()) {
+    if (!text->empty()) num_to_strip_ = 0;
+    return;
+  }
   const std::string& stripped = parts_->decoder.stripped_text();
   while (num_to_strip_ > 0 && !text->empty()) {
     if (!text->starts_with(stripped)) {

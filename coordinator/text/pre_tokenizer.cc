@@ -19,13 +19,21 @@ constexpr std::string_view kByteLevelPattern =
 
 constexpr std::string_view kSupportedTypes =
     "Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, "
-    "WhitespaceSplit or Sequence";
+    "WhitespaceSplit, CharDelimiterSplit or Sequence";
 
 }  // namespace
 
 absl::StatusOr<PreTokenizer> PreTokenizer::Parse(const JsonValue& value) {
   PreTokenizer pre_tokenizer;
   if (value.exists()) RETURN_IF_ERROR(pre_tokenizer.AddStages(value));
+  return pre_tokenizer;
+}
+
+absl::StatusOr<PreTokenizer> PreTokenizer::ByteLevel(std::string_view pattern) {
+  PreTokenizer pre_tokenizer;
+  RETURN_IF_ERROR(pre_tokenizer.AddSplit(pattern, Behavior::kIsolated,
+                                         /*invert=*/false));
+  pre_tokenizer.is_byte_level_ = true;
   return pre_tokenizer;
 }
 
@@ -90,6 +98,17 @@ absl::Status PreTokenizer::AddStages(const JsonValue& value) {
     // The reference uses Rust's \w here, which has Join_Control.
     return AddSplit(R"([\w\p{Join_Control}]+|[^\w\s\p{Join_Control}]+)",
                     Behavior::kRemoved, /*invert=*/true);
+  }
+  if (type == "CharDelimiterSplit") {
+    ASSIGN_OR_RETURN(const std::string_view delimiter,
+                     value["delimiter"].String());
+    if (delimiter.empty() || CountUtf8(delimiter) != 1) {
+      return value["delimiter"].Mismatch("one character");
+    }
+    ASSIGN_OR_RETURN(Regex regex, Regex::CompileLiteral(delimiter));
+    stages_.push_back(
+        Split{std::move(regex), Behavior::kRemoved, /*invert=*/false});
+    return absl::OkStatus();
   }
   if (type == "WhitespaceSplit") {
     return AddSplit(R"(\s)", Behavior::kRemoved, /*invert=*/false);

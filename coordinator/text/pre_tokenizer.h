@@ -23,6 +23,8 @@ class PreTokenizer {
 
   // An absent value keeps the text whole.
   static absl::StatusOr<PreTokenizer> Parse(const JsonValue& value);
+  // Words are the matches of `pattern` and what lies between them, as bytes.
+  static absl::StatusOr<PreTokenizer> ByteLevel(std::string_view pattern);
 
   // Words are raw bytes, each a symbol of its own (ByteLevel was the last
   // stage), instead of characters.

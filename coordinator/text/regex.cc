@@ -3,11 +3,13 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <optional>
 #include <utility>
 
 #include "base/limits.h"
 #include "base/status.h"
 #include "coordinator/text/regex_syntax.h"
+#include "coordinator/text/unicode_versions.h"
 
 namespace witan {
 
@@ -138,13 +140,15 @@ absl::StatusOr<Regex> Regex::CompileLiteral(std::string_view text) {
 absl::Status Regex::Split(std::string_view text,
                           std::vector<Part>* parts) const {
   Matcher matcher(code_->code);
+  const std::optional<std::string> older = WithOlderCharacters(text);
+  const std::string_view subject = older.has_value() ? *older : text;
   size_t covered = 0;
   size_t offset = 0;
   bool has_matched = false;
   while (!text.empty() && offset <= text.size()) {
     size_t begin = 0;
     size_t end = 0;
-    absl::StatusOr<bool> found = matcher.Find(text, offset, &begin, &end);
+    absl::StatusOr<bool> found = matcher.Find(subject, offset, &begin, &end);
     if (!found.ok()) {
       return Annotate(found.status(),
                       fmt::format("pattern '{}'", code_->pattern));

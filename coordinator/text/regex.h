@@ -13,8 +13,8 @@ namespace witan {
 // A pattern of a tokenizer.json, with the meaning that Oniguruma gives it (in
 // particular \s is White_Space, \w is Alphabetic, M, Nd, Pc, and ^ and $ match
 // at every line), run by PCRE2 with bounded steps and memory. Characters newer
-// than the tables of PCRE2 (Unicode 14 in 10.42) are unassigned. Immutable; any
-// number of threads at once.
+// than the tables of PCRE2 (Unicode 14 in 10.42) match as older ones of their
+// category do. Immutable; any number of threads at once.
 class Regex {
  public:
   // InvalidArgument names the pattern and what is wrong with it, or what of it

@@ -7,7 +7,7 @@
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/detokenizer.h"
-#include "coordinator/text/json_value.h"
+#include "coordinator/text/sentencepiece_model.h"
 #include "coordinator/text/tokenizer_parts.h"
 
 namespace witan {
@@ -19,35 +19,55 @@ Tokenizer::~Tokenizer() = default;
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(
     const std::string& directory) {
-  absl::StatusOr<std::string> json =
-      ReadFile(directory + "/tokenizer.json", kMaxTokenizerFileBytes);
-  if (absl::IsNotFound(json.status())) {
-    return NotFound(
-        "{}/tokenizer.json: no such file; a model directory needs one (a "
-        "tokenizer.model alone can be converted by loading and saving it with "
-        "transformers)",
-        directory);
+  using Format = TokenizerFiles::Format;
+  constexpr std::pair<const char*, Format> kFormats[] = {
+      {"tokenizer.json", Format::kTokenizerJson},
+      {"tokenizer.model", Format::kSentencePiece},
+      {"tekken.json", Format::kTekken}};
+  TokenizerFiles files;
+  absl::StatusOr<std::string> contents = NotFound(
+      "{}: none of tokenizer.json, tokenizer.model and tekken.json is there; a "
+      "model directory needs one of them",
+      directory);
+  for (const auto& [name, format] : kFormats) {
+    absl::StatusOr<std::string> read =
+        ReadFile(directory + "/" + name, kMaxTokenizerFileBytes);
+    if (absl::IsNotFound(read.status())) continue;
+    contents = std::move(read);
+    files.format = format;
+    break;
   }
-  RETURN_IF_ERROR(json.status());
+  RETURN_IF_ERROR(contents.status());
   ASSIGN_OR_RETURN(const std::string config,
                    ReadFileOrEmpty(directory + "/tokenizer_config.json",
                                    kMaxTokenizerFileBytes));
   ASSIGN_OR_RETURN(const std::string special_tokens_map,
                    ReadFileOrEmpty(directory + "/special_tokens_map.json",
                                    kMaxTokenizerFileBytes));
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-      FromJson(*json, config, special_tokens_map);
+  files.tokenizer = *contents;
+  files.tokenizer_config = config;
+  files.special_tokens_map = special_tokens_map;
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = FromFiles(files);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), directory);
   return tokenizer;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(
-    std::string_view tokenizer_json, std::string_view tokenizer_config,
-    std::string_view special_tokens_map) {
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<const Parts> parts,
-      Parts::Parse(tokenizer_json, tokenizer_config, special_tokens_map));
-  return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(parts)));
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromFiles(
+    const TokenizerFiles& files) {
+  absl::StatusOr<std::unique_ptr<const Parts>> parts;
+  switch (files.format) {
+    case TokenizerFiles::Format::kTokenizerJson:
+      parts = Parts::FromTokenizerJson(files);
+      break;
+    case TokenizerFiles::Format::kSentencePiece:
+      parts = Parts::FromSentencePiece(files);
+      break;
+    case TokenizerFiles::Format::kTekken:
+      parts = Parts::FromTekken(files);
+      break;
+  }
+  RETURN_IF_ERROR(parts.status());
+  return std::unique_ptr<Tokenizer>(new Tokenizer(*std::move(parts)));
 }
 
 absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(
@@ -62,10 +82,15 @@ absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(
                            invalid, static_cast<uint8_t>(text[invalid]));
   }
   std::vector<TokenId> ids;
-  Bpe::Scratch scratch;
+  Parts::Scratch scratch;
   if (options.add_special_tokens) ids = parts_->prefix;
   ASSIGN_OR_RETURN(const auto segments,
                    parts_->added_tokens.Split(text, options.parse_special));
+  if (parts_->spaces_leading_token && !segments.empty() &&
+      segments.front().token_id.has_value() &&
+      !parts_->tokens[*segments.front().token_id].is_special) {
+    parts_->EncodeWord(kSpaceMark, &scratch, &ids);
+  }
   for (const AddedTokenMatcher::Segment& segment : segments) {
     if (segment.token_id.has_value()) {
       ids.push_back(*segment.token_id);
@@ -82,16 +107,25 @@ absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(
   return ids;
 }
 
+void Tokenizer::Parts::EncodeWord(std::string_view word, Scratch* scratch,
+                                  std::vector<TokenId>* out) const {
+  if (const auto* bpe = std::get_if<Bpe>(&model)) {
+    bpe->Encode(word, &scratch->bpe, out);
+  } else {
+    std::get<Unigram>(model).Encode(word, &scratch->unigram, out);
+  }
+}
+
 absl::Status Tokenizer::Parts::EncodeText(std::string_view text,
                                           bool at_text_start,
-                                          bool parse_special,
-                                          Bpe::Scratch* scratch,
+                                          bool parse_special, Scratch* scratch,
                                           std::vector<TokenId>* out) const {
-  ASSIGN_OR_RETURN(const std::string normalized, normalizer.Apply(text));
+  ASSIGN_OR_RETURN(const std::string normalized,
+                   normalizer.Apply(text, at_text_start));
   ASSIGN_OR_RETURN(const auto segments,
                    normalized_added_tokens.Split(normalized, parse_special));
   const auto encode_word = [&](std::string_view word) {
-    model.Encode(word, scratch, out);
+    EncodeWord(word, scratch, out);
   };
   for (const AddedTokenMatcher::Segment& segment : segments) {
     if (segment.token_id.has_value()) {

@@ -1,17 +1,28 @@
 #ifndef WITAN_COORDINATOR_TEXT_TOKENIZER_H_
 #define WITAN_COORDINATOR_TEXT_TOKENIZER_H_
 
-// Text to token ids and back, as a Hugging Face tokenizer.json describes it.
+// Text to token ids and back, as the files of a model describe it:
 //
-// Supported: model BPE, byte-level (Llama 3, Qwen) and
-// SentencePiece-style with byte fallback (Llama 2, Mistral); normalizers NFC,
-// NFD, NFKC, NFKD, Prepend, Replace and their Sequence; pre-tokenizers Split,
-// ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit and
-// their Sequence; post-processors TemplateProcessing, ByteLevel and their
+// tokenizer.json (Hugging Face tokenizers). Models BPE, byte-level (Llama 3,
+// Qwen) or SentencePiece-style with byte fallback (Llama 2, Mistral), and
+// Unigram; normalizers NFC, NFD, NFKC, NFKD, Lowercase, Nmt, Precompiled,
+// Prepend, Replace, Strip, StripAccents and their Sequence; pre-tokenizers
+// Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace,
+// WhitespaceSplit, CharDelimiterSplit and their Sequence; post-processors
+// TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel and their
 // Sequence; decoders ByteLevel, Metaspace and Sequences of Replace,
-// ByteFallback, Fuse, Strip. Anything else is an error at load that names the
-// field and its value. Truncation and padding sections are ignored: a prompt
-// is never cut silently.
+// ByteFallback, Fuse, Strip. Truncation and padding sections are ignored: a
+// prompt is never cut silently.
+//
+// tokenizer.model (SentencePiece), types BPE and UNIGRAM, with the tokens and
+// switches of tokenizer_config.json (added_tokens_decoder, add_bos_token, by
+// default on, add_eos_token, legacy, add_prefix_space) as the Python tokenizer
+// of transformers 4 applies them. Control pieces are special tokens. An unknown
+// token decodes to the model's unk_surface.
+//
+// tekken.json (Mistral). Its special tokens come first, then its vocabulary.
+//
+// Anything else is an error at load that names the field and its value.
 
 #include <absl/status/statusor.h>
 
@@ -38,22 +49,29 @@ struct EncodeOptions {
   bool parse_special = true;
 };
 
+// What a tokenizer is read from: the contents of files, "" for one that does
+// not exist.
+struct TokenizerFiles {
+  enum class Format { kTokenizerJson, kSentencePiece, kTekken };
+  Format format = Format::kTokenizerJson;
+  std::string_view tokenizer;  // of tokenizer.json, .model or tekken.json
+  std::string_view tokenizer_config = {};    // tokenizer_config.json
+  std::string_view special_tokens_map = {};  // special_tokens_map.json
+};
+
 // Immutable after Load; any number of threads may use one at once.
 class Tokenizer {
  public:
   struct Parts;  // coordinator/text/tokenizer_parts.h
 
-  // Reads tokenizer.json and, where they exist, tokenizer_config.json and
-  // special_tokens_map.json of `directory`. Errors name the file, the field
-  // and the value.
+  // Reads the first of tokenizer.json, tokenizer.model and tekken.json that
+  // `directory` has and, where they exist, tokenizer_config.json and
+  // special_tokens_map.json. Errors name the file, the field and the value.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(
       const std::string& directory);
 
-  // The same from the contents of the files; an empty string stands for a file
-  // that does not exist.
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(
-      std::string_view tokenizer_json, std::string_view tokenizer_config,
-      std::string_view special_tokens_map);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromFiles(
+      const TokenizerFiles& files);
 
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;

@@ -1,8 +1,11 @@
 #include "coordinator/text/tokenizer_config.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "base/limits.h"
 #include "base/status.h"
 
 namespace witan {
@@ -51,13 +54,75 @@ absl::StatusOr<bool> ReadToken(const json& file, const char* file_name,
   return true;
 }
 
-absl::Status ReadBool(const json& file, const char* key, bool* value) {
+absl::Status ReadBool(const json& file, const char* key,
+                      std::optional<bool>* value) {
   const json* member = Find(file, key);
   if (member == nullptr) return absl::OkStatus();
   if (!member->is_boolean()) {
     return Mismatch(kConfigFile, key, member->type_name(), "true or false");
   }
   *value = member->get<bool>();
+  return absl::OkStatus();
+}
+
+// One member of "added_tokens_decoder": its key is the id.
+absl::StatusOr<AddedToken> ReadAddedToken(const std::string& key,
+                                          const json& value) {
+  const std::string field = fmt::format("added_tokens_decoder.{}", key);
+  AddedToken token;
+  const bool is_number = !key.empty() && key.size() <= 9 &&
+                         std::all_of(key.begin(), key.end(), [](char c) {
+                           return c >= '0' && c <= '9';
+                         });
+  if (!is_number || std::stoll(key) >= kMaxVocabSize) {
+    return InvalidArgument("{}: {}: expected a token id below {} as the key",
+                           kConfigFile, field.substr(0, kMaxQuotedBytes),
+                           kMaxVocabSize);
+  }
+  token.id = static_cast<TokenId>(std::stoll(key));
+  const json* content = value.is_object() ? Find(value, "content") : nullptr;
+  if (content == nullptr || !content->is_string()) {
+    return Mismatch(kConfigFile, field, value.type_name(),
+                    "an object with the string \"content\"");
+  }
+  token.content = content->get<std::string>();
+  if (token.content.empty() || token.content.size() > kMaxAddedTokenBytes) {
+    return InvalidArgument("{}: {}.content: {} bytes; allowed: 1 to {}",
+                           kConfigFile, field, token.content.size(),
+                           kMaxAddedTokenBytes);
+  }
+  const auto flag = [&](const char* name, bool* out) {
+    const json* member = Find(value, name);
+    if (member == nullptr) return absl::OkStatus();
+    if (!member->is_boolean()) {
+      return Mismatch(kConfigFile, fmt::format("{}.{}", field, name),
+                      member->type_name(), "true or false");
+    }
+    *out = member->get<bool>();
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(flag("special", &token.special));
+  RETURN_IF_ERROR(flag("lstrip", &token.lstrip));
+  RETURN_IF_ERROR(flag("rstrip", &token.rstrip));
+  RETURN_IF_ERROR(flag("single_word", &token.single_word));
+  RETURN_IF_ERROR(flag("normalized", &token.normalized));
+  return token;
+}
+
+absl::Status ReadAddedTokens(const json& file, TokenizerConfig* config) {
+  const json* members = Find(file, "added_tokens_decoder");
+  if (members == nullptr) return absl::OkStatus();
+  if (!members->is_object()) {
+    return Mismatch(kConfigFile, "added_tokens_decoder", members->type_name(),
+                    "an object of ids and tokens");
+  }
+  for (const auto& [key, value] : members->items()) {
+    ASSIGN_OR_RETURN(AddedToken token, ReadAddedToken(key, value));
+    config->added_tokens.push_back(std::move(token));
+  }
+  std::sort(
+      config->added_tokens.begin(), config->added_tokens.end(),
+      [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   return absl::OkStatus();
 }
 
@@ -107,6 +172,9 @@ absl::StatusOr<TokenizerConfig> TokenizerConfig::Parse(
   }
   RETURN_IF_ERROR(ReadBool(file, "add_bos_token", &config.add_bos_token));
   RETURN_IF_ERROR(ReadBool(file, "add_eos_token", &config.add_eos_token));
+  RETURN_IF_ERROR(ReadBool(file, "legacy", &config.legacy));
+  RETURN_IF_ERROR(ReadBool(file, "add_prefix_space", &config.add_prefix_space));
+  RETURN_IF_ERROR(ReadAddedTokens(file, &config));
   RETURN_IF_ERROR(ReadChatTemplate(file, &config));
   return config;
 }

@@ -14,13 +14,7 @@ namespace {
 
 using Token = Tokenizer::Parts::Token;
 
-// Puts `token` at `id`; false when another stands there.
-bool PlaceToken(Token token, TokenId id, std::vector<Token>* tokens) {
-  if (static_cast<size_t>(id) >= tokens->size()) tokens->resize(id + 1);
-  if ((*tokens)[id].exists) return false;
-  (*tokens)[id] = std::move(token);
-  return true;
-}
+constexpr std::string_view kTokenizerJson = "tokenizer.json";
 
 absl::Status ReadVocabulary(const JsonValue& vocab,
                             std::vector<Token>* tokens) {
@@ -41,7 +35,8 @@ absl::Status ReadVocabulary(const JsonValue& vocab,
     Token token;
     token.text = member.key;
     token.exists = true;
-    if (!PlaceToken(std::move(token), static_cast<TokenId>(id), tokens)) {
+    if (!Tokenizer::Parts::PlaceToken(std::move(token),
+                                      static_cast<TokenId>(id), tokens)) {
       return member_value().Mismatch(fmt::format(
           "an id of its own; token '{}' has this one", (*tokens)[id].text));
     }
@@ -49,20 +44,39 @@ absl::Status ReadVocabulary(const JsonValue& vocab,
   return absl::OkStatus();
 }
 
-absl::StatusOr<Vocabulary> IndexTokens(const std::vector<Token>& tokens) {
-  Vocabulary ids;
-  ids.reserve(tokens.size());
-  for (size_t id = 0; id < tokens.size(); ++id) {
-    if (!tokens[id].exists) continue;
-    const auto [entry, inserted] =
-        ids.emplace(tokens[id].text, static_cast<TokenId>(id));
-    if (!inserted) {
-      return InvalidArgument(
-          "tokenizer.json: model.vocab: token '{}' has two ids, {} and {}",
-          tokens[id].text, entry->second, id);
-    }
+// "model.vocab" of a Unigram model, of which Unigram::Parse reads the scores.
+absl::Status ReadScoredVocabulary(const JsonValue& vocab,
+                                  std::vector<Token>* tokens) {
+  ASSIGN_OR_RETURN(const auto entries, vocab.Array());
+  if (entries.size() > static_cast<size_t>(kMaxVocabSize)) {
+    return InvalidArgument("{}: more than {} tokens", vocab.path(),
+                           kMaxVocabSize);
   }
-  return ids;
+  for (const JsonValue& entry : entries) {
+    simdjson::dom::array pair;
+    std::string_view text;
+    if (entry.element().get(pair) != simdjson::SUCCESS || pair.size() != 2 ||
+        pair.at(0).get(text) != simdjson::SUCCESS) {
+      return entry.Mismatch("a token and its score");
+    }
+    Token token;
+    token.text = text;
+    token.exists = true;
+    tokens->push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::variant<Bpe, Unigram>> ParseModel(
+    const JsonValue& model, const Vocabulary& ids,
+    const PreTokenizer& pre_tokenizer, bool is_unigram) {
+  if (!is_unigram) {
+    return Bpe::Parse(model, ids, pre_tokenizer.is_byte_level());
+  }
+  if (pre_tokenizer.is_byte_level()) {
+    return model["type"].Mismatch("BPE behind a ByteLevel pre-tokenizer");
+  }
+  return Unigram::Parse(model);
 }
 
 absl::StatusOr<AddedToken> ReadAddedToken(const JsonValue& value) {
@@ -101,7 +115,7 @@ absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(
       Token token;
       token.text = added.content;
       token.exists = true;
-      if (!PlaceToken(std::move(token), added.id, tokens)) {
+      if (!Tokenizer::Parts::PlaceToken(std::move(token), added.id, tokens)) {
         return entry["id"].Mismatch(
             fmt::format("an id of its own; token '{}' has this one",
                         (*tokens)[added.id].text));
@@ -136,6 +150,20 @@ absl::Status ReadTemplateToken(const JsonValue& item,
   return absl::OkStatus();
 }
 
+// Appends the id of a token that is given as [SPELLING, ID].
+absl::Status ReadNamedToken(const JsonValue& value,
+                            const Tokenizer::Parts& parts,
+                            std::vector<TokenId>* ids) {
+  ASSIGN_OR_RETURN(const auto entries, value.Array());
+  if (entries.size() != 2) return value.Mismatch("a token and its id");
+  ASSIGN_OR_RETURN(const int64_t id, entries[1].Integer(0, kMaxVocabSize - 1));
+  if (parts.Find(static_cast<TokenId>(id)) == nullptr) {
+    return entries[1].Mismatch("the id of a token");
+  }
+  ids->push_back(static_cast<TokenId>(id));
+  return absl::OkStatus();
+}
+
 // Fills prefix and suffix; `*has_template` tells whether a template was found.
 absl::Status ReadPostProcessor(const JsonValue& value, Tokenizer::Parts* parts,
                                bool* has_template) {
@@ -149,11 +177,20 @@ absl::Status ReadPostProcessor(const JsonValue& value, Tokenizer::Parts* parts,
     }
     return absl::OkStatus();
   }
-  if (type != "TemplateProcessing") {
-    return value["type"].Mismatch("TemplateProcessing, ByteLevel or Sequence");
+  const bool is_pair = type == "RobertaProcessing" || type == "BertProcessing";
+  if (!is_pair && type != "TemplateProcessing") {
+    return value["type"].Mismatch(
+        "TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel or "
+        "Sequence");
   }
-  if (*has_template) return value.Mismatch("at most one TemplateProcessing");
+  if (*has_template) {
+    return value.Mismatch("at most one that adds tokens to the text");
+  }
   *has_template = true;
+  if (is_pair) {
+    RETURN_IF_ERROR(ReadNamedToken(value["cls"], *parts, &parts->prefix));
+    return ReadNamedToken(value["sep"], *parts, &parts->suffix);
+  }
   ASSIGN_OR_RETURN(const auto items, value["single"].Array());
   bool behind_text = false;
   for (const JsonValue& item : items) {
@@ -168,39 +205,6 @@ absl::Status ReadPostProcessor(const JsonValue& value, Tokenizer::Parts* parts,
   }
   if (!behind_text) return value["single"].Mismatch("the text once");
   return absl::OkStatus();
-}
-
-// The id of a role that tokenizer_config.json names; absent when it does not.
-absl::StatusOr<std::optional<TokenId>> IdOfRole(const TokenizerConfig& config,
-                                                std::string_view role,
-                                                const Vocabulary& ids) {
-  const std::string* spelling = config.Find(role);
-  if (spelling == nullptr) return std::optional<TokenId>();
-  const auto found = ids.find(*spelling);
-  if (found == ids.end()) {
-    return InvalidArgument(
-        "tokenizer_config.json: {}: '{}' is no token of tokenizer.json", role,
-        *spelling);
-  }
-  return std::optional<TokenId>(found->second);
-}
-
-// Some files leave the template to add_bos_token and add_eos_token.
-absl::Status ApplyAddTokenSwitches(const TokenizerConfig& config,
-                                   Tokenizer::Parts* parts) {
-  const auto add = [](bool wanted, std::string_view role,
-                      std::optional<TokenId> id, std::vector<TokenId>* ids) {
-    if (!wanted) return absl::OkStatus();
-    if (!id.has_value()) {
-      return InvalidArgument(
-          "tokenizer_config.json: add_{0} is true, but {0} is missing", role);
-    }
-    ids->push_back(*id);
-    return absl::OkStatus();
-  };
-  RETURN_IF_ERROR(
-      add(config.add_bos_token, "bos_token", parts->bos_id, &parts->prefix));
-  return add(config.add_eos_token, "eos_token", parts->eos_id, &parts->suffix);
 }
 
 // What a rule makes of a token's spelling; a rule that makes too much of it is
@@ -263,32 +267,95 @@ absl::Status FillPieces(const Decoder& decoder, std::vector<Token>* tokens) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>> Tokenizer::Parts::Parse(
-    std::string_view tokenizer_json, std::string_view tokenizer_config,
-    std::string_view special_tokens_map) {
+bool Tokenizer::Parts::PlaceToken(Token token, TokenId id,
+                                  std::vector<Token>* tokens) {
+  if (static_cast<size_t>(id) >= tokens->size()) tokens->resize(id + 1);
+  if ((*tokens)[id].exists) return false;
+  (*tokens)[id] = std::move(token);
+  return true;
+}
+
+absl::StatusOr<Vocabulary> Tokenizer::Parts::IndexTokens(
+    const std::vector<Token>& tokens, std::string_view file) {
+  Vocabulary ids;
+  ids.reserve(tokens.size());
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (!tokens[id].exists || tokens[id].text.empty()) continue;
+    const auto [entry, inserted] =
+        ids.emplace(tokens[id].text, static_cast<TokenId>(id));
+    if (!inserted) {
+      return InvalidArgument("{}: token '{}' has two ids, {} and {}", file,
+                             tokens[id].text, entry->second, id);
+    }
+  }
+  return ids;
+}
+
+absl::Status Tokenizer::Parts::AssignRoles(const TokenizerConfig& config,
+                                           std::string_view file) {
+  ASSIGN_OR_RETURN(ids, IndexTokens(tokens, file));
+  special_tokens = config.special_tokens;
+  const auto id_of = [&](std::string_view role, std::optional<TokenId>* id) {
+    const std::string* spelling = config.Find(role);
+    if (spelling == nullptr) return absl::OkStatus();
+    const auto found = ids.find(*spelling);
+    if (found == ids.end()) {
+      return InvalidArgument(
+          "tokenizer_config.json: {}: '{}' is no token of {}", role, *spelling,
+          file);
+    }
+    *id = found->second;
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(id_of("bos_token", &bos_id));
+  return id_of("eos_token", &eos_id);
+}
+
+absl::Status Tokenizer::Parts::AddBosAndEos(bool add_bos, bool add_eos) {
+  const auto add = [](bool wanted, std::string_view role,
+                      std::optional<TokenId> id, std::vector<TokenId>* around) {
+    if (!wanted) return absl::OkStatus();
+    if (!id.has_value()) {
+      return InvalidArgument(
+          "tokenizer_config.json: add_{0} is true, but {0} is missing", role);
+    }
+    around->push_back(*id);
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(add(add_bos, "bos_token", bos_id, &prefix));
+  return add(add_eos, "eos_token", eos_id, &suffix);
+}
+
+absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>>
+Tokenizer::Parts::FromTokenizerJson(const TokenizerFiles& files) {
   ASSIGN_OR_RETURN(const JsonDocument document,
-                   JsonDocument::Parse(tokenizer_json, "tokenizer.json"));
+                   JsonDocument::Parse(files.tokenizer, kTokenizerJson));
   ASSIGN_OR_RETURN(
       const TokenizerConfig config,
-      TokenizerConfig::Parse(tokenizer_config, special_tokens_map));
+      TokenizerConfig::Parse(files.tokenizer_config, files.special_tokens_map));
   const JsonValue root = document.root();
   const JsonValue model = root["model"];
   // Files of before the field existed are BPE if they have merges.
   ASSIGN_OR_RETURN(
       const std::string_view type,
       model["type"].StringOr(model["merges"].exists() ? "BPE" : "missing"));
-  if (type != "BPE") return model["type"].Mismatch("BPE");
+  const bool is_unigram = type == "Unigram";
+  if (!is_unigram && type != "BPE") {
+    return model["type"].Mismatch("BPE or Unigram");
+  }
 
   std::vector<Token> tokens;
-  RETURN_IF_ERROR(ReadVocabulary(model["vocab"], &tokens));
+  RETURN_IF_ERROR(is_unigram ? ReadScoredVocabulary(model["vocab"], &tokens)
+                             : ReadVocabulary(model["vocab"], &tokens));
   ASSIGN_OR_RETURN(Normalizer normalizer,
                    Normalizer::Parse(root["normalizer"]));
   ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer,
                    PreTokenizer::Parse(root["pre_tokenizer"]));
   ASSIGN_OR_RETURN(Decoder decoder, Decoder::Parse(root["decoder"]));
-  ASSIGN_OR_RETURN(Vocabulary model_ids, IndexTokens(tokens));
-  ASSIGN_OR_RETURN(Bpe bpe,
-                   Bpe::Parse(model, model_ids, pre_tokenizer.is_byte_level()));
+  ASSIGN_OR_RETURN(Vocabulary model_ids,
+                   IndexTokens(tokens, "tokenizer.json: model.vocab"));
+  ASSIGN_OR_RETURN(auto text_model,
+                   ParseModel(model, model_ids, pre_tokenizer, is_unigram));
   // `tokens` may grow from here on, which moves what `model_ids` looks at.
   std::vector<Token> all_tokens = tokens;
   ASSIGN_OR_RETURN(
@@ -310,17 +377,15 @@ absl::StatusOr<std::unique_ptr<const Tokenizer::Parts>> Tokenizer::Parts::Parse(
             .added_tokens = std::move(raw_matcher),
             .normalized_added_tokens = std::move(normalized_matcher),
             .pre_tokenizer = std::move(pre_tokenizer),
-            .model = std::move(bpe),
-            .decoder = std::move(decoder),
-            .special_tokens = config.special_tokens});
-  ASSIGN_OR_RETURN(parts->ids, IndexTokens(parts->tokens));
-  ASSIGN_OR_RETURN(parts->bos_id, IdOfRole(config, "bos_token", parts->ids));
-  ASSIGN_OR_RETURN(parts->eos_id, IdOfRole(config, "eos_token", parts->ids));
+            .model = std::move(text_model),
+            .decoder = std::move(decoder)});
+  RETURN_IF_ERROR(parts->AssignRoles(config, kTokenizerJson));
   bool has_template = false;
   RETURN_IF_ERROR(
       ReadPostProcessor(root["post_processor"], parts.get(), &has_template));
   if (!has_template) {
-    RETURN_IF_ERROR(ApplyAddTokenSwitches(config, parts.get()));
+    RETURN_IF_ERROR(parts->AddBosAndEos(config.add_bos_token.value_or(false),
+                                        config.add_eos_token.value_or(false)));
   }
   return parts;
 }

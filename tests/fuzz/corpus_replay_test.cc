@@ -21,6 +21,8 @@ Counts ExpectedCounts(std::string_view target) {
   if (target == "safetensors") return {4, 40};
   if (target == "config") return {4, 40};
   if (target == "tokenizer") return {10, 40};
+  if (target == "sentencepiece") return {6, 3};
+  if (target == "tekken") return {2, 1};
   if (target == "chat_template") return {40, 40};
   if (target == "from_worker") return {7, 20};
   if (target == "from_coordinator") return {6, 20};

@@ -14,7 +14,8 @@ namespace {
 // Rounds of a target, by what one costs.
 int NumRounds(std::string_view target) {
   if (target == "chat_template") return 10000;
-  if (target == "tokenizer") return 10000;
+  if (target == "tokenizer" || target == "sentencepiece") return 10000;
+  if (target == "tekken") return 5000;
   return 60000;
 }
 

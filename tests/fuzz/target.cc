@@ -32,6 +32,8 @@ std::span<const Target> Targets() {
       {"gguf", RunGguf, GgufSeeds, nullptr},
       {"config", RunConfig, ConfigSeeds, ReshapeConfig},
       {"tokenizer", RunTokenizer, TokenizerSeeds, nullptr},
+      {"tekken", RunTekken, TekkenSeeds, nullptr},
+      {"sentencepiece", RunSentencePiece, SentencePieceSeeds, nullptr},
       {"chat_template", RunChatTemplate, ChatTemplateSeeds, nullptr},
       {"from_worker", RunFromWorker, FromWorkerSeeds, ReshapeFromWorker},
       {"from_coordinator", RunFromCoordinator, FromCoordinatorSeeds,

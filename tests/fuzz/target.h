@@ -71,6 +71,12 @@ void ReshapeConfig(std::string* input, uint64_t seed);
 // encode, with a zero byte between them.
 Outcome RunTokenizer(std::string_view input);
 std::vector<std::string> TokenizerSeeds();
+// tekken.json, tokenizer_config.json and a text, in the same way.
+Outcome RunTekken(std::string_view input);
+std::vector<std::string> TekkenSeeds();
+// tokenizer_config.json, a text and, up to the end, a tokenizer.model.
+Outcome RunSentencePiece(std::string_view input);
+std::vector<std::string> SentencePieceSeeds();
 
 // A template and, after a zero byte, its input as a JSON object with
 // "messages", "arguments" and "add_generation_prompt".

@@ -1,7 +1,8 @@
-// tokenizer.json with its companions, and a text. A tokenizer that loads
-// encodes every text into tokens of its vocabulary, and a stream of them says
-// what decoding them at once says.
+// tokenizer.json, tokenizer.model or tekken.json with its companions, and a
+// text. A tokenizer that loads encodes every text into tokens of its
+// vocabulary, and a stream of them says what decoding them at once says.
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -122,15 +123,12 @@ std::string Shortened(const std::string& path) {
   return json.dump();
 }
 
-}  // namespace
-
-Outcome RunTokenizer(std::string_view input) {
+Outcome RunFiles(const TokenizerFiles& files, const std::string& text) {
   Promises promises;
-  const std::vector<std::string> sections = SectionsOf(input, 4);
-  const auto tokenizer =
-      Tokenizer::FromJson(sections[0], sections[1], sections[2]);
-  // The file that both readers share.
-  const auto config = TokenizerConfig::Parse(sections[1], sections[2]);
+  const auto tokenizer = Tokenizer::FromFiles(files);
+  // The file that all readers share.
+  const auto config =
+      TokenizerConfig::Parse(files.tokenizer_config, files.special_tokens_map);
   promises.Expect(config.ok() || !tokenizer.ok(),
                   "a tokenizer whose companions are wrong does not load");
   if (!tokenizer.ok()) return promises.Refused(tokenizer.status());
@@ -139,7 +137,7 @@ Outcome RunTokenizer(std::string_view input) {
                   "the vocabulary is within limits");
   for (const bool add_special_tokens : {false, true}) {
     for (const bool parse_special : {false, true}) {
-      CheckText(**tokenizer, sections[3],
+      CheckText(**tokenizer, text,
                 {.add_special_tokens = add_special_tokens,
                  .parse_special = parse_special},
                 &promises);
@@ -147,7 +145,7 @@ Outcome RunTokenizer(std::string_view input) {
   }
   // Ids need not come from a text.
   std::vector<TokenId> ids;
-  for (const char byte : sections[3]) {
+  for (const char byte : text) {
     const auto id = static_cast<unsigned char>(byte);
     if (id < (*tokenizer)->vocab_size()) ids.push_back(id);
   }
@@ -155,7 +153,68 @@ Outcome RunTokenizer(std::string_view input) {
   return promises.Accepted();
 }
 
-std::vector<std::string> TokenizerSeeds() {
+}  // namespace
+
+Outcome RunTokenizer(std::string_view input) {
+  const std::vector<std::string> sections = SectionsOf(input, 4);
+  return RunFiles({.tokenizer = sections[0],
+                   .tokenizer_config = sections[1],
+                   .special_tokens_map = sections[2]},
+                  sections[3]);
+}
+
+Outcome RunTekken(std::string_view input) {
+  const std::vector<std::string> sections = SectionsOf(input, 3);
+  return RunFiles({.format = TokenizerFiles::Format::kTekken,
+                   .tokenizer = sections[0],
+                   .tokenizer_config = sections[1]},
+                  sections[2]);
+}
+
+// The model comes last: it holds zero bytes of its own.
+Outcome RunSentencePiece(std::string_view input) {
+  const std::vector<std::string> sections = SectionsOf(input, 3);
+  const size_t model_begin =
+      std::min(input.size(), sections[0].size() + sections[1].size() + 2);
+  return RunFiles({.format = TokenizerFiles::Format::kSentencePiece,
+                   .tokenizer = input.substr(model_begin),
+                   .tokenizer_config = sections[0]},
+                  sections[1]);
+}
+
+std::vector<std::string> TekkenSeeds() {
+  nlohmann::ordered_json json = nlohmann::ordered_json::parse(
+      ReadSource("tests/text/data/tekken_style/tekken.json"));
+  auto& vocab = json["vocab"];
+  while (vocab.size() > 270) vocab.erase(vocab.size() - 1);
+  json["config"]["default_vocab_size"] = 280;
+  json["config"]["default_num_special_tokens"] = 12;
+  const std::string plain = json.dump();
+  json["special_tokens"] = nlohmann::ordered_json::parse(
+      R"([{"rank":0,"token_str":"<s>","is_control":true},)"
+      R"({"rank":1,"token_str":"</s>","is_control":true}])");
+  return {JoinSections({plain, "", std::string(kText)}),
+          JoinSections({json.dump(), R"({"add_bos_token":false})", "a<s>b"})};
+}
+
+std::vector<std::string> SentencePieceSeeds() {
+  const std::string config =
+      R"({"legacy":false,"unk_token":"<unk>","added_tokens_decoder":)"
+      R"({"1":{"content":"<s>","special":true,"lstrip":true}}})";
+  std::vector<std::string> seeds;
+  for (const char* name : {"sentencepiece_bpe", "sentencepiece_unigram",
+                           "sentencepiece_unigram_bytes"}) {
+    const std::string model =
+        ReadSource(std::string("tests/text/data/") + name + "/tokenizer.model");
+    for (const std::string& companion : {std::string(), config}) {
+      std::string seed = JoinSections({companion, std::string(kText), ""});
+      seeds.push_back(seed + model);
+    }
+  }
+  return seeds;
+}
+
+erSeeds() {
   const std::string config =
       R"({"bos_token":"<e>","eos_token":{"content":"<e>"},)"
       R"("add_bos_token":true,"chat_template":"{{ messages }}"})";
@@ -164,6 +223,11 @@ std::vector<std::string> TokenizerSeeds() {
       JoinSections(
           {std::string(kSmallFile), config, R"({"unk_token":"?"})", "a<e>b"}),
   };
+  for (const char* name : {"unigram_style", "unigram_bytes_style"}) {
+    const std::string folder = std::string("tests/text/data/") + name;
+    seeds.push_back(JoinSections(
+        {ReadSource(folder + "/tokenizer.json"), "", "", std::string(kText)}));
+  }
   for (const char* style : {"gpt2", "llama2", "llama3", "metaspace",
                             "metaspace_first", "nfkc", "qwen", "unknown"}) {
     const std::string folder =

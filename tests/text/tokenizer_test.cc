@@ -43,9 +43,17 @@ ordered_json SmallSpec() {
               "merges": ["a b", ["ab", "c"]]}})");
 }
 
+absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(
+    std::string_view tokenizer, std::string_view config,
+    std::string_view special_tokens_map) {
+  return Tokenizer::FromFiles({.tokenizer = tokenizer,
+                               .tokenizer_config = config,
+                               .special_tokens_map = special_tokens_map});
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> Make(const ordered_json& spec,
                                                 std::string config = "") {
-  return Tokenizer::FromJson(spec.dump(), config, "");
+  return FromJson(spec.dump(), config, "");
 }
 
 // The error of SmallSpec after `change`.
@@ -155,13 +163,24 @@ TEST(TokenizerTest, ThreadsShareOneTokenizer) {
 
 TEST(TokenizerTest, NamesUnsupportedParts) {
   using J = ordered_json;
+  EXPECT_EQ(ErrorAfter([](J& s) { s["model"]["type"] = "WordPiece"; }),
+            "tokenizer.json: model.type: got \"WordPiece\"; expected BPE or "
+            "Unigram");
   EXPECT_EQ(ErrorAfter([](J& s) { s["model"]["type"] = "Unigram"; }),
-            "tokenizer.json: model.type: got \"Unigram\"; expected BPE");
+            "tokenizer.json: model.vocab: got {\"a\":0,\"b\":1,\"c\":2,"
+            "\"ab\":3,\"abc\":4}; expected an array");
   EXPECT_EQ(ErrorAfter([](J& s) {
-              s["normalizer"] = {{"type", "Nmt"}};
+              s["normalizer"] = {{"type", "BertNormalizer"}};
             }),
-            "tokenizer.json: normalizer.type: got \"Nmt\"; expected NFC, NFD, "
-            "NFKC, NFKD, Prepend, Replace or Sequence");
+            "tokenizer.json: normalizer.type: got \"BertNormalizer\"; expected "
+            "NFC, NFD, NFKC, NFKD, Lowercase, Nmt, Precompiled, Prepend, "
+            "Replace, Strip, StripAccents or Sequence");
+  EXPECT_EQ(ErrorAfter([](J& s) {
+              s["normalizer"] = {{"type", "Precompiled"},
+                                 {"precompiled_charsmap", "AA"}};
+            }),
+            "tokenizer.json: normalizer.precompiled_charsmap: got \"AA\"; "
+            "expected base64");
   EXPECT_EQ(ErrorAfter([](J& s) {
               s["pre_tokenizer"] = {
                   {"type", "Sequence"},
@@ -169,12 +188,14 @@ TEST(TokenizerTest, NamesUnsupportedParts) {
             }),
             "tokenizer.json: pre_tokenizer.pretokenizers[0].type: got "
             "\"BertPreTokenizer\"; expected Split, ByteLevel, Metaspace, "
-            "Digits, Punctuation, Whitespace, WhitespaceSplit or Sequence");
+            "Digits, Punctuation, Whitespace, WhitespaceSplit, "
+            "CharDelimiterSplit or Sequence");
   EXPECT_EQ(ErrorAfter([](J& s) {
               s["post_processor"] = {{"type", "Bert"}};
             }),
             "tokenizer.json: post_processor.type: got \"Bert\"; expected "
-            "TemplateProcessing, ByteLevel or Sequence");
+            "TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel "
+            "or Sequence");
   EXPECT_NE(ErrorAfter([](J& s) {
               s["decoder"] = {{"type", "WordPiece"}};
             }),
@@ -341,7 +362,7 @@ TEST(TokenizerTest, NamesDamageOfTheVocabulary) {
   EXPECT_NE(ErrorAfter([](J& s) { s["model"] = 7; }), "no error");
   EXPECT_NE(ErrorAfter([](J& s) { s = J::array(); }), "no error");
   // The same key twice.
-  EXPECT_FALSE(Tokenizer::FromJson(
+  EXPECT_FALSE(FromJson(
                    R"({"decoder":{"type":"ByteLevel"},"model":{"type":"BPE",
                        "vocab":{"a":0,"a":1},"merges":[]}})",
                    "", "")
@@ -432,21 +453,19 @@ TEST(TokenizerTest, EndsPatternsThatBacktrackForTooLong) {
 TEST(TokenizerTest, RefusesTruncatedAndDeeplyNestedFiles) {
   const std::string json = SmallSpec().dump();
   for (size_t size = 0; size < json.size(); ++size) {
-    EXPECT_FALSE(Tokenizer::FromJson(json.substr(0, size), "", "").ok());
+    EXPECT_FALSE(FromJson(json.substr(0, size), "", "").ok());
   }
   const std::string deep(10 << 20, '[');
-  EXPECT_FALSE(Tokenizer::FromJson(deep, "", "").ok());
-  EXPECT_FALSE(
-      Tokenizer::FromJson(deep + std::string(10 << 20, ']'), "", "").ok());
-  EXPECT_FALSE(Tokenizer::FromJson(json, deep.substr(9 << 20), "").ok());
-  EXPECT_FALSE(Tokenizer::FromJson(json, "", deep.substr(9 << 20)).ok());
-  EXPECT_FALSE(Tokenizer::FromJson("\xFF", "", "").ok());
+  EXPECT_FALSE(FromJson(deep, "", "").ok());
+  EXPECT_FALSE(FromJson(deep + std::string(10 << 20, ']'), "", "").ok());
+  EXPECT_FALSE(FromJson(json, deep.substr(9 << 20), "").ok());
+  EXPECT_FALSE(FromJson(json, "", deep.substr(9 << 20)).ok());
+  EXPECT_FALSE(FromJson("\xFF", "", "").ok());
   std::string sequences = R"({"type":"NFC"})";
   for (int i = 0; i < 1000; ++i) {
     sequences = R"({"type":"Sequence","normalizers":[)" + sequences + "]}";
   }
-  EXPECT_FALSE(
-      Tokenizer::FromJson(R"({"normalizer":)" + sequences + "}", "", "").ok());
+  EXPECT_FALSE(FromJson(R"({"normalizer":)" + sequences + "}", "", "").ok());
 }
 
 TEST(TokenizerTest, ReadsSpecialTokensOfTheConfig) {
@@ -462,7 +481,7 @@ TEST(TokenizerTest, ReadsSpecialTokensOfTheConfig) {
                 {"bos_token", "a"}, {"eos_token", "<e>"}, {"pad_token", "?"}}));
   EXPECT_EQ(*(*tokenizer)->Encode("b", {}), (std::vector<TokenId>{0, 1, 5}));
   const auto mapped =
-      Tokenizer::FromJson(SmallSpec().dump(), "", R"({"eos_token": "<e>"})");
+      FromJson(SmallSpec().dump(), "", R"({"eos_token": "<e>"})");
   EXPECT_EQ((*mapped)->eos_id(), 5);
   for (const char* config :
        {R"({"bos_token": "nope"})", R"({"bos_token": 5})",
@@ -478,9 +497,10 @@ TEST(TokenizerTest, LoadSaysWhichFileIsMissing) {
   const TempDirectory directory;
   const auto status = Tokenizer::Load(directory.path()).status();
   EXPECT_TRUE(absl::IsNotFound(status));
-  EXPECT_EQ(MessageOf(status).find(directory.path() +
-                                   "/tokenizer.json: no such file"),
-            0u);
+  EXPECT_EQ(MessageOf(status),
+            directory.path() +
+                ": none of tokenizer.json, tokenizer.model and tekken.json is "
+                "there; a model directory needs one of them");
 }
 
 // Unicode's own example of canonical ordering and composition, and what each

@@ -155,7 +155,8 @@ void AddEngineOptions(CLI::App& app, Options& options) {
 
 void AddOptions(CLI::App& app, Options& options) {
   app.set_version_flag("--version", VersionLine("witan-coordinator"));
-  app.add_option("MODEL", options.model, "Hugging Face model directory, or .gguf file")
+  app.add_option("MODEL", options.model,
+                 "Hugging Face model directory, or .gguf file")
       ->required();
   app.add_option("--served-model-name", options.served_model_name,
                  "Name for clients. Default: the directory's");

@@ -67,8 +67,8 @@ struct ModelConfig {
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json);
 
 // The text of a model's config.json: of a Hugging Face directory the file's, of
-// GGUF files (model/gguf_model.h) what their metadata make. NOT_FOUND when there
-// is none.
+// GGUF files (model/gguf_model.h) what their metadata make. NOT_FOUND when
+// there is none.
 absl::StatusOr<std::string> ReadConfigText(const std::string& model);
 
 // The config of the same. Errors name the model.

@@ -15,8 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include "model/config.h"
 #include "model/checkpoint.h"
+#include "model/config.h"
 #include "model/shard_plan.h"
 
 namespace witan {

@@ -29,10 +29,9 @@ struct GenerationConfig {
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(
     const std::string& generation_json, const std::string& config_json);
 
-// The same of a Hugging Face directory's generation_config.json and config.json,
-// or of GGUF files (model/gguf_model.h).
-absl::StatusOr<GenerationConfig> ReadGenerationConfig(
-    const std::string& model);
+// The same of a Hugging Face directory's generation_config.json and
+// config.json, or of GGUF files (model/gguf_model.h).
+absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string& model);
 
 }  // namespace witan
 

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "base/limits_gguf.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "model/json_object.h"
@@ -172,9 +171,8 @@ absl::StatusOr<GgufValue> ReadArray(Reader& reader, std::string_view what) {
     return InvalidArgument("{} is a list of lists, which is not read", what);
   }
   if (type == ValueType::kString) {
-    return ReadElements<std::string_view>(
-        reader, what, count, sizeof(uint64_t),
-        [&] { return reader.String(what); });
+    return ReadElements<std::string_view>(reader, what, count, sizeof(uint64_t),
+                                          [&] { return reader.String(what); });
   }
   if (type == ValueType::kBool) {
     return ReadElements<bool>(reader, what, count, 1,
@@ -220,9 +218,8 @@ absl::StatusOr<GgufValue> ReadValue(Reader& reader, std::string_view what) {
 absl::StatusOr<std::string> ReadName(Reader& reader, std::string_view what) {
   ASSIGN_OR_RETURN(const std::string_view name, reader.String(what));
   if (name.empty() || name.size() > kMaxGgufNameBytes || !IsValidUtf8(name)) {
-    return InvalidArgument(
-        "{} is {}; allowed is UTF-8 of 1 to {} bytes", what, Quoted(name),
-        kMaxGgufNameBytes);
+    return InvalidArgument("{} is {}; allowed is UTF-8 of 1 to {} bytes", what,
+                           Quoted(name), kMaxGgufNameBytes);
   }
   return std::string(name);
 }
@@ -260,9 +257,9 @@ absl::StatusOr<int64_t> AlignmentOf(const Gguf& gguf) {
   const auto* alignment = std::get_if<uint64_t>(value);
   if (alignment == nullptr || *alignment < 8 ||
       *alignment > kMaxGgufAlignment || !std::has_single_bit(*alignment)) {
-    return InvalidArgument(
-        "{} is {}; allowed is a power of two from 8 to {}", kAlignmentKey,
-        DescribeGguf(*value), kMaxGgufAlignment);
+    return InvalidArgument("{} is {}; allowed is a power of two from 8 to {}",
+                           kAlignmentKey, DescribeGguf(*value),
+                           kMaxGgufAlignment);
   }
   return static_cast<int64_t>(*alignment);
 }
@@ -357,8 +354,7 @@ absl::Status PlaceTensors(std::span<const std::byte> file, uint64_t data_begin,
             });
   const TableRow* before = nullptr;
   for (TableRow* row : by_offset) {
-    if (row->offset > data_bytes ||
-        row->num_bytes > data_bytes - row->offset) {
+    if (row->offset > data_bytes || row->num_bytes > data_bytes - row->offset) {
       return InvalidArgument(
           "tensor {} has {} bytes at offset {} of the data, which has {}; the "
           "file was cut short or is damaged: download it again",

@@ -25,9 +25,8 @@ namespace witan {
 // Lists of numbers and booleans are widened; a list holds one kind.
 using GgufValue =
     std::variant<bool, int64_t, uint64_t, double, std::string_view,
-                 std::vector<bool>, std::vector<int64_t>,
-                 std::vector<uint64_t>, std::vector<double>,
-                 std::vector<std::string_view>>;
+                 std::vector<bool>, std::vector<int64_t>, std::vector<uint64_t>,
+                 std::vector<double>, std::vector<std::string_view>>;
 
 // "a list of 3 integers", for messages.
 std::string DescribeGguf(const GgufValue& value);

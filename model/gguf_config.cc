@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <numbers>
 #include <nlohmann/json.hpp>
+#include <numbers>
 #include <string_view>
 #include <vector>
 
@@ -321,9 +321,9 @@ class ConfigWriter {
   std::vector<double> Llama3Factors(double factor, double original) const {
     std::vector<double> factors;
     for (int64_t i = 0; i < rotary_dim_ / 2; ++i) {
-      const double frequency = std::pow(
-          theta_, -2.0 * static_cast<double>(i) /
-                      static_cast<double>(rotary_dim_));
+      const double frequency =
+          std::pow(theta_, -2.0 * static_cast<double>(i) /
+                               static_cast<double>(rotary_dim_));
       const double turns = original * frequency / (2 * std::numbers::pi);
       const double smooth = std::clamp(
           (turns - kLowFreqFactor) / (kHighFreqFactor - kLowFreqFactor), 0.0,

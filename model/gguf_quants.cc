@@ -306,16 +306,15 @@ void DequantizeBlocks(GgmlType type, const std::byte* blocks,
   }
 }
 
-void RoundTo(DType dtype, const float* numbers, int64_t count,
-             std::byte* out) {
+void RoundTo(DType dtype, const float* numbers, int64_t count, std::byte* out) {
   WITAN_CHECK(dtype != DType::kI32, "numbers become {}", NameOf(dtype));
   if (dtype == DType::kF32) {
     std::memcpy(out, numbers, static_cast<size_t>(count) * sizeof(float));
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
-    const uint16_t bits = dtype == DType::kBF16 ? BFloat16Of(numbers[i])
-                                                : HalfOf(numbers[i]);
+    const uint16_t bits =
+        dtype == DType::kBF16 ? BFloat16Of(numbers[i]) : HalfOf(numbers[i]);
     std::memcpy(out + i * 2, &bits, sizeof(bits));
   }
 }

@@ -51,9 +51,9 @@ constexpr TensorName kLayerNames[] = {
     {"ffn_up_exps.weight", TensorRole::kExpertUp},
     {"ffn_down_exps.weight", TensorRole::kExpertDown},
 };
-constexpr std::string_view kLeftOut[] = {
-    "rope_freqs.weight", "rope_factors_long.weight",
-    "rope_factors_short.weight"};
+constexpr std::string_view kLeftOut[] = {"rope_freqs.weight",
+                                         "rope_factors_long.weight",
+                                         "rope_factors_short.weight"};
 
 struct Place {
   TensorRole role = TensorRole::kEmbedding;

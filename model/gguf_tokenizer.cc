@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/limits.h"
-#include "base/limits_gguf.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "model/json_object.h"
@@ -170,8 +169,9 @@ class TokenizerWriter {
       }
     }
     if (num_bytes > kMaxGgufVocabularyBytes) {
-      return InvalidArgument("metadata: {} has {} bytes, at most {} are allowed",
-                             kTokens, num_bytes, kMaxGgufVocabularyBytes);
+      return InvalidArgument(
+          "metadata: {} has {} bytes, at most {} are allowed", kTokens,
+          num_bytes, kMaxGgufVocabularyBytes);
     }
     types_ = FindList<int64_t>(gguf_, kTypes);
     if (gguf_.Find(kTypes) != nullptr &&
@@ -256,10 +256,8 @@ class TokenizerWriter {
                      {{"type", "ByteFallback"}},
                      {{"type", "Fuse"}}};
     if (has_prefix) {
-      decoders.push_back({{"type", "Strip"},
-                          {"content", " "},
-                          {"start", 1},
-                          {"stop", 0}});
+      decoders.push_back(
+          {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
     }
     tokenizer_["decoder"] = {{"type", "Sequence"}, {"decoders", decoders}};
     model_["byte_fallback"] = true;
@@ -359,10 +357,10 @@ class TokenizerWriter {
       const auto [known, is_new] =
           vocabulary.emplace(std::string(text), static_cast<int64_t>(id));
       if (!is_new) {
-        return InvalidArgument("metadata: {}[{}] is {}, as {}[{}] is; allowed "
-                               "are distinct tokens",
-                               kTokens, id, Quoted(text), kTokens,
-                               known->get<int64_t>());
+        return InvalidArgument(
+            "metadata: {}[{}] is {}, as {}[{}] is; allowed "
+            "are distinct tokens",
+            kTokens, id, Quoted(text), kTokens, known->get<int64_t>());
       }
     }
     model_["type"] = "BPE";
@@ -425,8 +423,7 @@ absl::StatusOr<std::optional<TokenizerTexts>> ReadTokenizerOfGguf(
 
 std::optional<int64_t> ControlTokenOfGguf(const GgufModel& model,
                                           std::string_view text) {
-  const auto* tokens =
-      FindList<std::string_view>(model.metadata(), kTokens);
+  const auto* tokens = FindList<std::string_view>(model.metadata(), kTokens);
   const auto* types = FindList<int64_t>(model.metadata(), kTypes);
   if (tokens == nullptr || types == nullptr ||
       types->size() != tokens->size()) {

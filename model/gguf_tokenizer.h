@@ -30,8 +30,8 @@ struct TokenizerTexts {
 // Errors name the key, its value and what is allowed.
 absl::StatusOr<TokenizerTexts> TokenizerOfGguf(const GgufModel& model);
 
-// The same of the files that `model` names (FindGgufFiles); nothing when it is a
-// Hugging Face directory. Errors name the file too.
+// The same of the files that `model` names (FindGgufFiles); nothing when it is
+// a Hugging Face directory. Errors name the file too.
 absl::StatusOr<std::optional<TokenizerTexts>> ReadTokenizerOfGguf(
     const std::string& model);
 

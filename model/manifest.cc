@@ -198,12 +198,11 @@ bool UpdateHash(const Segments& segments, const std::stop_token& stop,
 
 // The same of a tensor whose elements are made as they are read.
 bool UpdateHash(const Piece& piece, const MappedTensor& tensor,
-                const std::stop_token& stop, Sha256& hash,
-                Progress& progress) {
+                const std::stop_token& stop, Sha256& hash, Progress& progress) {
   constexpr int64_t kChunkBytes = 1 << 20;
   const auto [begin, end] = RowsOf(piece);
-  const int64_t row_bytes = piece.slice.columns.size() *
-                            static_cast<int64_t>(SizeOf(tensor.dtype));
+  const int64_t row_bytes =
+      piece.slice.columns.size() * static_cast<int64_t>(SizeOf(tensor.dtype));
   const int64_t rows_at_once = std::max<int64_t>(1, kChunkBytes / row_bytes);
   std::vector<std::byte> elements(
       static_cast<size_t>(std::min(rows_at_once, end - begin) * row_bytes));

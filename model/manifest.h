@@ -24,9 +24,9 @@
 #include <string>
 #include <vector>
 
+#include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/piece_cache.h"
-#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 
 namespace witan {

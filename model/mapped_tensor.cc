@@ -23,16 +23,15 @@ class RowReader {
       first_block_ = 0;
       num_blocks_ = tensor.row_elements() / stored_.block_elements;
     }
-    numbers_.resize(
-        static_cast<size_t>(num_blocks_ * stored_.block_elements));
+    numbers_.resize(static_cast<size_t>(num_blocks_ * stored_.block_elements));
   }
 
   void Read(int64_t row, std::byte* out) {
     const bool is_vector = tensor_.shape.size() == 1;
-    const std::byte* first = tensor_.data.data() +
-                             (is_vector ? 0 : StoredIndex(row)) *
-                                 stored_row_bytes_ +
-                             first_block_ * stored_.block_bytes;
+    const std::byte* first =
+        tensor_.data.data() +
+        (is_vector ? 0 : StoredIndex(row)) * stored_row_bytes_ +
+        first_block_ * stored_.block_bytes;
     DequantizeBlocks(stored_.type, first, num_blocks_, numbers_.data());
     if (IsInterleavedVector()) {
       std::vector<float> ordered;
@@ -85,10 +84,10 @@ void ReadElements(const MappedTensor& tensor, IndexRange rows,
   }
   const int64_t stride_bytes = tensor.row_elements() * element_bytes;
   for (int64_t row = rows.begin; row < rows.end; ++row, out += row_bytes) {
-    std::memcpy(out,
-                tensor.data.data() + row * stride_bytes +
-                    columns.begin * element_bytes,
-                row_bytes);
+    std::memcpy(
+        out,
+        tensor.data.data() + row * stride_bytes + columns.begin * element_bytes,
+        row_bytes);
   }
 }
 

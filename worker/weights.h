@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "kernels/tensor.h"
-#include "model/config.h"
 #include "model/checkpoint.h"
+#include "model/config.h"
 #include "model/shard_plan.h"
 
 namespace witan {
@@ -48,8 +48,8 @@ struct LayerWeights {
 class Weights {
  public:
   // REQUIRES: CheckCheckpoint(config, checkpoint) was OK. Copied are only
-  // tensors that are converted, on up to num_threads threads, and those that the
-  // file does not align to their element size.
+  // tensors that are converted, on up to num_threads threads, and those that
+  // the file does not align to their element size.
   Weights(const ModelConfig& config, const RankShard& shard,
           const Checkpoint& checkpoint, int num_threads);
 

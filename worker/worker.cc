@@ -11,11 +11,11 @@
 #include "base/leaves.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "model/checkpoint.h"
 #include "model/config_identity.h"
 #include "model/families.h"
 #include "model/manifest.h"
 #include "model/memory_plan.h"
-#include "model/checkpoint.h"
 #include "model/shard_plan.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/decoder.h"
@@ -229,9 +229,8 @@ absl::Status Worker::LoadModel(const PrepareGroup& request,
                    HashPieces(model->config, *model->checkpoint, model->shard,
                               request.num_threads, progress,
                               PieceCache(options_.cache_directory), stop));
-  model->weights =
-      std::make_unique<Weights>(model->config, model->shard,
-                                *model->checkpoint, request.num_threads);
+  model->weights = std::make_unique<Weights>(
+      model->config, model->shard, *model->checkpoint, request.num_threads);
   model_ = std::move(model);
   return absl::OkStatus();
 }

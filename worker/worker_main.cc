@@ -52,10 +52,11 @@ void AddOptions(CLI::App& app, Options& options) {
   app.add_option("--join", options.join, "Coordinator, as HOST:PORT")
       ->check(CheckHostPort)
       ->required();
-  app.add_option("--model", options.model_directory,
-                 "Model directory or .gguf file; the coordinator must serve the "
-                 "same one. "
-                 "Default: whatever it says");
+  app.add_option(
+      "--model", options.model_directory,
+      "Model directory or .gguf file; the coordinator must serve the "
+      "same one. "
+      "Default: whatever it says");
   app.add_option("--cache-dir", options.cache_directory,
                  "Keep hashes of the weights there, so that a restart does not "
                  "read them all again. Default: none are kept");

@@ -15,8 +15,7 @@ namespace {
 
 absl::StatusOr<std::string> AbsolutePath(const std::string& model) {
   std::error_code error;
-  const std::filesystem::path path =
-      std::filesystem::canonical(model, error);
+  const std::filesystem::path path = std::filesystem::canonical(model, error);
   if (error) return NotFound("model {}: {}", model, error.message());
   if (!std::filesystem::is_directory(path, error) &&
       path.extension() != ".gguf") {
@@ -78,8 +77,7 @@ absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
   ServedModel model;
   ASSIGN_OR_RETURN(model.directory, AbsolutePath(directory));
   ASSIGN_OR_RETURN(model.facts, ReadFacts(model.directory, max_context_tokens));
-  model.facts.name =
-      name.empty() ? NameOfModel(model.directory) : name;
+  model.facts.name = name.empty() ? NameOfModel(model.directory) : name;
   if (model.facts.name.size() > kMaxModelNameBytes ||
       !IsValidUtf8(model.facts.name)) {
     return InvalidArgument(

@@ -24,8 +24,9 @@ struct ServedModel {
 
 // Reads and checks config, generation config, tokenizer and chat template of a
 // Hugging Face directory, or of GGUF files (model/gguf_model.h). `name`: as
-// clients call it, empty for the directory's or the file's name. `max_context_tokens`: 0 for the model's own. Errors name the file and
-// the field.
+// clients call it, empty for the directory's or the file's name.
+// `max_context_tokens`: 0 for the model's own. Errors name the file and the
+// field.
 absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
                                             const std::string& name,
                                             int64_t max_context_tokens);

@@ -15,6 +15,7 @@ namespace {
 int NumRounds(std::string_view target) {
   if (target == "chat_template") return 10000;
   if (target == "tokenizer") return 10000;
+  if (target == "gguf") return 20000;
   return 60000;
 }
 

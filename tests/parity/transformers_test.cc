@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "base/file.h"
-#include "model/families.h"
 #include "model/checkpoint.h"
+#include "model/families.h"
 #include "tests/testing/one_rank.h"
 #include "tests/testing/test_paths.h"
 

@@ -68,8 +68,8 @@ GgufFile& GgufFile::TensorAt(uint64_t offset, std::string_view name,
                              uint32_t type,
                              const std::vector<uint64_t>& dimensions,
                              std::string_view data) {
-  table_ += GgufString(name) +
-            GgufBytes(static_cast<uint32_t>(dimensions.size()));
+  table_ +=
+      GgufString(name) + GgufBytes(static_cast<uint32_t>(dimensions.size()));
   for (const uint64_t size : dimensions) table_ += GgufBytes(size);
   table_ += GgufBytes(type) + GgufBytes(offset);
   data_.resize((data_.size() + alignment - 1) / alignment * alignment);

@@ -17,6 +17,17 @@ constexpr size_t kMaxConfigTextBytes = 32768;
 constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;
 constexpr int64_t kMaxTensors = int64_t{1} << 20;
 constexpr int kMaxTensorDimensions = 8;
+// Of a GGUF file: entries of the metadata, bytes of a key and of a tensor's
+// name, dimensions of a tensor, and what its data may be aligned to.
+constexpr int64_t kMaxGgufKeys = int64_t{1} << 16;
+constexpr size_t kMaxGgufNameBytes = 1024;
+constexpr uint32_t kMaxGgufDimensions = 4;
+constexpr uint64_t kMaxGgufAlignment = uint64_t{1} << 16;
+// Elements of all lists of its metadata together; bytes of one token and of
+// all.
+constexpr uint64_t kMaxGgufListElements = uint64_t{1} << 24;
+constexpr size_t kMaxGgufTokenBytes = 1024;
+constexpr size_t kMaxGgufVocabularyBytes = size_t{64} << 20;
 constexpr int64_t kMaxPieceCacheFileBytes = int64_t{1} << 30;
 // Hashes of a file are kept only once it was left alone for this long: file
 // times may be as coarse.

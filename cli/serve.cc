@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <string_view>
@@ -47,6 +48,7 @@ void PrintConversions(const ModelConfig& config, const Checkpoint& checkpoint) {
       "GiB of memory in all\n",
       num_quantised, fmt::join(types, ", "), NameOf(config.weights),
       static_cast<double>(num_bytes) / (1 << 30));
+  std::fflush(stdout);  // before the processes' lines
 }
 
 // The headers of the files alone: what no worker could load is said here, once

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "base/limits_gguf.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "model/json_object.h"

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/limits.h"
-#include "base/limits_gguf.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "model/json_object.h"

@@ -17,9 +17,9 @@
 #include "base/cpu_path.h"
 #include "base/status.h"
 #include "coordinator/cluster/replica.h"
+#include "model/checkpoint.h"
 #include "model/config_identity.h"
 #include "model/manifest.h"
-#include "model/checkpoint.h"
 #include "tests/testing/fake_worker_group.h"
 #include "tests/testing/tiny_model.h"
 

@@ -16,6 +16,7 @@ int NumRounds(std::string_view target) {
   if (target == "chat_template") return 10000;
   if (target == "tokenizer" || target == "sentencepiece") return 10000;
   if (target == "tekken") return 5000;
+  if (target == "gguf") return 20000;
   return 60000;
 }
 

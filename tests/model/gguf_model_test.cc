@@ -58,9 +58,9 @@ std::string FileOf(const std::string& family) {
         file += BytesOfHex(piece[1]);
         continue;
       }
-      const auto* bits = reinterpret_cast<const char*>(
-                             source->Find(name)->data.data()) +
-                         piece[1].get<size_t>() * 2;
+      const auto* bits =
+          reinterpret_cast<const char*>(source->Find(name)->data.data()) +
+          piece[1].get<size_t>() * 2;
       if (!piece[3].get<bool>()) {
         file.append(bits, piece[2].get<size_t>() * 2);
         continue;
@@ -77,8 +77,8 @@ std::string FileOf(const std::string& family) {
   return file;
 }
 
-std::string WeightsIdOf(const ModelConfig& config,
-                        const Checkpoint& checkpoint, Layout layout) {
+std::string WeightsIdOf(const ModelConfig& config, const Checkpoint& checkpoint,
+                        Layout layout) {
   Manifest manifest(config);
   for (int rank = 0; rank < layout.num_ranks(); ++rank) {
     const auto hashes =
@@ -92,8 +92,7 @@ std::string WeightsIdOf(const ModelConfig& config,
 class FamilyTest : public testing::TestWithParam<std::string> {
  protected:
   TempDirectory directory_;
-  const std::string path_ =
-      directory_.Write("tiny.gguf", FileOf(GetParam()));
+  const std::string path_ = directory_.Write("tiny.gguf", FileOf(GetParam()));
   const ModelConfig hugging_face_ =
       ReadModelConfig(DirectoryOf(GetParam())).value();
 };
@@ -128,9 +127,9 @@ TEST_P(FamilyTest, HasTheConfigOfItsDirectory) {
               1e-6);
   config->rope.attention_factor = expected.rope.attention_factor;
   config->rope.long_attention_factor = expected.rope.long_attention_factor;
-  for (auto* factors : {&config->rope.short_factors, &config->rope.long_factors,
-                        &expected.rope.short_factors,
-                        &expected.rope.long_factors}) {
+  for (auto* factors :
+       {&config->rope.short_factors, &config->rope.long_factors,
+        &expected.rope.short_factors, &expected.rope.long_factors}) {
     for (double& factor : *factors) factor = static_cast<float>(factor);
   }
   EXPECT_EQ(*config, expected)
@@ -182,16 +181,18 @@ TEST_P(FamilyTest, HasTheWeightsIdOfItsDirectoryInEveryLayout) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, FamilyTest,
-    testing::Values("llama", "llama-3.1", "llama-linear", "mistral", "mixtral",
-                    "phi3", "phi3-long", "phi3-partial", "phi3.5-moe", "qwen2",
-                    "qwen3", "qwen3-moe", "qwen3-moe-raw"),
-    [](const auto& info) {
-      std::string name = info.param;
-      for (char& c : name) c = c == '-' || c == '.' ? '_' : c;
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(All, FamilyTest,
+                         testing::Values("llama", "llama-3.1", "llama-linear",
+                                         "mistral", "mixtral", "phi3",
+                                         "phi3-long", "phi3-partial",
+                                         "phi3.5-moe", "qwen2", "qwen3",
+                                         "qwen3-moe", "qwen3-moe-raw"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name)
+                             c = c == '-' || c == '.' ? '_' : c;
+                           return name;
+                         });
 
 constexpr auto kF32 = static_cast<uint32_t>(GgmlType::kF32);
 constexpr auto kF16 = static_cast<uint32_t>(GgmlType::kF16);
@@ -218,7 +219,8 @@ GgufFile Llama(uint32_t type = kF32) {
     file.Tensor(std::string(name) + ".weight", type, {32, 32},
                 std::string(32 * row_bytes, '\0'));
   }
-  for (const char* name : {"blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"}) {
+  for (const char* name :
+       {"blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"}) {
     file.Tensor(std::string(name) + ".weight", kF32, {32},
                 std::string(128, '\0'));
   }
@@ -278,8 +280,7 @@ TEST_F(GgufModelTest, AbsentAndAbsurdKeysAreNamed) {
               HasSubstr("\"gpt-j\""));
   GgufFile bare;
   bare.Text("general.architecture", "qwen2");
-  EXPECT_THAT(ConfigError(bare),
-              HasSubstr("qwen2.embedding_length is absent"));
+  EXPECT_THAT(ConfigError(bare), HasSubstr("qwen2.embedding_length is absent"));
   GgufFile text;
   text.Text("general.architecture", "llama")
       .Text("llama.embedding_length", "many");
@@ -292,12 +293,14 @@ TEST_F(GgufModelTest, AbsentAndAbsurdKeysAreNamed) {
   EXPECT_THAT(ConfigError(Llama().Float("llama.logit_scale", 2)),
               AllOf(HasSubstr("llama.logit_scale"), HasSubstr("not served")));
   EXPECT_EQ(ConfigError(Llama().Float("llama.logit_scale", 0)), "accepted");
-  EXPECT_THAT(ConfigError(Llama().Float("llama.rope.scaling.factor", NAN)
+  EXPECT_THAT(ConfigError(Llama()
+                              .Float("llama.rope.scaling.factor", NAN)
                               .Text("llama.rope.scaling.type", "linear")),
               HasSubstr("llama.rope.scaling.factor is nan"));
   EXPECT_THAT(ConfigError(Llama().Text("llama.rope.scaling.type", "odd")),
               HasSubstr("\"odd\""));
-  EXPECT_THAT(ConfigError(Llama().Integer("llama.attention.key_length", 16)
+  EXPECT_THAT(ConfigError(Llama()
+                              .Integer("llama.attention.key_length", 16)
                               .Integer("llama.attention.value_length", 8)),
               HasSubstr("llama.attention.value_length is 8"));
 }
@@ -323,15 +326,15 @@ TEST_F(GgufModelTest, FactorsThatAreNotLlama3sAreKeptAsTheyAre) {
 
 TEST_F(GgufModelTest, TensorsThatDoNotBelongAreNamed) {
   const std::string row(128, '\0');
-  EXPECT_THAT(TensorError(Llama().Tensor("blk.1.attn_norm.weight", kF32, {32},
-                                         row)),
-              HasSubstr("blk.1.attn_norm.weight"));
-  EXPECT_THAT(TensorError(Llama().Tensor("blk.0.attn_q_norm.weight", kF32,
-                                         {32}, row)),
-              HasSubstr("blk.0.attn_q_norm.weight"));
-  EXPECT_THAT(TensorError(Llama().Tensor("blk.x.attn_norm.weight", kF32, {32},
-                                         row)),
-              HasSubstr("blk.x.attn_norm.weight"));
+  EXPECT_THAT(
+      TensorError(Llama().Tensor("blk.1.attn_norm.weight", kF32, {32}, row)),
+      HasSubstr("blk.1.attn_norm.weight"));
+  EXPECT_THAT(
+      TensorError(Llama().Tensor("blk.0.attn_q_norm.weight", kF32, {32}, row)),
+      HasSubstr("blk.0.attn_q_norm.weight"));
+  EXPECT_THAT(
+      TensorError(Llama().Tensor("blk.x.attn_norm.weight", kF32, {32}, row)),
+      HasSubstr("blk.x.attn_norm.weight"));
   EXPECT_THAT(
       TensorError(Llama().Tensor("blk.0.attn_qkv.weight", kF32, {32}, row)),
       HasSubstr("one of two"));
@@ -344,8 +347,8 @@ TEST_F(GgufModelTest, ExpertsMustBeAsManyAsTheConfigSays) {
   file.Integer("llama.expert_count", 4).Integer("llama.expert_used_count", 2);
   file.Tensor("blk.0.ffn_gate_exps.weight", kF32, {32, 32, 2},
               std::string(8192, '\0'));
-  EXPECT_THAT(TensorError(file), AllOf(HasSubstr("[2, 32, 32]"),
-                                       HasSubstr("each of 4 experts")));
+  EXPECT_THAT(TensorError(file),
+              AllOf(HasSubstr("[2, 32, 32]"), HasSubstr("each of 4 experts")));
 }
 
 TEST_F(GgufModelTest, ADirectoryWithOneModelIsThatModel) {
@@ -354,9 +357,9 @@ TEST_F(GgufModelTest, ADirectoryWithOneModelIsThatModel) {
   EXPECT_THAT(FindGgufFiles(directory_.path()).value(), ElementsAre(path));
   EXPECT_EQ(OpenError(directory_.path()), "accepted");
   directory_.Write("n.gguf", "");
-  EXPECT_THAT(OpenError(directory_.path()),
-              AllOf(HasSubstr("2 models"), HasSubstr("m.gguf"),
-                    HasSubstr("n.gguf")));
+  EXPECT_THAT(
+      OpenError(directory_.path()),
+      AllOf(HasSubstr("2 models"), HasSubstr("m.gguf"), HasSubstr("n.gguf")));
   directory_.Write("config.json", "{}");
   EXPECT_THAT(FindGgufFiles(directory_.path()).value(), IsEmpty());
   EXPECT_THAT(OpenError(directory_.path() + "/none.gguf"),
@@ -370,8 +373,9 @@ TEST_F(GgufModelTest, PartsMakeOneModelWhicheverIsNamed) {
       .Integer("split.no", 0)
       .Integer("split.count", 2)
       .Tensor("a", kF32, {1}, "1234");
-  second.Integer("split.no", 1).Integer("split.count", 2).Tensor(
-      "b", kF32, {1}, "5678");
+  second.Integer("split.no", 1)
+      .Integer("split.count", 2)
+      .Tensor("b", kF32, {1}, "5678");
   const std::string one =
       directory_.Write("m-00001-of-00002.gguf", first.Bytes());
   EXPECT_THAT(OpenError(one), HasSubstr("m-00002-of-00002.gguf: is not there"));

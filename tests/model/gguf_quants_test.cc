@@ -47,13 +47,15 @@ TEST_P(QuantsTest, NumbersAreThoseOfGgufPy) {
   EXPECT_EQ(out.back(), 17);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, QuantsTest,
-    testing::Values(GgmlType::kQ4_0, GgmlType::kQ4_1, GgmlType::kQ5_0,
-                    GgmlType::kQ5_1, GgmlType::kQ8_0, GgmlType::kQ2_K,
-                    GgmlType::kQ3_K, GgmlType::kQ4_K, GgmlType::kQ5_K,
-                    GgmlType::kQ6_K),
-    [](const auto& info) { return std::string(TraitsOf(info.param).name); });
+INSTANTIATE_TEST_SUITE_P(All, QuantsTest,
+                         testing::Values(GgmlType::kQ4_0, GgmlType::kQ4_1,
+                                         GgmlType::kQ5_0, GgmlType::kQ5_1,
+                                         GgmlType::kQ8_0, GgmlType::kQ2_K,
+                                         GgmlType::kQ3_K, GgmlType::kQ4_K,
+                                         GgmlType::kQ5_K, GgmlType::kQ6_K),
+                         [](const auto& info) {
+                           return std::string(TraitsOf(info.param).name);
+                         });
 
 uint16_t Rounded(DType dtype, float value) {
   std::byte out[2];
@@ -93,8 +95,8 @@ TEST(RoundToTest, IsToTheNearestTiesToEven) {
     if (!std::isfinite(value) || value == 0) continue;
     if (std::abs(value) < 3.3e38F) ExpectNearestBFloat16(value);
     // Of the size of halves, subnormal ones too, and often half-way.
-    float half = std::ldexp(value, static_cast<int>(random() % 44) - 27 -
-                                       std::ilogb(value));
+    float half = std::ldexp(
+        value, static_cast<int>(random() % 44) - 27 - std::ilogb(value));
     if (i % 2 == 0) {
       half = std::bit_cast<float>(std::bit_cast<uint32_t>(half) & ~0xfffU);
     }
@@ -108,8 +110,8 @@ TEST(RoundToTest, EveryHalfAndBFloat16StaysItself) {
     const float as_half = Widened(GgmlType::kF16, half);
     const float as_bfloat16 = Widened(GgmlType::kBF16, half);
     if (std::isnan(as_half)) {
-      EXPECT_TRUE(std::isnan(
-          Widened(GgmlType::kF16, Rounded(DType::kF16, as_half))));
+      EXPECT_TRUE(
+          std::isnan(Widened(GgmlType::kF16, Rounded(DType::kF16, as_half))));
     } else {
       EXPECT_EQ(as_half, FloatOfHalf(half));
       EXPECT_EQ(Rounded(DType::kF16, as_half), half);

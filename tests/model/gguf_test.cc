@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/limits.h"
-#include "base/limits_gguf.h"
 #include "base/status.h"
 #include "tests/testing/gguf_file.h"
 
@@ -121,17 +120,16 @@ TEST(GgufTest, AbsurdCountsAreRefusedBeforeAnythingIsReserved) {
                               GgufFile::kUint64, GgufFile::kBool}) {
     for (const uint64_t count : {uint64_t{1} << 40, kHuge, kHuge / 8 + 1}) {
       const std::string value = GgufBytes(type) + GgufBytes(count);
-      EXPECT_THAT(
-          ErrorOf(GgufFile().Key("k", GgufFile::kArray, value).Bytes()),
-          AllOf(HasSubstr("\"k\""), HasSubstr(std::to_string(count))));
+      EXPECT_THAT(ErrorOf(GgufFile().Key("k", GgufFile::kArray, value).Bytes()),
+                  AllOf(HasSubstr("\"k\""), HasSubstr(std::to_string(count))));
     }
   }
 }
 
 TEST(GgufTest, ListsTakeNoMoreMemoryThanTheLimitAllows) {
   const uint64_t count = kMaxGgufListElements / 2 + 1;
-  const std::string value = GgufBytes(GgufFile::kUint8) + GgufBytes(count) +
-                            std::string(count, '\1');
+  const std::string value =
+      GgufBytes(GgufFile::kUint8) + GgufBytes(count) + std::string(count, '\1');
   GgufFile file;
   file.Key("one", GgufFile::kArray, value);
   EXPECT_EQ(ErrorOf(file.Bytes()), "accepted");
@@ -155,9 +153,8 @@ TEST(GgufTest, UglyKeysAreRefusedByName) {
               HasSubstr("1 to 1024 bytes"));
   EXPECT_THAT(ErrorOf(GgufFile().Integer("\xff", 1).Bytes()),
               HasSubstr("UTF-8"));
-  EXPECT_THAT(
-      ErrorOf(GgufFile().Integer(std::string(1025, 'k'), 1).Bytes()),
-      HasSubstr("1 to 1024 bytes"));
+  EXPECT_THAT(ErrorOf(GgufFile().Integer(std::string(1025, 'k'), 1).Bytes()),
+              HasSubstr("1 to 1024 bytes"));
   EXPECT_THAT(ErrorOf(GgufFile().Integer("k", 1).Integer("k", 1).Bytes()),
               HasSubstr("\"k\" occurs twice"));
   EXPECT_THAT(ErrorOf(GgufFile().Key("k", 13, "1234").Bytes()),

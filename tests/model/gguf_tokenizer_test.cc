@@ -71,8 +71,8 @@ TEST_F(GgufTokenizerTest, SpellingsOfControlTokensAreTextUnlessAskedFor) {
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   const auto ids = [&](bool parse_special) {
     return (*tokenizer)
-        ->Encode("</s>", {.add_special_tokens = false,
-                          .parse_special = parse_special})
+        ->Encode("</s>",
+                 {.add_special_tokens = false, .parse_special = parse_special})
         .value();
   };
   EXPECT_THAT(ids(true), ElementsAre(2));
@@ -127,9 +127,10 @@ TEST_F(GgufTokenizerTest, UglyVocabulariesAreRefusedByKey) {
               HasSubstr("tokenizer.ggml.tokens is absent"));
   EXPECT_THAT(ErrorOf(Llama({}).Bytes()),
               HasSubstr("tokenizer.ggml.tokens is a list of 0"));
-  EXPECT_THAT(ErrorOf(Llama({"a", "\xff"}).Floats("tokenizer.ggml.scores",
-                                                  {0, 0}).Bytes()),
-              HasSubstr("tokenizer.ggml.tokens[1]"));
+  EXPECT_THAT(
+      ErrorOf(
+          Llama({"a", "\xff"}).Floats("tokenizer.ggml.scores", {0, 0}).Bytes()),
+      HasSubstr("tokenizer.ggml.tokens[1]"));
   EXPECT_THAT(ErrorOf(Llama({std::string(2000, 'a')}).Bytes()),
               HasSubstr("at most 1024 bytes"));
   EXPECT_THAT(ErrorOf(Llama({"a", "b"}).Bytes()),
@@ -137,14 +138,13 @@ TEST_F(GgufTokenizerTest, UglyVocabulariesAreRefusedByKey) {
   EXPECT_THAT(
       ErrorOf(Llama({"a", "b"}).Floats("tokenizer.ggml.scores", {0}).Bytes()),
       HasSubstr("each of 2 tokens"));
-  EXPECT_THAT(ErrorOf(Llama({"a"})
-                          .Floats("tokenizer.ggml.scores", {NAN})
-                          .Bytes()),
-              HasSubstr("tokenizer.ggml.scores[0] is nan"));
-  EXPECT_THAT(ErrorOf(Llama({"a"})
-                          .Integers("tokenizer.ggml.token_type", {1, 1})
-                          .Bytes()),
-              HasSubstr("tokenizer.ggml.token_type"));
+  EXPECT_THAT(
+      ErrorOf(Llama({"a"}).Floats("tokenizer.ggml.scores", {NAN}).Bytes()),
+      HasSubstr("tokenizer.ggml.scores[0] is nan"));
+  EXPECT_THAT(
+      ErrorOf(
+          Llama({"a"}).Integers("tokenizer.ggml.token_type", {1, 1}).Bytes()),
+      HasSubstr("tokenizer.ggml.token_type"));
   EXPECT_THAT(ErrorOf(Llama({"a", "b", "a"})
                           .Floats("tokenizer.ggml.scores", {0, 0, 0})
                           .Bytes()),
@@ -165,8 +165,8 @@ TEST_F(GgufTokenizerTest, UglyVocabulariesAreRefusedByKey) {
 }
 
 TEST_F(GgufTokenizerTest, TheChatTemplateComesAlong) {
-  const auto texts = ReadTokenizerOfGguf(
-      SourcePath("tests/goldens/gguf/sentencepiece.gguf"));
+  const auto texts =
+      ReadTokenizerOfGguf(SourcePath("tests/goldens/gguf/sentencepiece.gguf"));
   ASSERT_TRUE(texts.ok()) << texts.status();
   EXPECT_EQ((*texts)->chat_template,
             "{{ bos_token }}{{ messages[0].content }}");

@@ -1,5 +1,3 @@
-#include "model/checkpoint.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -11,6 +9,7 @@
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "model/checkpoint.h"
 #include "model/safetensors_header.h"
 #include "tests/testing/half.h"
 #include "tests/testing/temp_directory.h"

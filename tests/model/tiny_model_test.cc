@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "model/families.h"
 #include "model/checkpoint.h"
+#include "model/families.h"
 #include "tests/testing/half.h"
 
 namespace witan {

@@ -96,11 +96,19 @@ absl::Status SlotTable::Start(const SlotStart& start) {
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   slot.seen_ids = std::move(ids);
   slot.output_counts.assign(slot.seen_ids.size(), 0);
+  slot.num_history_tokens = static_cast<int64_t>(start.history.size());
   for (size_t i = start.num_prompt_tokens; i < start.history.size(); ++i) {
     CountToken(slot, start.history[i], 1);
   }
   slots_[start.slot] = std::move(slot);
   return absl::OkStatus();
+}
+
+void SlotTable::FeedToken(Slot& slot, TokenId token) {
+  const int64_t position = slot.num_positions++;
+  if (slot.sampling.uses_penalties() && position >= slot.num_history_tokens) {
+    CountToken(slot, token, 1);
+  }
 }
 
 void SlotTable::CountToken(Slot& slot, TokenId token, int32_t output_count) {
@@ -138,12 +146,11 @@ absl::Status SlotTable::ResolveSequence(const StepPlan& plan, int s,
     }
     slot.block_ids.push_back(block);
   }
-  slot.num_positions += num_rows;
   if (static_cast<int64_t>(slot.block_ids.size()) * kBlockTokens <
-      slot.num_positions) {
+      first + num_rows) {
     return InvalidArgument("step {}: slot {} has {} blocks for {} positions",
                            plan.step, slot_index, slot.block_ids.size(),
-                           slot.num_positions);
+                           first + num_rows);
   }
   for (int32_t row = plan.row_begin[s]; row < plan.row_begin[s + 1]; ++row) {
     TokenId token = plan.token_ids[row];
@@ -155,6 +162,7 @@ absl::Status SlotTable::ResolveSequence(const StepPlan& plan, int s,
                              plan.step, token, row, vocab_size_);
     }
     step.token_ids.push_back(token);
+    FeedToken(slot, token);
   }
   if (plan.samples[s] != 0) {
     step.sample_slots.push_back(slot_index);
@@ -196,7 +204,6 @@ void SlotTable::Commit(const ResolvedStep& step,
     Slot& slot = slots_[step.sample_slots[i]];
     slot.last_token = tokens[i];
     slot.has_token = true;
-    if (slot.sampling.uses_penalties()) CountToken(slot, tokens[i], 1);
   }
 }
 

@@ -50,8 +50,11 @@ class SlotTable {
     int64_t num_positions = 0;  // positions whose K and V are written
     TokenId last_token = 0;
     std::vector<int32_t> block_ids;
+    // Positions whose tokens came with the SlotStart.
+    int64_t num_history_tokens = 0;
     // Distinct tokens of prompt and output with their count in the output;
-    // ascending; kept only while the parameters use penalties.
+    // ascending; kept only while the parameters use penalties. A token counts
+    // once it has a row: what was drawn may yet be replaced by a forced one.
     std::vector<TokenId> seen_ids;
     std::vector<int32_t> output_counts;
   };
@@ -59,6 +62,8 @@ class SlotTable {
   absl::Status CheckShape(const StepPlan& plan) const;
   absl::Status Start(const SlotStart& start);
   absl::Status ResolveSequence(const StepPlan& plan, int s, ResolvedStep& step);
+  // The next row of `slot` is `token`.
+  static void FeedToken(Slot& slot, TokenId token);
   static void CountToken(Slot& slot, TokenId token, int32_t output_count);
 
   const EngineLimits limits_;

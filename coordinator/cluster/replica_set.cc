@@ -31,6 +31,9 @@ class ReplicaSet::RoutedSink final : public TokenSink {
   bool OnToken(int64_t index, const SampledToken& token) override {
     return sink_->OnToken(index, token);
   }
+  std::optional<TokenId> NextForcedToken() override {
+    return sink_->NextForcedToken();
+  }
   void OnFinished(absl::StatusOr<FinishReason> reason,
                   const SequenceUsage& usage) override {
     {

@@ -103,6 +103,14 @@ bool Scheduler::Finish(SequenceId id, FinishReason reason, Micros now) {
   return true;
 }
 
+bool Scheduler::Force(SequenceId id, TokenId token, Micros now) {
+  Sequence* const sequence = FindLive(id);
+  if (sequence == nullptr) return false;
+  ApplyToken(*sequence, SampledToken{.token_id = token}, now);
+  EraseIfOver(*sequence);
+  return true;
+}
+
 bool Scheduler::Pause(SequenceId id) {
   Sequence* const sequence = FindLive(id);
   if (sequence == nullptr || sequence->paused) return false;
@@ -186,7 +194,8 @@ absl::Status Scheduler::Apply(StepResult result, Micros now) {
     CommitRows(sequence, rows.num_rows);
     if (sequence.state == SequenceState::kFinished) {
       counters_.num_discarded_rows += rows.num_rows;
-    } else if (rows.samples) {
+    } else if (rows.samples && rows.end == sequence.num_tokens()) {
+      // Else another token was forced in its place.
       ApplyToken(sequence, std::move(result.tokens[next_token]), now);
     }
     if (rows.samples) ++next_token;

@@ -31,6 +31,12 @@
 // discarded. A slot and its blocks are released only once no step in flight
 // has rows of them.
 //
+// Forced tokens: the owner may say which token follows the one that just came
+// (Force). It joins the sequence like a sampled one and is computed like any
+// token whose value is known, in a row of its own; what a step in flight draws
+// in its place is dropped. So it comes at the same index whatever was planned
+// ahead.
+//
 // Preemption: when a decode row needs a block and none is left, or a sequence
 // of a higher priority waits for a place, the newest running sequence of the
 // lowest priority goes back to the queue with its tokens and is prefilled
@@ -90,6 +96,13 @@ class Scheduler {
   // ended by itself); then nothing happens.
   bool Finish(SequenceId id, FinishReason reason, Micros now);
 
+  // `token` comes next in a live sequence, whatever the model draws; the stop
+  // rules apply to it, its log-probability is not known. False: no such
+  // sequence is live.
+  // REQUIRES: the sequence has no output yet and no step with rows of it was
+  // planned, or nothing was planned or applied since its last token came.
+  bool Force(SequenceId id, TokenId token, Micros now);
+
   // Takes a live sequence out of the batch until Resume, because its client
   // does not take its tokens. Those of steps in flight still come. It gives up
   // slot and blocks (the prefix cache may keep them). False: not live, or
@@ -123,6 +136,7 @@ class Scheduler {
   struct PlannedRows {
     Sequence* sequence = nullptr;
     int64_t num_rows = 0;
+    int64_t end = 0;  // position behind the last row
     bool samples = false;
   };
   struct PlannedStep {

@@ -21,8 +21,11 @@ bool WantsDecodeRow(const Sequence& sequence) {
     return sequence.num_samples_in_flight == 1 &&
            sequence.num_output_tokens() + 1 < sequence.spec.stop.max_tokens;
   }
-  return position + 1 == sequence.num_tokens() &&
-         sequence.num_output_tokens() > 0;
+  if (sequence.num_output_tokens() == 0) return false;
+  // A forced token has no block set aside for it, as prompts have.
+  return position + 1 == sequence.num_tokens() ||
+         (position < sequence.num_tokens() &&
+          position >= sequence.num_tokens_when_admitted);
 }
 
 bool WantsPrefillRows(const Sequence& sequence) {
@@ -176,6 +179,7 @@ void Scheduler::Admit(Sequence& sequence,
   if (!sequence.num_cached_tokens) {
     sequence.num_cached_tokens = num_cached_tokens;
   }
+  sequence.num_tokens_when_admitted = sequence.num_tokens();
   if (options_.prefix_cache) {
     counters_.num_prefix_lookup_tokens += sequence.num_tokens();
     counters_.num_prefix_hit_tokens += num_cached_tokens;
@@ -240,7 +244,7 @@ void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft) {
 
   const bool samples = end >= sequence.num_tokens();
   plan.samples.push_back(samples ? 1 : 0);
-  draft.step.sequences.push_back({&sequence, num_rows, samples});
+  draft.step.sequences.push_back({&sequence, num_rows, end, samples});
   draft.step.num_samples += samples ? 1 : 0;
   sequence.num_planned_tokens = end;
   ++sequence.num_steps_in_flight;

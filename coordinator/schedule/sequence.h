@@ -109,7 +109,8 @@ struct Sequence {
   int32_t slot = -1;
   std::vector<int32_t> block_table;
   size_t num_sent_blocks = 0;  // of the table, in plans
-  // Blocks set aside for the tokens known at admission, not yet in the table.
+  int64_t num_tokens_when_admitted = 0;
+  // Blocks set aside for those tokens, not yet in the table.
   int64_t num_reserved_blocks = 0;
   // Positions [0, num_planned_tokens) have rows in the steps planned so far.
   int64_t num_planned_tokens = 0;

@@ -52,6 +52,9 @@ class SimCoordinator::RoutedSink : public TokenSink {
   bool OnToken(int64_t index, const SampledToken& token) override {
     return sink_->OnToken(index, token);
   }
+  std::optional<TokenId> NextForcedToken() override {
+    return sink_->NextForcedToken();
+  }
   void OnFinished(absl::StatusOr<FinishReason> reason,
                   const SequenceUsage& usage) override {
     router_.OnFinished(route_);

@@ -14,6 +14,7 @@ void Add(TokenCounters& sum, const TokenCounters& other) {
   sum.num_ended_by_loss += other.num_ended_by_loss;
   sum.num_preempted += other.num_preempted;
   sum.num_cached += other.num_cached;
+  sum.num_forced += other.num_forced;
 }
 
 void Add(NetworkCounters& sum, const NetworkCounters& other) {

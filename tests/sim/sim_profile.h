@@ -38,6 +38,7 @@ struct SimProfile {
   double stop_probability = 0;
   double penalty_probability = 0;
   double choices_probability = 0;  // of more than one choice
+  double force_probability = 0;    // of a client that forces tokens
   int num_tenants = 1;
   int num_priorities = 1;
   // Prompts begin like one of so many others; 0: each is new from the start.

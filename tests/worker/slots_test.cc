@@ -213,19 +213,22 @@ TEST(SlotTableTest, CountsForPenaltiesEqualANaiveCount) {
     StepPlan plan = FirstStep();
     SlotStart& start = plan.slot_starts[0];
     start.sampling.presence_penalty = 1;
-    start.num_prompt_tokens = static_cast<int32_t>(random() % 20);
+    start.num_prompt_tokens = static_cast<int32_t>(1 + random() % 20);
     std::map<TokenId, int32_t> naive;
-    const int num_history = start.num_prompt_tokens + random() % 20;
+    const int num_history =
+        start.num_prompt_tokens + static_cast<int>(random() % 20);
     for (int i = 0; i < num_history; ++i) {
       const TokenId token = static_cast<TokenId>(random() % kVocab);
       start.history.push_back(token);
       naive[token] += i >= start.num_prompt_tokens;
     }
+    plan.token_ids = start.history;
+    plan.row_begin = {0, num_history};
     SlotTable slots(kLimits, kVocab);
     ResolvedStep step;
     ASSERT_TRUE(slots.Resolve(plan, step).ok());
-    for (int i = 0; i < 30; ++i) {
-      const SampleRow row = slots.RowToSample(2, 40);
+    for (int i = 0; i < 24; ++i) {
+      const SampleRow row = slots.RowToSample(2, num_history + i);
       std::map<TokenId, int32_t> ours;
       for (size_t j = 0; j < row.seen_ids.size(); ++j) {
         if (j > 0) {
@@ -234,8 +237,17 @@ TEST(SlotTableTest, CountsForPenaltiesEqualANaiveCount) {
         ours[row.seen_ids[j]] = row.output_counts[j];
       }
       ASSERT_EQ(ours, naive);
-      const TokenId token = static_cast<TokenId>(random() % kVocab);
+      // What was drawn counts when it has its row, unless another token was
+      // forced in its place.
+      TokenId token = static_cast<TokenId>(random() % kVocab);
       slots.Commit(step, std::vector<TokenId>{token});
+      StepPlan next = DecodeStep();
+      next.first_positions = {num_history + i};
+      if (random() % 3 == 0) {
+        token = static_cast<TokenId>(random() % kVocab);
+        next.token_ids = {token};
+      }
+      ASSERT_TRUE(slots.Resolve(next, step).ok());
       ++naive[token];
     }
   }

@@ -412,6 +412,12 @@ void Replica::DeliverEvents(Micros now) {
         }
         continue;
       }
+      if (auto* scored = std::get_if<PromptScoresEvent>(&event)) {
+        live_.at(scored->id)
+            .sink->OnPromptScores(scored->first_index,
+                                  std::move(scored->scores));
+        continue;
+      }
       FinishEvent& finish = std::get<FinishEvent>(event);
       const auto it = live_.find(finish.id);
       LiveSequence live = std::move(it->second);

@@ -25,6 +25,10 @@
 // priority, waits for that (it is "parked"), so that choices of one request,
 // and requests that come together, compute their common prompt once.
 //
+// A prompt whose tokens are to be scored finds no more of itself cached than
+// what was scored before a preemption: a row that is not computed has no
+// logits. Others may find what it computed.
+//
 // Look-ahead: step k+1 may be planned while step k runs. A decode row of it
 // says kTokenOfPreviousStep for the token that step k samples. A sequence that
 // turns out to have ended in step k leaves a void row in step k+1, which is
@@ -121,8 +125,8 @@ class Scheduler {
   std::optional<StepPlan> Plan(Micros now);
 
   // Takes rank 0's result of the oldest step in flight. INTERNAL, and nothing
-  // is changed, when it is another step's or has another number of tokens than
-  // that step samples.
+  // is changed, when it is another step's or has another number of tokens or
+  // scores than that step makes.
   absl::Status Apply(StepResult result, Micros now);
 
   // What happened since the last call, in order.
@@ -137,11 +141,13 @@ class Scheduler {
     Sequence* sequence = nullptr;
     int64_t num_rows = 0;
     int64_t end = 0;  // position behind the last row
+    int64_t num_scores = 0;
     bool samples = false;
   };
   struct PlannedStep {
     StepNumber step = 0;
     int num_samples = 0;
+    int64_t num_scores = 0;
     std::vector<PlannedRows> sequences;  // in plan order
   };
   // A step while it is put together.
@@ -182,6 +188,9 @@ class Scheduler {
              Draft& draft);
   // Appends the rows, with the blocks they need, which have to be there.
   void AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft);
+  // The rows of [begin, end) that are scored, into the plan; how many.
+  static int64_t AppendScoredRows(const Sequence& sequence, int64_t begin,
+                                  int64_t end, StepPlan& plan);
   void AppendPrefillRows(Sequence& sequence, Draft& draft);
   // Whether a decode row gets the block it needs; preempts newer sequences for
   // it. False: it waits for blocks of steps in flight, or older sequences.
@@ -198,7 +207,8 @@ class Scheduler {
   void Preempt(Sequence& sequence);
 
   // --- Prefix cache (scheduler_prefix.cc) -----------------------------------
-  // Blocks that others may have computed: full ones without the last token.
+  // Blocks that others may have computed: full ones without the last token, and
+  // without what is yet to be scored.
   size_t NumShareableBlocks(const Sequence& sequence) const;
   // Of a new sequence: those that came with it, if they are under our root.
   void TakeNames(Sequence& sequence);
@@ -220,6 +230,7 @@ class Scheduler {
 
   // --- Ends -----------------------------------------------------------------
   void ApplyToken(Sequence& sequence, SampledToken token, Micros now);
+  void ApplyScores(Sequence& sequence, std::span<SampledToken> scores);
   void FinishSequence(Sequence& sequence, absl::StatusOr<FinishReason> reason,
                       Micros now);
   // Of a sequence that waits and is not paused: out of the queue, or unparked.

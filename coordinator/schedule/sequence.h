@@ -100,6 +100,10 @@ struct Sequence {
   std::vector<TokenId> tokens;
   int64_t num_prompt_tokens = 0;
 
+  // First rows of the prompt whose scores have come (num_prompt_logprobs); each
+  // says how likely the next token was.
+  int64_t num_scored_rows = 0;
+
   // Of the first full blocks of `tokens`, as far as they were needed.
   std::vector<BlockName> block_names;
 
@@ -133,6 +137,10 @@ struct Sequence {
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_output_tokens() const { return num_tokens() - num_prompt_tokens; }
+  // Rows that are to be scored in all.
+  int64_t num_rows_to_score() const {
+    return spec.sampling.num_prompt_logprobs < 0 ? 0 : num_prompt_tokens - 1;
+  }
 };
 
 }  // namespace witan

@@ -33,6 +33,7 @@ struct Load {
   double same_prompt_probability = 0;    // as the sequence before
   double pause_probability = 0;          // per turn, of some sequence
   double force_probability = 0;          // of a sequence whose sink forces
+  double score_probability = 0;          // of a prompt that is scored
   int num_tenants = 1;
   int num_priorities = 1;
 };
@@ -42,6 +43,7 @@ struct Expectation {
   SequenceSpec spec;
   std::vector<TokenId> history;
   int64_t num_output = 0;
+  int64_t num_scores = 0;
   int64_t sink_stops_at = -1;
   bool forces = false;
   bool cancelled = false;
@@ -60,6 +62,7 @@ struct Outcome {
   int64_t num_shared_blocks = 0;
   int64_t num_forced = 0;
   int64_t num_forced_rows = 0;
+  int64_t num_scores = 0;
 };
 
 class RandomRun {
@@ -152,6 +155,9 @@ class RandomRun {
       e.sink_stops_at = Below(e.spec.stop.max_tokens);
     }
     e.forces = Chance(load_.force_probability);
+    if (Chance(load_.score_probability)) {
+      e.spec.sampling.num_prompt_logprobs = 0;
+    }
     if (Chance(load_.deadline_probability)) {
       e.spec.deadline = now_ + Below(4000);
     }
@@ -275,12 +281,27 @@ class RandomRun {
       for (SchedulerEvent& event : events) {
         if (auto* token = std::get_if<TokenEvent>(&event)) {
           OnToken(*token);
+        } else if (auto* scored = std::get_if<PromptScoresEvent>(&event)) {
+          OnScores(*scored);
         } else {
           OnFinish(std::get<FinishEvent>(event));
         }
         if (::testing::Test::HasFatalFailure()) return;
       }
     }
+  }
+
+  void OnScores(const PromptScoresEvent& event) {
+    Expectation& e = expectations_.at(event.id);
+    if (e.stopped_by_sink) return;
+    ASSERT_FALSE(e.ended);
+    ASSERT_EQ(event.first_index, e.num_scores + 1);
+    for (const SampledToken& score : event.scores) {
+      const auto next = e.spec.prompt.begin() + ++e.num_scores;
+      ASSERT_NE(next, e.spec.prompt.end());
+      ASSERT_EQ(score, FakeScore({e.spec.prompt.begin(), next}, *next));
+    }
+    outcome_.num_scores += std::ssize(event.scores);
   }
 
   void OnToken(const TokenEvent& event) {
@@ -295,6 +316,9 @@ class RandomRun {
                                                   e.spec.choice, kVocab))
         << "sequence " << event.id << " token " << event.index << " seed "
         << load_.seed;
+    if (!forced && e.spec.sampling.num_prompt_logprobs >= 0) {
+      ASSERT_EQ(e.num_scores, std::ssize(e.spec.prompt) - 1);
+    }
     e.history.push_back(event.token.token_id);
     ++e.num_output;
     if (event.index == e.sink_stops_at) {
@@ -378,6 +402,7 @@ Outcome RunSeeds(Load load, int num_seeds) {
     sum.num_preempted_and_finished += outcome.num_preempted_and_finished;
     sum.num_shared_blocks += outcome.num_shared_blocks;
     sum.num_forced += outcome.num_forced;
+    sum.num_scores += outcome.num_scores;
     sum.num_forced_rows += outcome.num_forced_rows;
   }
   return sum;
@@ -459,6 +484,24 @@ TEST_P(TinyPoolTest, ForcedTokensComeAtTheirIndexWhateverHappens) {
   EXPECT_GT(outcome.stats.num_pauses, 100);
   EXPECT_GT(outcome.num_stopped, 10);
   EXPECT_GT(outcome.num_length, 10);
+}
+
+TEST_P(TinyPoolTest, EveryTokenOfAPromptIsScoredOnceWhateverHappens) {
+  const auto [look_ahead, chunk] = GetParam();
+  Load load = TinyPool(look_ahead, chunk);
+  load.score_probability = 0.5;
+  load.force_probability = 0.2;
+  load.shared_prefix_probability = 0.8;
+  load.same_prompt_probability = 0.5;
+  load.pause_probability = 0.05;
+  load.num_tenants = 2;
+  load.num_priorities = 3;
+  load.options.num_blocks = 13;
+  const Outcome outcome = RunSeeds(load, 60);
+  EXPECT_GT(outcome.num_scores, 10000);
+  EXPECT_GT(outcome.stats.num_preemptions, 100);
+  EXPECT_GT(outcome.stats.num_pauses, 100);
+  EXPECT_GT(outcome.num_shared_blocks, 200);
 }
 
 TEST(SchedulerRandomTest, WithoutThePrefixCacheNothingIsShared) {

@@ -28,6 +28,10 @@ class SimClients::Sink : public TokenSink {
   bool OnToken(int64_t index, const SampledToken& token) override {
     return tokens_.OnToken(id_, index, token);
   }
+  void OnPromptScores(int64_t first_index,
+                      std::vector<SampledToken> scores) override {
+    tokens_.OnPromptScores(id_, first_index, scores);
+  }
   std::optional<TokenId> NextForcedToken() override {
     return tokens_.ForcedToken(id_);
   }
@@ -95,6 +99,9 @@ SequenceSpec SimClients::DrawSpec() {
   SequenceSpec spec;
   spec.sampling.seed = next_seed_++;
   if (random_.Chance(0.5)) spec.sampling.num_top_logprobs = 0;
+  if (random_.Chance(profile_.score_probability)) {
+    spec.sampling.num_prompt_logprobs = 0;
+  }
   if (random_.Chance(profile_.penalty_probability)) {
     spec.sampling.presence_penalty = 1;
   }

@@ -90,6 +90,7 @@ void ExpectPremises(const SimCounters& sum, int64_t num_seeds) {
       {"preempted", sum.tokens.num_preempted},
       {"from the cache", sum.tokens.num_cached},
       {"forced tokens", sum.tokens.num_forced},
+      {"scored tokens", sum.tokens.num_scored},
       {"paused", sum.num_pauses},
       {"parked", sum.num_parked},
       {"evictions", sum.num_evictions},

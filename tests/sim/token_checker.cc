@@ -53,6 +53,28 @@ std::optional<TokenId> TokenChecker::ForcedToken(SequenceId id) const {
                          vocab_size_);
 }
 
+void TokenChecker::OnPromptScores(SequenceId id, int64_t first_index,
+                                  const std::vector<SampledToken>& scores) {
+  ++num_calls_;
+  Stream& stream = streams_.at(id);
+  const std::vector<TokenId>& prompt = stream.spec.prompt;
+  if (stream.ended || stream.stopped || first_index != stream.num_scores + 1) {
+    journal_.Fail(kName, "sequence {} brings the score of {} after {}", id,
+                  first_index, stream.num_scores);
+    return;
+  }
+  for (const SampledToken& score : scores) {
+    const auto next = prompt.begin() + ++stream.num_scores;
+    if (next >= prompt.end() ||
+        score != FakeScore({prompt.begin(), next}, *next)) {
+      journal_.Fail(kName, "sequence {} brings a wrong score of token {}", id,
+                    stream.num_scores);
+      return;
+    }
+    ++counters_.num_scored;
+  }
+}
+
 bool TokenChecker::OnToken(SequenceId id, int64_t index,
                            const SampledToken& token) {
   ++num_calls_;
@@ -81,6 +103,10 @@ bool TokenChecker::OnToken(SequenceId id, int64_t index,
   if (forced) {
     ++counters_.num_forced;
     ++stream.num_sampled;
+  } else if (stream.spec.sampling.num_prompt_logprobs >= 0 &&
+             stream.num_scores + 1 != std::ssize(stream.spec.prompt)) {
+    journal_.Fail(kName, "sequence {} brings token {} after {} scores", id,
+                  index, stream.num_scores);
   }
   if (++stream.num_tokens > stream.num_sampled) {
     journal_.Fail(kName,

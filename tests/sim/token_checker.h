@@ -34,6 +34,7 @@ struct TokenCounters {
   int64_t num_preempted = 0;      // sequences that were, and ended well
   int64_t num_cached = 0;         // sequences that were, in part
   int64_t num_forced = 0;         // tokens
+  int64_t num_scored = 0;         // tokens of prompts
 };
 
 class TokenChecker {
@@ -52,6 +53,8 @@ class TokenChecker {
   void OnCancel(SequenceId id);
   void OnReaderPaused(SequenceId id, bool paused);
   std::optional<TokenId> ForcedToken(SequenceId id) const;
+  void OnPromptScores(SequenceId id, int64_t first_index,
+                      const std::vector<SampledToken>& scores);
   // Whether the client wants more.
   bool OnToken(SequenceId id, int64_t index, const SampledToken& token);
   void OnFinished(SequenceId id, const absl::StatusOr<FinishReason>& reason,
@@ -98,6 +101,7 @@ class TokenChecker {
     std::vector<TokenId> history;
     int64_t num_tokens = 0;
     int64_t num_sampled = 0;
+    int64_t num_scores = 0;
     bool cancelled = false;
     bool paused = false;
     bool stopped = false;  // by the client

@@ -35,6 +35,15 @@ SampledToken FakeNextToken(const std::vector<TokenId>& history,
   return sampled;
 }
 
+SampledToken FakeScore(const std::vector<TokenId>& history, TokenId token_id) {
+  uint64_t hash = Mix(777, static_cast<uint64_t>(token_id));
+  for (const TokenId token : history) {
+    hash = Mix(hash, static_cast<uint64_t>(token));
+  }
+  return {.token_id = token_id,
+          .logprob = -static_cast<float>(hash >> 40) / (1 << 24)};
+}
+
 std::optional<TokenId> FakeForcedToken(const std::vector<TokenId>& history,
                                        int64_t num_prompt_tokens,
                                        int64_t vocab_size) {
@@ -75,7 +84,7 @@ absl::StatusOr<StepResult> FakeRank::Run(const StepPlan& plan,
   result.step = plan.step;
   for (int s = 0; s < plan.num_sequences(); ++s) {
     RETURN_IF_ERROR(
-        Annotate(RunSequence(plan, s, applied, result.tokens),
+        Annotate(RunSequence(plan, s, applied, result),
                  fmt::format("step {}, slot {}", plan.step, plan.slots[s])));
   }
   for (const SlotStart& start : plan.slot_starts) {
@@ -135,7 +144,7 @@ absl::Status FakeRank::StartSlot(const SlotStart& start, StepNumber applied) {
         "it",
         start.slot, last_step_, slot.last_step);
   }
-  if (start.history.empty() == start.sampling.uses_penalties()) {
+  if (start.history.empty() == start.sampling.uses_history()) {
     return Internal("slot {} starts with {} tokens of history", start.slot,
                     start.history.size());
   }
@@ -219,8 +228,7 @@ absl::StatusOr<TokenId> FakeRank::TokenOfRow(const Slot& slot,
 }
 
 absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
-                                   StepNumber applied,
-                                   std::vector<SampledToken>& tokens) {
+                                   StepNumber applied, StepResult& result) {
   Slot& slot = slots_[plan.slots[sequence]];
   if (!slot.in_use) return Internal("the slot was never started");
   if (slot.lost_a_block) return Internal("one of its blocks was given away");
@@ -238,7 +246,7 @@ absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
   for (int row = begin; row < end; ++row) {
     ASSIGN_OR_RETURN(const TokenId token, TokenOfRow(slot, plan, row));
     const int64_t position = slot.num_positions++;
-    if (slot.start.sampling.uses_penalties() &&
+    if (slot.start.sampling.uses_history() &&
         position >= static_cast<int64_t>(slot.start.history.size())) {
       slot.penalty_tokens.push_back(token);
     }
@@ -256,22 +264,50 @@ absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
   }
   slot.last_step = plan.step;
   for (const int32_t block : slot.blocks) blocks_[block].last_step = plan.step;
+  RETURN_IF_ERROR(ScoreRows(plan, sequence, result));
   if (plan.samples[sequence] == 0) return absl::OkStatus();
-  const std::vector<TokenId> history = ReadHistory(slot);
-  if (slot.start.sampling.uses_penalties() && slot.penalty_tokens != history) {
+  const std::vector<TokenId> history = ReadHistory(slot, slot.num_positions);
+  if (slot.start.sampling.uses_history() && slot.penalty_tokens != history) {
     return Internal("penalties count other tokens than the cache holds");
   }
   const SampledToken sampled = FakeNextToken(history, slot.start.sampling,
                                              slot.start.choice, vocab_size_);
   slot.sampled_in_step = plan.step;
   slot.last_sampled = sampled.token_id;
-  tokens.push_back(sampled);
+  result.tokens.push_back(sampled);
   return absl::OkStatus();
 }
 
-std::vector<TokenId> FakeRank::ReadHistory(const Slot& slot) const {
-  std::vector<TokenId> history(slot.num_positions);
-  for (int64_t position = 0; position < slot.num_positions; ++position) {
+absl::Status FakeRank::ScoreRows(const StepPlan& plan, int sequence,
+                                 StepResult& result) const {
+  const Slot& slot = slots_[plan.slots[sequence]];
+  for (size_t i = 0; i < plan.scored_rows.size(); ++i) {
+    const int32_t row = plan.scored_rows[i];
+    if (row < plan.row_begin[sequence]) continue;
+    if (row >= plan.row_begin[sequence + 1]) break;
+    if (slot.start.sampling.num_prompt_logprobs < 0) {
+      return Internal("row {} is scored, and nobody asked for it", row);
+    }
+    if (i > 0 && plan.scored_rows[i - 1] >= row) {
+      return Internal("row {} is scored after row {}", row,
+                      plan.scored_rows[i - 1]);
+    }
+    const int64_t position = plan.first_positions[sequence] + row -
+                             int64_t{plan.row_begin[sequence]};
+    if (position + 1 >= slot.start.num_prompt_tokens) {
+      return Internal("row {} is scored, and no token of the prompt follows",
+                      row);
+    }
+    result.scores.push_back(
+        FakeScore(ReadHistory(slot, position + 1), plan.scored_token_ids[i]));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<TokenId> FakeRank::ReadHistory(const Slot& slot,
+                                           int64_t num_positions) const {
+  std::vector<TokenId> history(num_positions);
+  for (int64_t position = 0; position < num_positions; ++position) {
     history[position] = blocks_[slot.blocks[position / kBlockTokens]]
                             .tokens[position % kBlockTokens];
   }
@@ -337,7 +373,10 @@ std::vector<WorkerMessage> FakeWorker::Run(const StepPlan& plan) {
         (result->tokens[0].token_id + options.known_answer_perturbation) %
         options.vocab_size);
   }
-  if (group->rank != 0) result->tokens.clear();
+  if (group->rank != 0) {
+    result->tokens.clear();
+    result->scores.clear();
+  }
   if (plan.step == options.wrong_step_number_at) ++result->step;
   return {*std::move(result)};
 }

@@ -32,6 +32,9 @@ SampledToken FakeNextToken(const std::vector<TokenId>& history,
                            const SamplingParams& sampling, int32_t choice,
                            int64_t vocab_size);
 
+// How likely `token_id` is after `history`; as pure.
+SampledToken FakeScore(const std::vector<TokenId>& history, TokenId token_id);
+
 // The token that a sink forces after `history`, of which the first
 // num_prompt_tokens are the prompt; none: the one that is drawn. A pure
 // function too.
@@ -81,14 +84,16 @@ class FakeRank {
   absl::Status CheckShape(const StepPlan& plan) const;
   absl::Status StartSlot(const SlotStart& start, StepNumber applied);
   absl::Status RunSequence(const StepPlan& plan, int sequence,
-                           StepNumber applied,
-                           std::vector<SampledToken>& tokens);
+                           StepNumber applied, StepResult& result);
+  absl::Status ScoreRows(const StepPlan& plan, int sequence,
+                         StepResult& result) const;
   absl::Status AppendBlocks(const StepPlan& plan, int sequence,
                             StepNumber applied);
   absl::Status AppendBlock(int32_t slot, int32_t id, StepNumber applied);
   absl::StatusOr<TokenId> TokenOfRow(const Slot& slot, const StepPlan& plan,
                                      int row);
-  std::vector<TokenId> ReadHistory(const Slot& slot) const;
+  std::vector<TokenId> ReadHistory(const Slot& slot,
+                                   int64_t num_positions) const;
 
   const Epoch epoch_;
   const int64_t max_step_tokens_;

@@ -43,9 +43,9 @@ absl::StatusOr<ModelFacts> ReadFacts(const std::string& directory,
 
 }  // namespace
 
-absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
-                                            const std::string& name,
-                                            int64_t max_context_tokens) {
+absl::StatusOr<ServedModel> LoadServedModel(
+    const std::string& directory, const std::string& name,
+    int64_t max_context_tokens, const std::string& reasoning_markers) {
   ServedModel model;
   ASSIGN_OR_RETURN(model.directory, AbsoluteDirectory(directory));
   ASSIGN_OR_RETURN(model.facts, ReadFacts(model.directory, max_context_tokens));
@@ -84,6 +84,9 @@ absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
   } else if (chat_template.status().code() != absl::StatusCode::kNotFound) {
     return chat_template.status();
   }
+  ASSIGN_OR_RETURN(model.reasoning,
+                   FindReasoning(reasoning_markers, *model.tokenizer,
+                                 model.chat_template.get()));
   return model;
 }
 
@@ -99,6 +102,12 @@ v1::Model ToProto(const ServedModel& model) {
   }
   out.set_has_chat_template(model.chat_template != nullptr);
   *out.mutable_default_parameters() = DefaultParameters(model.facts);
+  if (model.reasoning) {
+    v1::Reasoning& reasoning = *out.mutable_reasoning();
+    reasoning.set_begin_marker(model.reasoning->begin);
+    reasoning.set_end_marker(model.reasoning->end);
+    reasoning.set_closing(model.reasoning->closing);
+  }
   return out;
 }
 

@@ -314,8 +314,8 @@ grpc::Status ReceiveAll(const std::vector<v1::GenerateResponse>& chunks,
   grpc::ClientContext context;
   GenerationResult result;
   return Receive(
-      context, stream, num_choices, [](std::string_view) { return true; },
-      &result);
+      context, stream, num_choices,
+      [](TextKind, std::string_view) { return true; }, &result);
 }
 
 TEST(GenerationTest, WhatCannotBeWrittenEndsTheRequest) {
@@ -326,7 +326,7 @@ TEST(GenerationTest, WhatCannotBeWrittenEndsTheRequest) {
   int num_written = 0;
   const grpc::Status status = Receive(
       context, stream, 1,
-      [&](std::string_view) {
+      [&](TextKind, std::string_view) {
         ++num_written;
         return false;
       },
@@ -380,15 +380,13 @@ TEST(OptionTest, TextIsUtf8OrRefusedWithItsByte) {
 TEST(ThoughtMarkerTest, MarksTheThoughtHoweverItComes) {
   ThoughtMarker plain(kPlainMarks);
   EXPECT_EQ(plain.Push(TextKind::kPrompt, "1+1"), "1+1");
-  EXPECT_EQ(plain.Push(TextKind::kReasoning, "one and"),
-            "<think>\none and");
+  EXPECT_EQ(plain.Push(TextKind::kReasoning, "one and"), "<think>\none and");
   EXPECT_EQ(plain.Push(TextKind::kReasoning, " one"), " one");
   EXPECT_EQ(plain.Push(TextKind::kAnswer, "2"), "\n</think>\n2");
   EXPECT_EQ(plain.Push(TextKind::kAnswer, "."), ".");
   EXPECT_EQ(plain.Finish(), "");
   ThoughtMarker dim(kTerminalMarks);
-  EXPECT_EQ(dim.Push(TextKind::kReasoning, "never ends"),
-            "\x1b[2mnever ends");
+  EXPECT_EQ(dim.Push(TextKind::kReasoning, "never ends"), "\x1b[2mnever ends");
   EXPECT_EQ(dim.Finish(), "\x1b[0m\n");
   EXPECT_EQ(dim.Finish(), "");
   EXPECT_EQ(ThoughtMarker(kPlainMarks).Push(TextKind::kAnswer, "plain"),

@@ -127,6 +127,19 @@ constexpr size_t kMaxStopStringBytes = 256;
 constexpr int kMaxStopTokenIds = 128;
 constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxTopLogprobs = 20;
+constexpr int kMaxBadWords = 128;
+constexpr size_t kMaxBadWordBytes = 256;
+constexpr int kMaxBadWordTokens = 64;
+// Each has its tokens with and without a space before it.
+constexpr int kMaxBadWordSequences = 2 * kMaxBadWords;
+// Stop tokens of a request and the model's end-of-sequence tokens.
+constexpr int kMaxEndTokenIds = 2 * kMaxStopTokenIds;
+constexpr int kMaxTools = 128;
+constexpr int kMaxToolCalls = 64;
+// Of a tool call's id and function, and of a participant.
+constexpr size_t kMaxToolNameBytes = 256;
+// What is written around the thoughts of a model.
+constexpr size_t kMaxReasoningMarkerBytes = 64;
 // Of a temperature other than 0: a smaller one makes numbers of logits that
 // fp32 cannot tell apart.
 constexpr float kMinTemperature = 1e-4f;

@@ -18,6 +18,8 @@ constexpr char kRequestsInFlight[] = "witan_requests_in_flight";
 constexpr char kAdmissionRejected[] = "witan_admission_rejected_total";
 constexpr char kPromptTokens[] = "witan_prompt_tokens_total";
 constexpr char kGeneratedTokens[] = "witan_generated_tokens_total";
+// Of them, those of thoughts.
+constexpr char kReasoningTokens[] = "witan_reasoning_tokens_total";
 constexpr char kTimeToFirstToken[] = "witan_time_to_first_token_seconds";
 constexpr char kInterTokenLatency[] = "witan_inter_token_latency_seconds";
 constexpr char kRequestDuration[] = "witan_request_duration_seconds";

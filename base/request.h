@@ -3,6 +3,7 @@
 
 // What a request asks for, after validation and after defaults were filled in.
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -21,8 +22,9 @@ struct LogitBias {
 };
 
 // How one token is drawn from logits. Order of application: repetition,
-// presence and frequency penalty, logit_bias, temperature, top_k, min_p, top_p,
-// then Gumbel-argmax (numerics contract 8). Immutable once admitted.
+// presence and frequency penalty, logit_bias, the tokens that must not come
+// (bad_words, end_token_ids), temperature, top_k, min_p, top_p, then
+// Gumbel-argmax (numerics contract 8). Immutable once admitted.
 struct SamplingParams {
   float temperature = 1.0f;  // 0: argmax without noise
   int32_t top_k = 0;         // 0: off
@@ -36,13 +38,28 @@ struct SamplingParams {
   // Subtracted once per occurrence in the output.
   float frequency_penalty = 0.0f;
   std::vector<LogitBias> logit_bias;  // ascending token ids, each once
+  // Sequences of 1 to kMaxBadWordTokens tokens, none of which comes to its end
+  // in the output: the last token is not drawn where those before it, of prompt
+  // or output, are the others.
+  std::vector<std::vector<TokenId>> bad_words;
+  // Not drawn as one of the first min_tokens tokens of the output.
+  std::vector<TokenId> end_token_ids;
+  int64_t min_tokens = 0;
   uint64_t seed = 0;
   // -1: no logprobs; 0: of the sampled token only; n: and of the n best.
   int32_t num_top_logprobs = -1;
+  // The same of the prompt's tokens, but for the first one.
+  int32_t num_prompt_logprobs = -1;
 
   bool uses_penalties() const {
     return repetition_penalty != 1.0f || presence_penalty != 0.0f ||
            frequency_penalty != 0.0f;
+  }
+  // Whether a rank has to know the tokens before those it computes.
+  bool uses_history() const {
+    return uses_penalties() ||
+           std::any_of(bad_words.begin(), bad_words.end(),
+                       [](const auto& word) { return word.size() > 1; });
   }
   bool operator==(const SamplingParams&) const = default;
 };
@@ -68,10 +85,11 @@ struct TokenLogprob {
   bool operator==(const TokenLogprob&) const = default;
 };
 
-// One token as the sampling rank made it.
+// One token as the sampling rank made it, or one of a prompt that it scored.
 struct SampledToken {
   TokenId token_id = 0;
-  float logprob = 0;  // of the raw logits; 0 when not asked for
+  // Of the raw logits; 0 when not asked for, and of a forced token.
+  float logprob = 0;
   std::vector<TokenLogprob> top_logprobs;  // best first, ties to the lower id
   bool operator==(const SampledToken&) const = default;
 };

@@ -36,8 +36,8 @@ struct SlotStart {
   int32_t choice = 0;  // index of the choice in its request (sampling counter)
   SamplingParams sampling;
   // Tokens known at the start, prompt first then output so far; present only
-  // if sampling.uses_penalties(), else empty. The first num_prompt_tokens are
-  // the prompt.
+  // if sampling.uses_history(), else empty. The first num_prompt_tokens are the
+  // prompt.
   std::vector<TokenId> history;
   int32_t num_prompt_tokens = 0;
   // Positions whose keys and values are in the cache already, a multiple of
@@ -65,6 +65,10 @@ struct StepPlan {
   std::vector<int32_t> first_positions;  // [S] absolute position of first row
   // Nonzero: the last row's logits are sampled (its prompt is complete).
   std::vector<uint8_t> samples;  // [S]
+  // Rows [K], ascending, whose logits say how likely the prompt's next token
+  // was, and that token; only of slots with sampling.num_prompt_logprobs >= 0.
+  std::vector<int32_t> scored_rows;
+  std::vector<TokenId> scored_token_ids;
   // Block ids appended to the slot's table before the rows run, ragged; after
   // a SlotStart those of its cached positions come first. Sequence s gets
   // new_block_ids[new_block_begin[s] .. new_block_begin[s+1]).
@@ -85,11 +89,12 @@ struct StepTimings {
 };
 
 // Rank 0 fills `tokens`, one for each sequence with samples[s] != 0 in plan
-// order; other ranks leave it empty.
+// order, and `scores`, one for each scored row; other ranks leave them empty.
 struct StepResult {
   Epoch epoch = 0;
   StepNumber step = 0;
   std::vector<SampledToken> tokens;
+  std::vector<SampledToken> scores;
   StepTimings timings;
   bool operator==(const StepResult&) const = default;
 };

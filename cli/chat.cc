@@ -45,24 +45,20 @@ class Conversation {
     const auto stream = stub_->Chat(&context, request_);
     GenerationResult result;
     const grpc::Status status =
-        Receive(context, *stream, NumChoices(options_), Output(), &result);
-    if (marker_) {
-      fmt::print("{}", marker_->Finish());
-      marker_.reset();
-    }
-    const int code =
-        PrintEnd(status, options_, result, [this](const std::string& answer) {
-          ThoughtMarker marker = MakeMarker();
-          const std::string shown = marker.Push(answer);
-          return shown + marker.Finish();
-        });
+        Receive(context, *stream, NumChoices(options_), TextOutput(options_),
+                &result);
+    const int code = PrintEnd(status, options_, result);
     if (code != kExitOk) {
       request_.mutable_messages()->RemoveLast();
       return code;
     }
     message = request_.add_messages();
     message->set_role("assistant");
-    message->set_content(result.choices.front().text);
+    const ChoiceResult& answer = result.choices.front();
+    message->set_content(answer.text);
+    if (!answer.reasoning.empty()) {
+      message->set_reasoning_content(answer.reasoning);
+    }
     return code;
   }
 
@@ -74,26 +70,9 @@ class Conversation {
   }
 
  private:
-  TextSink Output() {
-    const TextSink plain = TextOutput(options_);
-    if (options_.json) return plain;
-    marker_.emplace(MakeMarker());
-    return [this, plain](std::string_view text) {
-      return plain(marker_->Push(text));
-    };
-  }
-
-  ThoughtMarker MakeMarker() const {
-    const auto found = request_.template_arguments().find("enable_thinking");
-    return ThoughtMarker(
-        found != request_.template_arguments().end() && found->second == "true",
-        isatty(STDOUT_FILENO) != 0 ? kTerminalMarks : kPlainMarks);
-  }
-
   const GenerationOptions& options_;
   v1::ChatRequest request_;
   const std::unique_ptr<v1::Inference::Stub> stub_;
-  std::optional<ThoughtMarker> marker_;  // while an answer streams
 };
 
 // Reads messages from stdin until its end or /bye.

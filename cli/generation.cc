@@ -7,27 +7,44 @@
 namespace witan {
 namespace {
 
+nlohmann::ordered_json ToJson(const std::vector<v1::TokenLogprobs>& logprobs,
+                              const std::vector<int32_t>& token_ids) {
+  auto list = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < logprobs.size(); ++i) {
+    auto& entry = list.emplace_back();
+    entry["token_id"] = token_ids[i];
+    entry["logprob"] = logprobs[i].logprob();
+    auto& top = entry["top"] = nlohmann::ordered_json::array();
+    for (const v1::TokenLogprob& other : logprobs[i].top()) {
+      top.push_back(
+          {{"token_id", other.token_id()}, {"logprob", other.logprob()}});
+    }
+  }
+  return list;
+}
+
 nlohmann::ordered_json ToJson(const ChoiceResult& choice) {
   nlohmann::ordered_json json;
+  if (!choice.prompt_token_ids.empty()) {
+    json["prompt"] = choice.prompt_text;
+    json["prompt_token_ids"] = choice.prompt_token_ids;
+  }
+  if (!choice.prompt_logprobs.empty()) {
+    json["prompt_logprobs"] =
+        ToJson(choice.prompt_logprobs, choice.prompt_token_ids);
+    json["prompt_logprobs"][0]["logprob"] = nullptr;  // nothing is before it
+  }
+  if (!choice.reasoning.empty()) json["reasoning"] = choice.reasoning;
   json["text"] = choice.text;
   json["token_ids"] = choice.token_ids;
   if (!choice.logprobs.empty()) {
-    auto& list = json["logprobs"] = nlohmann::ordered_json::array();
-    for (size_t i = 0; i < choice.logprobs.size(); ++i) {
-      auto& entry = list.emplace_back();
-      entry["token_id"] = choice.token_ids[i];
-      entry["logprob"] = choice.logprobs[i].logprob();
-      auto& top = entry["top"] = nlohmann::ordered_json::array();
-      for (const v1::TokenLogprob& other : choice.logprobs[i].top()) {
-        top.push_back(
-            {{"token_id", other.token_id()}, {"logprob", other.logprob()}});
-      }
-    }
+    json["logprobs"] = ToJson(choice.logprobs, choice.token_ids);
   }
   json["finish_reason"] = NameOf(choice.finish_reason);
   json["usage"] = {{"prompt_tokens", choice.usage.prompt_tokens()},
                    {"completion_tokens", choice.usage.completion_tokens()},
-                   {"cached_tokens", choice.usage.cached_tokens()}};
+                   {"cached_tokens", choice.usage.cached_tokens()},
+                   {"reasoning_tokens", choice.usage.reasoning_tokens()}};
   json["timings"] = {
       {"queue_ms", choice.timings.queue_ms()},
       {"prefill_ms", choice.timings.prefill_ms()},
@@ -36,13 +53,45 @@ nlohmann::ordered_json ToJson(const ChoiceResult& choice) {
   return json;
 }
 
+grpc::Status DataLoss(const std::string& message) {
+  return grpc::Status(grpc::StatusCode::DATA_LOSS, message);
+}
+
+grpc::Status AppendPrompt(const v1::PromptPiece& piece, ChoiceResult* choice) {
+  if (piece.index() != std::ssize(choice->prompt_token_ids)) {
+    return DataLoss(fmt::format(
+        "the server sent token {} of the prompt, expected token {}",
+        piece.index(), choice->prompt_token_ids.size()));
+  }
+  const int num_logprobs = piece.logprobs_size();
+  if (num_logprobs != 0 && num_logprobs != piece.token_ids_size()) {
+    return DataLoss(fmt::format(
+        "the server sent {} log-probabilities for {} tokens of the prompt",
+        num_logprobs, piece.token_ids_size()));
+  }
+  choice->prompt_text += piece.text();
+  choice->prompt_token_ids.insert(choice->prompt_token_ids.end(),
+                                  piece.token_ids().begin(),
+                                  piece.token_ids().end());
+  choice->prompt_logprobs.insert(choice->prompt_logprobs.end(),
+                                 piece.logprobs().begin(),
+                                 piece.logprobs().end());
+  return grpc::Status::OK;
+}
+
 }  // namespace
+
+bool Show(const TextSink& sink, std::string_view prompt,
+          std::string_view reasoning, std::string_view answer) {
+  return (prompt.empty() || sink(TextKind::kPrompt, prompt)) &&
+         (reasoning.empty() || sink(TextKind::kReasoning, reasoning)) &&
+         (answer.empty() || sink(TextKind::kAnswer, answer));
+}
 
 grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
                     GenerationResult* result) {
   if (chunk.choice() < 0 || chunk.choice() >= num_choices) {
-    return grpc::Status(
-        grpc::StatusCode::DATA_LOSS,
+    return DataLoss(
         fmt::format("the server sent choice {} of a request for {}",
                     chunk.choice(), num_choices));
   }
@@ -62,7 +111,12 @@ grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
                                     "{} tokens",
                                     num_logprobs, chunk.token_ids_size()));
   }
+  if (chunk.has_prompt()) {
+    const grpc::Status status = AppendPrompt(chunk.prompt(), &choice);
+    if (!status.ok()) return status;
+  }
   result->request_id = chunk.request_id();
+  choice.reasoning += chunk.reasoning();
   choice.text += chunk.text();
   choice.token_ids.insert(choice.token_ids.end(), chunk.token_ids().begin(),
                           chunk.token_ids().end());
@@ -100,8 +154,8 @@ grpc::Status Receive(grpc::ClientContext& context,
   while (stream.Read(&chunk)) {
     if (!failure.ok()) continue;  // drain, so that Finish can return
     failure = Append(chunk, num_choices, result);
-    if (failure.ok() && chunk.choice() == 0 && !chunk.text().empty() &&
-        !sink(chunk.text())) {
+    if (failure.ok() && chunk.choice() == 0 &&
+        !Show(sink, chunk.prompt().text(), chunk.reasoning(), chunk.text())) {
       failure = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
                              "the output cannot be written; the request was "
                              "cancelled");

@@ -19,6 +19,10 @@
 namespace witan {
 
 struct ChoiceResult {
+  std::string prompt_text;
+  std::vector<int32_t> prompt_token_ids;
+  std::vector<v1::TokenLogprobs> prompt_logprobs;
+  std::string reasoning;
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<v1::TokenLogprobs> logprobs;
@@ -33,14 +37,20 @@ struct GenerationResult {
   std::vector<ChoiceResult> choices;
 };
 
-// Adds `chunk`. DATA_LOSS unless its tokens follow those that came before and
-// its choice exists: each token is delivered exactly once.
+// Adds `chunk`. DATA_LOSS unless its tokens, of prompt and output, follow those
+// that came before and its choice exists: each token is delivered exactly once.
 grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
                     GenerationResult* result);
 
+enum class TextKind { kPrompt, kReasoning, kAnswer };
+
 // Receives text of the first choice as it arrives. False: it cannot be written,
 // and nobody wants the rest.
-using TextSink = std::function<bool(std::string_view text)>;
+using TextSink = std::function<bool(TextKind kind, std::string_view text)>;
+
+// Hands the text of a choice, or of a chunk of it, to `sink` in order.
+bool Show(const TextSink& sink, std::string_view prompt,
+          std::string_view reasoning, std::string_view answer);
 
 // DATA_LOSS unless every choice has its finish reason: a stream may end without
 // an error and yet too soon, e.g. behind a proxy.

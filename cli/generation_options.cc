@@ -46,7 +46,7 @@ void AddGenerationOptions(CLI::App& app, GenerationOptions* options) {
   app.add_option("--priority", o.priority, "Higher goes first; -10 to 10");
   app.add_option("--max-tokens", o.max_tokens, "Tokens to make at most");
   app.add_option("--min-tokens", o.min_tokens,
-                 "Tokens to make before a stop rule applies");
+                 "Tokens to make before it may end");
   app.add_option("--temperature", o.temperature,
                  "0 takes the most likely token");
   app.add_option("--seed", o.seed, "Same seed, same tokens");
@@ -70,6 +70,14 @@ void AddGenerationOptions(CLI::App& app, GenerationOptions* options) {
   app.add_option("--logprobs", o.num_logprobs,
                  "With --json: log-probability of each token and of the N most "
                  "likely ones");
+  app.add_option("--prompt-logprobs", o.num_prompt_logprobs,
+                 "With --json: the same of each token of the prompt");
+  app.add_option("--bad-word", o.bad_words,
+                 "The output does not contain this; may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--thinking-budget", o.thinking_budget_tokens,
+                 "Tokens of the thought after which it is cut off");
+  app.add_flag("--echo", o.echo, "Begin with the prompt");
   app.add_option("--choices", o.num_choices, "Independent continuations");
   app.add_flag("--ignore-eos", o.ignore_eos,
                "Go on after an end-of-sequence token");
@@ -93,6 +101,12 @@ absl::StatusOr<v1::GenerationParameters> MakeParameters(
   if (o.frequency_penalty) p.set_frequency_penalty(*o.frequency_penalty);
   if (o.num_logprobs) p.set_top_logprobs(*o.num_logprobs);
   if (o.num_choices) p.set_num_choices(*o.num_choices);
+  if (o.num_prompt_logprobs) p.set_prompt_logprobs(*o.num_prompt_logprobs);
+  if (o.thinking_budget_tokens) {
+    p.set_thinking_budget_tokens(*o.thinking_budget_tokens);
+  }
+  if (o.echo) p.set_echo(true);
+  for (const std::string& word : o.bad_words) p.add_bad_words(word);
   if (o.ignore_eos) p.set_ignore_eos(true);
   for (const std::string& stop : o.stop) p.add_stop(stop);
   for (const int32_t id : o.stop_token_ids) p.add_stop_token_ids(id);

@@ -38,10 +38,14 @@ struct GenerationOptions {
   std::optional<float> frequency_penalty;
   std::optional<int32_t> num_logprobs;
   std::optional<int32_t> num_choices;
+  std::optional<int32_t> num_prompt_logprobs;
+  std::optional<int64_t> thinking_budget_tokens;
   std::vector<std::string> logit_bias;  // ID=BIAS
   std::vector<std::string> stop;
+  std::vector<std::string> bad_words;
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
+  bool echo = false;
   bool json = false;
   bool timings = false;
 };

@@ -1,9 +1,12 @@
 #include "cli/output.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
+#include <utility>
 
 #include "base/config.h"
 #include "base/status.h"
@@ -18,12 +21,8 @@ bool WriteNow(std::string_view text) {
   return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
 }
 
-// Length of the longest end of `text` that a `tag` may start with.
-size_t PartialTagSize(std::string_view text, std::string_view tag) {
-  for (size_t size = std::min(text.size(), tag.size() - 1); size > 0; --size) {
-    if (text.ends_with(tag.substr(0, size))) return size;
-  }
-  return 0;
+ThoughtMarks MarksOfStdout() {
+  return isatty(STDOUT_FILENO) != 0 ? kTerminalMarks : kPlainMarks;
 }
 
 }  // namespace
@@ -43,12 +42,22 @@ int NumChoices(const GenerationOptions& options) {
 }
 
 TextSink TextOutput(const GenerationOptions& options) {
-  if (options.json) return [](std::string_view) { return true; };
-  return WriteNow;
+  if (options.json) return [](TextKind, std::string_view) { return true; };
+  const auto marker = std::make_shared<ThoughtMarker>(MarksOfStdout());
+  return [marker](TextKind kind, std::string_view text) {
+    return WriteNow(marker->Push(kind, text));
+  };
 }
 
 int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
-             const GenerationResult& result, const TextMarker& marked) {
+             const GenerationResult& result) {
+  // The end of a thought that has no answer behind it, as TextOutput shows it.
+  if (!options.json && !result.choices.empty()) {
+    const ChoiceResult& first = result.choices.front();
+    if (!first.reasoning.empty() && first.text.empty()) {
+      WriteNow(MarksOfStdout().end);
+    }
+  }
   if (std::ferror(stdout) != 0) {
     fmt::print(stderr, "error: the output cannot be written{}\n",
                status.ok() ? "" : "; the request was cancelled");
@@ -68,9 +77,15 @@ int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
   } else {
     WriteNow("\n");
     for (size_t i = 1; i < result.choices.size(); ++i) {
-      const std::string& text = result.choices[i].text;
-      WriteNow(
-          fmt::format("--- choice {}\n{}\n", i, marked ? marked(text) : text));
+      const ChoiceResult& choice = result.choices[i];
+      WriteNow(fmt::format("--- choice {}\n", i));
+      ThoughtMarker marker(MarksOfStdout());
+      Show(
+          [&marker](TextKind kind, std::string_view text) {
+            return WriteNow(marker.Push(kind, text));
+          },
+          choice.prompt_text, choice.reasoning, choice.text);
+      WriteNow(marker.Finish() + "\n");
     }
   }
   if (options.timings) {
@@ -79,33 +94,16 @@ int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
   return kExitOk;
 }
 
-std::string ThoughtMarker::Push(std::string_view text) {
-  held_ += text;
+std::string ThoughtMarker::Push(TextKind kind, std::string_view text) {
+  const bool in_thought = kind == TextKind::kReasoning;
   std::string out;
-  while (true) {
-    const size_t found = held_.find(tag());
-    const size_t end = found != std::string::npos
-                           ? found
-                           : held_.size() - PartialTagSize(held_, tag());
-    if (end > 0) {
-      if (thinking_ != marked_) out += thinking_ ? marks_.begin : marks_.end;
-      marked_ = thinking_;
-      out += held_.substr(0, end);
-    }
-    if (found == std::string::npos) {
-      held_.erase(0, end);
-      return out;
-    }
-    held_.erase(0, found + tag().size());
-    thinking_ = !thinking_;
-  }
+  if (in_thought != in_thought_) out = in_thought ? marks_.begin : marks_.end;
+  in_thought_ = in_thought;
+  return out.append(text);
 }
 
 std::string ThoughtMarker::Finish() {
-  std::string out = std::exchange(held_, "");
-  if (marked_) out += marks_.end;
-  marked_ = false;
-  return out;
+  return std::exchange(in_thought_, false) ? std::string(marks_.end) : "";
 }
 
 }  // namespace witan

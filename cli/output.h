@@ -22,16 +22,10 @@ int ReportUsage(const absl::Status& status);
 // 1 unless --choices says otherwise.
 int NumChoices(const GenerationOptions& options);
 
-// Writes to stdout at once, or drops text under --json.
-TextSink TextOutput(const GenerationOptions& options);
-
-// What to show of a whole text.
-using TextMarker = std::function<std::string(const std::string& text)>;
-
-// Prints what is left (other choices, as `marked` shows them if it is not
-// empty; JSON, timings, an error) and returns the exit code.
+// Prints what is left (the end of a thought, other choices, JSON, timings, an
+// error) and returns the exit code.
 int PrintEnd(const grpc::Status& status, const GenerationOptions& options,
-             const GenerationResult& result, const TextMarker& marked = {});
+             const GenerationResult& result);
 
 // "" for UTF-8, else what is wrong with it: for an option's check.
 std::string CheckUtf8(const std::string& text);
@@ -41,28 +35,26 @@ struct ThoughtMarks {
   std::string_view begin;
   std::string_view end;
 };
-inline constexpr ThoughtMarks kTerminalMarks = {"\x1b[2m", "\x1b[0m"};  // dim
-inline constexpr ThoughtMarks kPlainMarks = {"<think>\n", "</think>\n"};
+inline constexpr ThoughtMarks kTerminalMarks = {"\x1b[2m",
+                                                 "\x1b[0m\n"};  // dim
+inline constexpr ThoughtMarks kPlainMarks = {"<think>\n", "\n</think>\n"};
 
-// Replaces the tags <think> and </think> in a text that comes in pieces.
+// Writes around the thought in a text that comes in pieces.
 class ThoughtMarker {
  public:
-  // `thinking`: the text starts inside a thought (the prompt opened it).
-  ThoughtMarker(bool thinking, ThoughtMarks marks)
-      : thinking_(thinking), marks_(marks) {}
+  explicit ThoughtMarker(ThoughtMarks marks) : marks_(marks) {}
   // What to write for the next piece of text.
-  std::string Push(std::string_view text);
+  std::string Push(TextKind kind, std::string_view text);
   // What to write at the end; ends a thought that is open.
   std::string Finish();
 
  private:
-  std::string_view tag() const { return thinking_ ? "</think>" : "<think>"; }
-
-  bool thinking_;
   const ThoughtMarks marks_;
-  bool marked_ = false;
-  std::string held_;
+  bool in_thought_ = false;
 };
+
+// Writes the first choice to stdout as it arrives, or nothing under --json.
+TextSink TextOutput(const GenerationOptions& options);
 
 }  // namespace witan
 

@@ -139,6 +139,9 @@ std::vector<PassedOption> PassedOptions() {
            "free ones"},
       {.name = "--served-model-name",
        .description = "Name for clients [the directory's]"},
+      {.name = "--reasoning-markers",
+       .description = "What is around a thought: BEGIN,END, none, or auto: "
+                      "<think> and </think> if the model knows them [auto]"},
       {.name = "--routing",
        .description = "Which replica takes a request: prefix (by cached "
                       "prompts and load) or round-robin [prefix]"},

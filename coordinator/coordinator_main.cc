@@ -41,6 +41,7 @@ namespace {
 struct Options {
   std::string model;
   std::string served_model_name;
+  std::string reasoning_markers = "auto";
   std::string host = "127.0.0.1";
   int port = 50051;
   int metrics_port = 9090;
@@ -177,6 +178,10 @@ void AddOptions(CLI::App& app, Options& options) {
       ->required();
   app.add_option("--served-model-name", options.served_model_name,
                  "Name for clients. Default: the directory's");
+  app.add_option("--reasoning-markers", options.reasoning_markers,
+                 "What is around a thought: BEGIN,END, none, or auto: <think> "
+                 "and </think> if tokenizer or chat template know them")
+      ->capture_default_str();
   AddListenOptions(app, options);
   AddClusterOptions(app, options);
   AddEngineOptions(app, options);
@@ -360,8 +365,9 @@ int Main(int argc, char** argv) {
   }
   const absl::StatusOr<Layout> layout = MakeLayout(options.tp, options.ep);
   if (!layout.ok()) return Fail(kExitUsage, layout.status());
-  absl::StatusOr<ServedModel> model = LoadServedModel(
-      options.model, options.served_model_name, options.max_context);
+  absl::StatusOr<ServedModel> model =
+      LoadServedModel(options.model, options.served_model_name,
+                      options.max_context, options.reasoning_markers);
   if (!model.ok()) return Fail(kExitModel, model.status());
   if (!options.adapters.empty()) {
     model->adapters_directory =

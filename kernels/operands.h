@@ -88,6 +88,11 @@ struct SampleRow {
   // times each occurs in the output; empty when no penalty is in use.
   std::span<const TokenId> seen_ids;
   std::span<const int32_t> output_counts;
+  // Not to be drawn, in any order, perhaps repeated.
+  std::span<const TokenId> banned_ids;
+  // Not below 0: this token instead of one that is drawn, for its
+  // log-probability.
+  TokenId given_token_id = -1;
 };
 
 }  // namespace witan

@@ -96,6 +96,11 @@ absl::Status ReadSampling(const v1::GenerationParameters& in,
     RETURN_IF_ERROR(CheckFieldRange("parameters.top_logprobs",
                                     in.top_logprobs(), 0, kMaxTopLogprobs));
   }
+  if (in.has_prompt_logprobs()) {
+    RETURN_IF_ERROR(CheckFieldRange("parameters.prompt_logprobs",
+                                    in.prompt_logprobs(), 0, kMaxTopLogprobs));
+    sampling.num_prompt_logprobs = in.prompt_logprobs();
+  }
   RETURN_IF_ERROR(CheckFieldCount("parameters.logit_bias", in.logit_bias_size(),
                                   kMaxLogitBias));
   for (const auto& [token_id, bias] : in.logit_bias()) {
@@ -111,6 +116,18 @@ absl::Status ReadSampling(const v1::GenerationParameters& in,
             [](const LogitBias& a, const LogitBias& b) {
               return a.token_id < b.token_id;
             });
+  return absl::OkStatus();
+}
+
+absl::Status ReadBadWords(const v1::GenerationParameters& in,
+                          GenerationRequest& out) {
+  RETURN_IF_ERROR(CheckFieldCount("parameters.bad_words", in.bad_words_size(),
+                                  kMaxBadWords));
+  for (const std::string& word : in.bad_words()) {
+    RETURN_IF_ERROR(
+        CheckText("parameters.bad_words", word, 1, kMaxBadWordBytes));
+    out.bad_words.push_back(word);
+  }
   return absl::OkStatus();
 }
 
@@ -143,6 +160,10 @@ absl::Status ReadStopRules(const v1::GenerationParameters& in,
   }
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  if (out.stop.min_tokens > 0) {
+    out.sampling.min_tokens = out.stop.min_tokens;
+    out.sampling.end_token_ids = ids;
+  }
   out.include_stop_string = in.include_stop_string();
   if (in.has_skip_special_tokens()) {
     out.skip_special_tokens = in.skip_special_tokens();
@@ -151,6 +172,13 @@ absl::Status ReadStopRules(const v1::GenerationParameters& in,
     RETURN_IF_ERROR(CheckFieldRange("parameters.num_choices", in.num_choices(),
                                     1, kMaxChoices));
     out.num_choices = in.num_choices();
+  }
+  out.echo = in.echo();
+  if (in.has_thinking_budget_tokens()) {
+    RETURN_IF_ERROR(CheckFieldRange("parameters.thinking_budget_tokens",
+                                    in.thinking_budget_tokens(), 0,
+                                    model.max_context_tokens));
+    out.thinking_budget_tokens = in.thinking_budget_tokens();
   }
   return absl::OkStatus();
 }
@@ -203,6 +231,46 @@ absl::StatusOr<GenerationRequest> ReadCommon(const Request& in,
   }
   RETURN_IF_ERROR(ReadSampling(in.parameters(), model, out));
   RETURN_IF_ERROR(ReadStopRules(in.parameters(), model, out));
+  RETURN_IF_ERROR(ReadBadWords(in.parameters(), out));
+  return out;
+}
+
+absl::StatusOr<ChatTurn> ReadMessage(const v1::ChatMessage& in,
+                                     size_t* total_bytes) {
+  RETURN_IF_ERROR(CheckText("messages.role", in.role(), 1, kMaxRoleBytes));
+  RETURN_IF_ERROR(
+      CheckText("messages.content", in.content(), 0, kMaxPromptTextBytes));
+  ChatTurn out{.role = in.role(), .content = in.content()};
+  *total_bytes += in.content().size();
+  if (in.has_reasoning_content()) {
+    RETURN_IF_ERROR(CheckText("messages.reasoning_content",
+                              in.reasoning_content(), 0, kMaxPromptTextBytes));
+    *total_bytes += in.reasoning_content().size();
+    out.reasoning_content = in.reasoning_content();
+  }
+  RETURN_IF_ERROR(CheckFieldCount("messages.tool_calls", in.tool_calls_size(),
+                                  kMaxToolCalls));
+  for (const v1::ToolCall& call : in.tool_calls()) {
+    RETURN_IF_ERROR(
+        CheckText("messages.tool_calls.id", call.id(), 0, kMaxToolNameBytes));
+    RETURN_IF_ERROR(CheckText("messages.tool_calls.name", call.name(), 1,
+                              kMaxToolNameBytes));
+    RETURN_IF_ERROR(CheckText("messages.tool_calls.arguments", call.arguments(),
+                              0, kMaxTemplateArgumentBytes));
+    *total_bytes += call.arguments().size();
+    out.tool_calls.push_back(
+        {.id = call.id(), .name = call.name(), .arguments = call.arguments()});
+  }
+  if (in.has_tool_call_id()) {
+    RETURN_IF_ERROR(CheckText("messages.tool_call_id", in.tool_call_id(), 0,
+                              kMaxToolNameBytes));
+    out.tool_call_id = in.tool_call_id();
+  }
+  if (in.has_name()) {
+    RETURN_IF_ERROR(
+        CheckText("messages.name", in.name(), 0, kMaxToolNameBytes));
+    out.name = in.name();
+  }
   return out;
 }
 
@@ -251,13 +319,18 @@ absl::StatusOr<GenerationRequest> ReadRequest(const v1::ChatRequest& in,
       CheckFieldCount("messages", in.messages_size(), kMaxMessages));
   size_t total_bytes = 0;
   for (const v1::ChatMessage& message : in.messages()) {
-    RETURN_IF_ERROR(
-        CheckText("messages.role", message.role(), 1, kMaxRoleBytes));
-    RETURN_IF_ERROR(CheckText("messages.content", message.content(), 0,
-                              kMaxPromptTextBytes));
-    total_bytes += message.content().size();
-    out.messages.push_back(
-        {.role = message.role(), .content = message.content()});
+    ASSIGN_OR_RETURN(out.messages.emplace_back(),
+                     ReadMessage(message, &total_bytes));
+  }
+  RETURN_IF_ERROR(CheckFieldCount("tools", in.tools_size(), kMaxTools));
+  for (const std::string& tool : in.tools()) {
+    RETURN_IF_ERROR(CheckText("tools", tool, 1, kMaxTemplateArgumentBytes));
+    total_bytes += tool.size();
+    out.tools.push_back(tool);
+  }
+  if (!out.tools.empty() && in.template_arguments().contains("tools")) {
+    return InvalidField("tools",
+                        "are given twice; leave template_arguments[tools] out");
   }
   if (total_bytes > kMaxPromptTextBytes) {
     return InvalidField("messages",
@@ -374,6 +447,7 @@ v1::GenerationParameters DefaultParameters(const ModelFacts& model) {
   out.set_include_stop_string(false);
   out.set_skip_special_tokens(true);
   out.set_num_choices(1);
+  out.set_echo(false);
   return out;
 }
 

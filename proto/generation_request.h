@@ -31,9 +31,19 @@ struct ModelFacts {
   bool has_adapters = false;
 };
 
+struct ToolCall {
+  std::string id;         // empty: none
+  std::string name;       // of the function
+  std::string arguments;  // JSON
+};
+
 struct ChatTurn {
   std::string role;
   std::string content;
+  std::optional<std::string> reasoning_content;
+  std::vector<ToolCall> tool_calls;
+  std::optional<std::string> tool_call_id;
+  std::optional<std::string> name;
 };
 
 struct GenerationRequest {
@@ -50,14 +60,19 @@ struct GenerationRequest {
   bool add_special_tokens = true;
   bool add_generation_prompt = true;                      // chat
   std::map<std::string, std::string> template_arguments;  // chat; JSON or text
+  std::vector<std::string> tools;                         // chat; JSON
 
-  SamplingParams sampling;  // seed 0 unless has_seed
+  // seed 0 unless has_seed; bad_words are the tokenizer's affair.
+  SamplingParams sampling;
   bool has_seed = false;
+  std::vector<std::string> bad_words;
   StopRules stop;  // max_tokens is set by FitToContext
   std::optional<int64_t> max_tokens;
   bool include_stop_string = false;
   bool skip_special_tokens = true;
   int num_choices = 1;
+  bool echo = false;
+  std::optional<int64_t> thinking_budget_tokens;
 };
 
 // INVALID_ARGUMENT, or NOT_FOUND for another model than the served one.

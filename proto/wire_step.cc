@@ -31,8 +31,40 @@ void Fill(wv::SamplingParams& out, const SamplingParams& in) {
     entry.set_token_id(bias.token_id);
     entry.set_bias(bias.bias);
   }
+  for (const std::vector<TokenId>& word : in.bad_words) {
+    wire::Fill(*out.add_bad_words()->mutable_token_ids(), word);
+  }
+  wire::Fill(*out.mutable_end_token_ids(), in.end_token_ids);
+  out.set_min_tokens(in.min_tokens);
   out.set_seed(in.seed);
   out.set_num_top_logprobs(in.num_top_logprobs);
+  out.set_num_prompt_logprobs(in.num_prompt_logprobs);
+}
+
+absl::Status CheckTokens(const char* field, const std::vector<TokenId>& ids) {
+  for (const TokenId id : ids) {
+    RETURN_IF_ERROR(CheckRange(field, id, 0, kMaxVocabSize - 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadBans(const wv::SamplingParams& in, SamplingParams& out) {
+  RETURN_IF_ERROR(CheckCount("sampling.bad_words", in.bad_words_size(),
+                             kMaxBadWordSequences));
+  for (const wv::BadWord& word : in.bad_words()) {
+    RETURN_IF_ERROR(CheckRange("sampling.bad_words.size", word.token_ids_size(),
+                               1, kMaxBadWordTokens));
+    out.bad_words.push_back(ToVector(word.token_ids()));
+    RETURN_IF_ERROR(CheckTokens("sampling.bad_words", out.bad_words.back()));
+  }
+  RETURN_IF_ERROR(CheckCount("sampling.end_token_ids", in.end_token_ids_size(),
+                             kMaxEndTokenIds));
+  out.end_token_ids = ToVector(in.end_token_ids());
+  RETURN_IF_ERROR(CheckTokens("sampling.end_token_ids", out.end_token_ids));
+  RETURN_IF_ERROR(
+      CheckRange("sampling.min_tokens", in.min_tokens(), 0, kMaxContextTokens));
+  out.min_tokens = in.min_tokens();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<SamplingParams> Read(const wv::SamplingParams& in) {
@@ -52,6 +84,8 @@ absl::StatusOr<SamplingParams> Read(const wv::SamplingParams& in) {
       CheckCount("sampling.logit_bias", in.logit_bias_size(), kMaxLogitBias));
   RETURN_IF_ERROR(CheckRange("sampling.num_top_logprobs", in.num_top_logprobs(),
                              -1, kMaxTopLogprobs));
+  RETURN_IF_ERROR(CheckRange("sampling.num_prompt_logprobs",
+                             in.num_prompt_logprobs(), -1, kMaxTopLogprobs));
   SamplingParams out{.temperature = in.temperature(),
                      .top_k = in.top_k(),
                      .top_p = in.top_p(),
@@ -61,7 +95,9 @@ absl::StatusOr<SamplingParams> Read(const wv::SamplingParams& in) {
                      .frequency_penalty = in.frequency_penalty(),
                      .logit_bias = {},
                      .seed = in.seed(),
-                     .num_top_logprobs = in.num_top_logprobs()};
+                     .num_top_logprobs = in.num_top_logprobs(),
+                     .num_prompt_logprobs = in.num_prompt_logprobs()};
+  RETURN_IF_ERROR(ReadBans(in, out));
   int64_t previous = -1;
   for (const wv::LogitBias& entry : in.logit_bias()) {
     RETURN_IF_ERROR(CheckRange("sampling.logit_bias.token_id", entry.token_id(),
@@ -97,12 +133,13 @@ absl::StatusOr<SlotStart> Read(const wv::SlotStart& in) {
   RETURN_IF_ERROR(CheckRange("slot_starts.adapter", in.adapter(), kNoAdapter,
                              kMaxAdapters - 1));
   out.adapter = in.adapter();
-  if (!out.sampling.uses_penalties() && !out.history.empty()) {
+  if (!out.sampling.uses_history() && !out.history.empty()) {
     return InvalidArgument(
-        "slot_starts.history has {} tokens for a sequence without penalties",
+        "slot_starts.history has {} tokens for a sequence without penalties "
+        "and bad words",
         out.history.size());
   }
-  if (out.sampling.uses_penalties()) {
+  if (out.sampling.uses_history()) {
     RETURN_IF_ERROR(CheckRange("slot_starts.num_prompt_tokens",
                                out.num_prompt_tokens, 0, in.history_size()));
   }
@@ -167,6 +204,18 @@ absl::Status CheckStepPlan(const StepPlan& plan) {
     RETURN_IF_ERROR(CheckRange("token_ids", token, kTokenOfPreviousStep,
                                kMaxVocabSize - 1));
   }
+  if (plan.scored_rows.size() != plan.scored_token_ids.size()) {
+    return InvalidArgument("scored_rows has {} entries, scored_token_ids {}",
+                           plan.scored_rows.size(),
+                           plan.scored_token_ids.size());
+  }
+  int64_t previous_row = -1;
+  for (const int32_t row : plan.scored_rows) {
+    RETURN_IF_ERROR(
+        CheckRange("scored_rows", row, previous_row + 1, num_rows - 1));
+    previous_row = row;
+  }
+  RETURN_IF_ERROR(CheckTokens("scored_token_ids", plan.scored_token_ids));
   for (const int32_t block : plan.new_block_ids) {
     RETURN_IF_ERROR(
         CheckRange("new_block_ids", block, kNullBlock + 1, kMaxBlocks - 1));
@@ -174,12 +223,37 @@ absl::Status CheckStepPlan(const StepPlan& plan) {
   std::vector<int32_t> started;
   for (const SlotStart& start : plan.slot_starts) {
     started.push_back(start.slot);
-    for (const TokenId token : start.history) {
-      RETURN_IF_ERROR(
-          CheckRange("slot_starts.history", token, 0, kMaxVocabSize - 1));
-    }
+    RETURN_IF_ERROR(CheckTokens("slot_starts.history", start.history));
   }
   return CheckDistinct("slot_starts", std::move(started));
+}
+
+void Fill(wv::SampledToken& out, const SampledToken& in) {
+  out.set_token_id(in.token_id);
+  out.set_logprob(in.logprob);
+  for (const TokenLogprob& top : in.top_logprobs) {
+    wv::TokenLogprob& entry = *out.add_top_logprobs();
+    entry.set_token_id(top.token_id);
+    entry.set_logprob(top.logprob);
+  }
+}
+
+absl::StatusOr<SampledToken> Read(const wv::SampledToken& in,
+                                  int64_t vocab_size) {
+  RETURN_IF_ERROR(
+      CheckRange("tokens.token_id", in.token_id(), 0, vocab_size - 1));
+  RETURN_IF_ERROR(CheckLogprob(in.logprob()));
+  RETURN_IF_ERROR(CheckCount("tokens.top_logprobs", in.top_logprobs_size(),
+                             kMaxTopLogprobs));
+  SampledToken out{.token_id = in.token_id(), .logprob = in.logprob()};
+  for (const wv::TokenLogprob& top : in.top_logprobs()) {
+    RETURN_IF_ERROR(CheckRange("tokens.top_logprobs.token_id", top.token_id(),
+                               0, vocab_size - 1));
+    RETURN_IF_ERROR(CheckLogprob(top.logprob()));
+    out.top_logprobs.push_back(
+        {.token_id = top.token_id(), .logprob = top.logprob()});
+  }
+  return out;
 }
 
 absl::StatusOr<StepTimings> Read(const wv::StepTimings& in) {
@@ -220,6 +294,8 @@ void Fill(wv::StepPlan& out, const StepPlan& in) {
   out.set_samples(in.samples.data(), in.samples.size());
   Fill(*out.mutable_new_block_begin(), in.new_block_begin);
   Fill(*out.mutable_new_block_ids(), in.new_block_ids);
+  Fill(*out.mutable_scored_rows(), in.scored_rows);
+  Fill(*out.mutable_scored_token_ids(), in.scored_token_ids);
 }
 
 absl::StatusOr<StepPlan> Read(const wv::StepPlan& in) {
@@ -230,6 +306,10 @@ absl::StatusOr<StepPlan> Read(const wv::StepPlan& in) {
   RETURN_IF_ERROR(CheckCount("slots", in.slots_size(), kMaxStepSequences));
   RETURN_IF_ERROR(
       CheckCount("new_block_ids", in.new_block_ids_size(), kMaxBlocks));
+  RETURN_IF_ERROR(
+      CheckCount("scored_rows", in.scored_rows_size(), kMaxStepTokens));
+  RETURN_IF_ERROR(CheckCount("scored_token_ids", in.scored_token_ids_size(),
+                             kMaxStepTokens));
   StepPlan out;
   out.epoch = in.epoch();
   out.step = in.step();
@@ -243,6 +323,8 @@ absl::StatusOr<StepPlan> Read(const wv::StepPlan& in) {
   out.samples.assign(in.samples().begin(), in.samples().end());
   out.new_block_begin = ToVector(in.new_block_begin());
   out.new_block_ids = ToVector(in.new_block_ids());
+  out.scored_rows = ToVector(in.scored_rows());
+  out.scored_token_ids = ToVector(in.scored_token_ids());
   RETURN_IF_ERROR(CheckStepPlan(out));
   return out;
 }
@@ -250,16 +332,8 @@ absl::StatusOr<StepPlan> Read(const wv::StepPlan& in) {
 void Fill(wv::StepResult& out, const StepResult& in) {
   out.set_epoch(in.epoch);
   out.set_step(in.step);
-  for (const SampledToken& token : in.tokens) {
-    wv::SampledToken& made = *out.add_tokens();
-    made.set_token_id(token.token_id);
-    made.set_logprob(token.logprob);
-    for (const TokenLogprob& top : token.top_logprobs) {
-      wv::TokenLogprob& entry = *made.add_top_logprobs();
-      entry.set_token_id(top.token_id);
-      entry.set_logprob(top.logprob);
-    }
-  }
+  for (const SampledToken& token : in.tokens) Fill(*out.add_tokens(), token);
+  for (const SampledToken& score : in.scores) Fill(*out.add_scores(), score);
   out.mutable_timings()->set_total_us(in.timings.total_us);
   out.mutable_timings()->set_communication_us(in.timings.communication_us);
   out.mutable_timings()->set_wait_us(in.timings.wait_us);
@@ -271,23 +345,14 @@ absl::StatusOr<StepResult> Read(const wv::StepResult& in, int64_t vocab_size) {
   out.epoch = in.epoch();
   out.step = in.step();
   RETURN_IF_ERROR(CheckCount("tokens", in.tokens_size(), kMaxStepSequences));
+  RETURN_IF_ERROR(CheckCount("scores", in.scores_size(), kMaxStepTokens));
   out.tokens.reserve(in.tokens_size());
   for (const wv::SampledToken& token : in.tokens()) {
-    RETURN_IF_ERROR(
-        CheckRange("tokens.token_id", token.token_id(), 0, vocab_size - 1));
-    RETURN_IF_ERROR(CheckLogprob(token.logprob()));
-    RETURN_IF_ERROR(CheckCount("tokens.top_logprobs", token.top_logprobs_size(),
-                               kMaxTopLogprobs));
-    SampledToken& made = out.tokens.emplace_back();
-    made.token_id = token.token_id();
-    made.logprob = token.logprob();
-    for (const wv::TokenLogprob& top : token.top_logprobs()) {
-      RETURN_IF_ERROR(CheckRange("tokens.top_logprobs.token_id", top.token_id(),
-                                 0, vocab_size - 1));
-      RETURN_IF_ERROR(CheckLogprob(top.logprob()));
-      made.top_logprobs.push_back(
-          {.token_id = top.token_id(), .logprob = top.logprob()});
-    }
+    ASSIGN_OR_RETURN(out.tokens.emplace_back(), Read(token, vocab_size));
+  }
+  out.scores.reserve(in.scores_size());
+  for (const wv::SampledToken& score : in.scores()) {
+    ASSIGN_OR_RETURN(out.scores.emplace_back(), Read(score, vocab_size));
   }
   ASSIGN_OR_RETURN(out.timings, Read(in.timings()));
   return out;

@@ -82,9 +82,9 @@ absl::Status Decoder::AllocateWorkspace() {
       {&value_, rows * key * sizeof(float)},
       {&rotated_query_, rows * query * activation_bytes},
       {&attention_output_, rows * query * activation_bytes},
-      {&sampled_residual_, samples * hidden * sizeof(float)},
-      {&sampled_delta_, samples * hidden * activation_bytes},
-      {&sampled_normed_, samples * hidden * activation_bytes},
+      {&logits_residual_, samples * hidden * sizeof(float)},
+      {&logits_delta_, samples * hidden * activation_bytes},
+      {&logits_normed_, samples * hidden * activation_bytes},
       {&logits_,
        joins_logits ? samples * config.vocab_size * sizeof(float) : 0},
   };
@@ -94,11 +94,11 @@ absl::Status Decoder::AllocateWorkspace() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ConstTensorView> Decoder::Forward(const StepPlan& plan,
-                                                 const ResolvedStep& step) {
+absl::Status Decoder::Forward(const StepPlan& plan, const ResolvedStep& step) {
   const ModelConfig& config = *context_.config;
   Backend& backend = *context_.backend;
   const int64_t num_rows = plan.num_rows();
+  num_step_rows_ = num_rows;
   const DType activation = ActivationDType(config.weights);
   const AttentionBatch batch{.row_begin = plan.row_begin,
                              .first_positions = plan.first_positions,
@@ -125,7 +125,7 @@ absl::StatusOr<ConstTensorView> Decoder::Forward(const StepPlan& plan,
                         ? experts_->Forward(layer, i, adapters, normed, delta)
                         : dense_->Forward(layer, i, adapters, normed, delta));
   }
-  return Logits(step, num_rows);
+  return absl::OkStatus();
 }
 
 Norm Decoder::NormOf(const NormWeights& weights) const {
@@ -201,12 +201,12 @@ absl::Status Decoder::Attention(int64_t layer_index,
       delta_.View(activation, num_rows, config.hidden_size));
 }
 
-absl::StatusOr<ConstTensorView> Decoder::Logits(const ResolvedStep& step,
-                                                int64_t num_rows) {
-  const int64_t num_samples = static_cast<int64_t>(step.sample_rows.size());
+absl::StatusOr<ConstTensorView> Decoder::Logits(
+    std::span<const int32_t> row_ids) {
+  const int64_t num_rows = static_cast<int64_t>(row_ids.size());
   // The other attention groups computed the same rows; the first one's logits
   // are enough.
-  if (num_samples == 0 || context_.shard->attention_group != 0) {
+  if (num_rows == 0 || context_.shard->attention_group != 0) {
     return ConstTensorView();
   }
   const ModelConfig& config = *context_.config;
@@ -214,20 +214,19 @@ absl::StatusOr<ConstTensorView> Decoder::Logits(const ResolvedStep& step,
   const DType activation = ActivationDType(config.weights);
   const int64_t hidden = config.hidden_size;
   const TensorView residual =
-      sampled_residual_.View(DType::kF32, num_samples, hidden);
-  const TensorView delta = sampled_delta_.View(activation, num_samples, hidden);
-  const TensorView normed =
-      sampled_normed_.View(activation, num_samples, hidden);
-  backend.GatherRows(residual_.View(DType::kF32, num_rows, hidden),
-                     step.sample_rows, residual);
-  backend.GatherRows(delta_.View(activation, num_rows, hidden),
-                     step.sample_rows, delta);
+      logits_residual_.View(DType::kF32, num_rows, hidden);
+  const TensorView delta = logits_delta_.View(activation, num_rows, hidden);
+  const TensorView normed = logits_normed_.View(activation, num_rows, hidden);
+  backend.GatherRows(residual_.View(DType::kF32, num_step_rows_, hidden),
+                     row_ids, residual);
+  backend.GatherRows(delta_.View(activation, num_step_rows_, hidden), row_ids,
+                     delta);
   backend.AddNorm(residual, delta, {}, NormOf(context_.weights->final_norm()),
                   normed);
 
   Communicator& comm = *context_.attention_comm;
   const int64_t local_vocab = context_.shard->vocab_rows.size();
-  const TensorView local_logits(comm.SendBuffer(), DType::kF32, num_samples,
+  const TensorView local_logits(comm.SendBuffer(), DType::kF32, num_rows,
                                 local_vocab);
   backend.MatMul(normed, context_.weights->lm_head(), local_logits);
   if (!context_.weights->lm_head_bias().empty()) {
@@ -236,31 +235,31 @@ absl::StatusOr<ConstTensorView> Decoder::Logits(const ResolvedStep& step,
   backend.Synchronize();
   std::vector<size_t> bytes_of_member;
   for (const IndexRange& rows : vocab_rows_of_member_) {
-    bytes_of_member.push_back(num_samples * rows.size() * sizeof(float));
+    bytes_of_member.push_back(num_rows * rows.size() * sizeof(float));
   }
   ASSIGN_OR_RETURN(Communicator::Views views, comm.Gather(bytes_of_member, 0));
   if (comm.rank() != 0) return ConstTensorView();
-  return JoinVocabulary(views, num_samples);
+  return JoinVocabulary(views, num_rows);
 }
 
 ConstTensorView Decoder::JoinVocabulary(Communicator::Views views,
-                                        int64_t num_samples) {
+                                        int64_t num_rows) {
   if (views.size() == 1) {
-    return ConstTensorView(views[0].data(), DType::kF32, num_samples,
+    return ConstTensorView(views[0].data(), DType::kF32, num_rows,
                            context_.config->vocab_size);
   }
   const TensorView logits =
-      logits_.View(DType::kF32, num_samples, context_.config->vocab_size);
-  std::vector<int32_t> all_rows(num_samples);
+      logits_.View(DType::kF32, num_rows, context_.config->vocab_size);
+  std::vector<int32_t> all_rows(num_rows);
   std::iota(all_rows.begin(), all_rows.end(), 0);
   for (size_t member = 0; member < views.size(); ++member) {
     const IndexRange& rows = vocab_rows_of_member_[member];
     if (rows.size() == 0) continue;
     context_.backend->GatherRows(
-        ConstTensorView(views[member].data(), DType::kF32, num_samples,
+        ConstTensorView(views[member].data(), DType::kF32, num_rows,
                         rows.size()),
         all_rows,
-        TensorView(logits.Row<float>(0) + rows.begin, DType::kF32, num_samples,
+        TensorView(logits.Row<float>(0) + rows.begin, DType::kF32, num_rows,
                    rows.size(), logits.row_stride));
   }
   return logits;

@@ -6,7 +6,7 @@
 //   embed -> L x [norm, q k v, rope + write KV, paged attention, output,
 //                 tree sum, norm, experts (worker/moe.h) or dense FFN
 //                 (worker/dense.h), tree sum]
-//         -> norm of the sampled rows -> logits
+//         -> norm of the rows that are asked for -> logits
 //
 // Biases and the norms of query and key are there where the config says so.
 //
@@ -16,6 +16,7 @@
 #include <absl/status/statusor.h>
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/step_plan.h"
@@ -61,11 +62,15 @@ class Decoder {
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(
       const DecoderContext& context);
 
-  // Computes all rows of the step and writes their K and V. Returns the logits
-  // of the sampled rows, fp32 [samples, V], on world rank 0 (valid until the
-  // next call), an empty view on other ranks. The error is the communicator's.
-  absl::StatusOr<ConstTensorView> Forward(const StepPlan& plan,
-                                          const ResolvedStep& step);
+  // Computes all rows of the step and writes their K and V. The error is the
+  // communicator's, as everywhere here.
+  absl::Status Forward(const StepPlan& plan, const ResolvedStep& step);
+
+  // Logits of some rows of that step, fp32 [rows, V], on world rank 0 (valid
+  // until the next call of either), an empty view on other ranks. All ranks ask
+  // for the same rows.
+  // REQUIRES: at most limits.max_sequences rows, each of the step.
+  absl::StatusOr<ConstTensorView> Logits(std::span<const int32_t> row_ids);
 
   // Of attention and experts together.
   SumCounts sum_counts() const;
@@ -87,13 +92,11 @@ class Decoder {
   };
   void Project(ConstTensorView x, const Projection& projection,
                AdapterOfRow adapter_of_row, TensorView out);
-  absl::StatusOr<ConstTensorView> Logits(const ResolvedStep& step,
-                                         int64_t num_rows);
   // Joins the vocabulary slices that the attention group gathered.
-  ConstTensorView JoinVocabulary(Communicator::Views views,
-                                 int64_t num_samples);
+  ConstTensorView JoinVocabulary(Communicator::Views views, int64_t num_rows);
 
   const DecoderContext context_;
+  int64_t num_step_rows_ = 0;
   std::vector<int32_t> kv_head_of_;
   std::vector<IndexRange> leaf_columns_;
   std::vector<IndexRange> vocab_rows_of_member_;
@@ -111,9 +114,9 @@ class Decoder {
   Buffer value_;             // fp32 [T, k*D]
   Buffer rotated_query_;     // A [T, n*D]
   Buffer attention_output_;  // A [T, n*D]
-  Buffer sampled_residual_;  // fp32 [S, H]
-  Buffer sampled_delta_;     // A [S, H]
-  Buffer sampled_normed_;    // A [S, H]
+  Buffer logits_residual_;   // fp32 [S, H]
+  Buffer logits_delta_;      // A [S, H]
+  Buffer logits_normed_;     // A [S, H]
   Buffer logits_;            // fp32 [S, V], world rank 0 of tp > 1 only
 };
 

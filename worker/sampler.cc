@@ -1,5 +1,6 @@
 #include "worker/sampler.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/status.h"
@@ -37,6 +38,33 @@ absl::StatusOr<std::vector<SampledToken>> SampleStep(const ResolvedStep& step,
   std::memcpy(token_ids.data(), received.data(), bytes);
   slots.Commit(step, token_ids);
   return tokens;
+}
+
+absl::StatusOr<std::vector<SampledToken>> ScoreStep(
+    const ResolvedStep& step, int64_t max_rows,
+    const std::function<absl::StatusOr<ConstTensorView>(
+        std::span<const int32_t> rows)>& logits_of,
+    Backend& backend, const Communicator& world, const SlotTable& slots) {
+  std::vector<SampledToken> scores;
+  const std::span<const int32_t> all_rows = step.score_rows;
+  for (size_t begin = 0; begin < all_rows.size();) {
+    const size_t num_rows =
+        std::min(static_cast<size_t>(max_rows), all_rows.size() - begin);
+    ASSIGN_OR_RETURN(const ConstTensorView logits,
+                     logits_of(all_rows.subspan(begin, num_rows)));
+    if (world.rank() == 0) {
+      std::vector<SampleRow> rows;
+      for (size_t i = begin; i < begin + num_rows; ++i) {
+        rows.push_back(
+            slots.RowToScore(step.score_slots[i], step.score_token_ids[i]));
+      }
+      scores.resize(begin + num_rows);
+      backend.Sample(logits, rows, std::span(scores).subspan(begin));
+      backend.Synchronize();
+    }
+    begin += num_rows;
+  }
+  return scores;
 }
 
 }  // namespace witan

@@ -1,6 +1,7 @@
 #include "worker/slots.h"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "base/limits.h"
 #include "base/status.h"
@@ -61,6 +62,33 @@ absl::Status SlotTable::CheckShape(const StepPlan& plan) const {
   return absl::OkStatus();
 }
 
+absl::Status SlotTable::CheckTokens(const SlotStart& start) const {
+  const SamplingParams& sampling = start.sampling;
+  for (const LogitBias& bias : sampling.logit_bias) {
+    if (bias.token_id < 0 || bias.token_id >= vocab_size_) {
+      return InvalidArgument("logit_bias token id {} is out of [0, {})",
+                             bias.token_id, vocab_size_);
+    }
+  }
+  const auto check = [&](const std::vector<TokenId>& ids) {
+    for (const TokenId id : ids) {
+      if (id >= 0 && id < vocab_size_) continue;
+      return InvalidArgument("token id {} of slot {} is out of [0, {})", id,
+                             start.slot, vocab_size_);
+    }
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(check(start.history));
+  RETURN_IF_ERROR(check(sampling.end_token_ids));
+  for (const std::vector<TokenId>& word : sampling.bad_words) {
+    if (word.empty()) {
+      return InvalidArgument("a bad word of slot {} has no token", start.slot);
+    }
+    RETURN_IF_ERROR(check(word));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SlotTable::Start(const SlotStart& start) {
   if (start.num_prompt_tokens < 0) {
     return InvalidArgument("slot {} has a prompt of {} tokens", start.slot,
@@ -87,6 +115,7 @@ absl::Status SlotTable::Start(const SlotStart& start) {
         "[-1, {})",
         start.slot, start.adapter, limits_.max_adapters);
   }
+  RETURN_IF_ERROR(CheckTokens(start));
   Slot slot;
   slot.started = true;
   slot.long_rope = start.long_rope;
@@ -94,30 +123,94 @@ absl::Status SlotTable::Start(const SlotStart& start) {
   slot.choice = start.choice;
   slot.sampling = start.sampling;
   slot.num_positions = start.num_cached_tokens;
-  for (const LogitBias& bias : start.sampling.logit_bias) {
-    if (bias.token_id < 0 || bias.token_id >= vocab_size_) {
-      return InvalidArgument("logit_bias token id {} is out of [0, {})",
-                             bias.token_id, vocab_size_);
+  slot.scoring.num_top_logprobs = start.sampling.num_prompt_logprobs;
+  slot.num_prompt_tokens = start.num_prompt_tokens;
+  slot.num_history_tokens = static_cast<int64_t>(start.history.size());
+  if (start.sampling.uses_penalties()) {
+    // Sorting once is linear-logarithmic; inserting one by one would be
+    // quadratic in the prompt.
+    std::vector<TokenId> ids = start.history;
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    slot.seen_ids = std::move(ids);
+    slot.output_counts.assign(slot.seen_ids.size(), 0);
+    for (size_t i = start.num_prompt_tokens; i < start.history.size(); ++i) {
+      CountToken(slot, start.history[i], 1);
     }
   }
-  for (size_t i = 0; i < start.history.size(); ++i) {
-    const TokenId token = start.history[i];
-    if (token < 0 || token >= vocab_size_) {
-      return InvalidArgument("token id {} of slot {} is out of [0, {})", token,
-                             start.slot, vocab_size_);
-    }
+  for (const std::vector<TokenId>& word : start.sampling.bad_words) {
+    slot.max_recent_ids = std::max(slot.max_recent_ids, word.size() - 1);
   }
-  // Sorting once is linear-logarithmic; inserting one by one would be
-  // quadratic in the prompt.
-  std::vector<TokenId> ids = start.history;
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  slot.seen_ids = std::move(ids);
-  slot.output_counts.assign(slot.seen_ids.size(), 0);
-  for (size_t i = start.num_prompt_tokens; i < start.history.size(); ++i) {
-    CountToken(slot, start.history[i], 1);
-  }
+  // Cached positions have no rows; what comes behind them has.
+  const int64_t recent_end =
+      std::min<int64_t>(start.num_cached_tokens, slot.num_history_tokens);
+  const int64_t recent_begin = std::max<int64_t>(
+      0, recent_end - static_cast<int64_t>(slot.max_recent_ids));
+  slot.recent_ids.assign(start.history.begin() + recent_begin,
+                         start.history.begin() + recent_end);
   slots_[start.slot] = std::move(slot);
+  return absl::OkStatus();
+}
+
+void SlotTable::FeedToken(Slot& slot, TokenId token) {
+  const int64_t position = slot.num_positions++;
+  if (slot.sampling.uses_penalties() && position >= slot.num_history_tokens) {
+    CountToken(slot, token, 1);
+  }
+  if (slot.max_recent_ids == 0) return;
+  if (slot.recent_ids.size() == slot.max_recent_ids) {
+    slot.recent_ids.erase(slot.recent_ids.begin());
+  }
+  slot.recent_ids.push_back(token);
+}
+
+void SlotTable::FindBannedTokens(Slot& slot) {
+  slot.banned_ids.clear();
+  const SamplingParams& sampling = slot.sampling;
+  const int64_t num_output_tokens = slot.num_positions - slot.num_prompt_tokens;
+  if (num_output_tokens < sampling.min_tokens) {
+    slot.banned_ids = sampling.end_token_ids;
+  }
+  for (const std::vector<TokenId>& word : sampling.bad_words) {
+    const size_t num_before = word.size() - 1;
+    if (num_before <= slot.recent_ids.size() &&
+        std::equal(
+            word.begin(), word.end() - 1,
+            slot.recent_ids.end() - static_cast<std::ptrdiff_t>(num_before))) {
+      slot.banned_ids.push_back(word.back());
+    }
+  }
+}
+
+absl::Status SlotTable::ResolveScores(const StepPlan& plan,
+                                      ResolvedStep& step) const {
+  if (plan.scored_token_ids.size() != plan.scored_rows.size()) {
+    return InvalidArgument("step {} has {} scored rows and {} tokens",
+                           plan.step, plan.scored_rows.size(),
+                           plan.scored_token_ids.size());
+  }
+  int s = 0;
+  int32_t previous_row = -1;
+  for (size_t i = 0; i < plan.scored_rows.size(); ++i) {
+    const int32_t row = plan.scored_rows[i];
+    const TokenId token = plan.scored_token_ids[i];
+    if (row <= previous_row || row >= plan.num_rows() || token < 0 ||
+        token >= vocab_size_) {
+      return InvalidArgument(
+          "step {}: scored row {} after row {} of {} rows, or its token {}, is "
+          "out of range",
+          plan.step, row, previous_row, plan.num_rows(), token);
+    }
+    previous_row = row;
+    while (plan.row_begin[s + 1] <= row) ++s;
+    if (slots_[plan.slots[s]].scoring.num_top_logprobs < 0) {
+      return InvalidArgument("step {}: slot {} asked for no scores", plan.step,
+                             plan.slots[s]);
+    }
+    step.score_slots.push_back(plan.slots[s]);
+  }
+  step.score_rows = plan.scored_rows;
+  step.score_token_ids = plan.scored_token_ids;
   return absl::OkStatus();
 }
 
@@ -156,20 +249,19 @@ absl::Status SlotTable::ResolveSequence(const StepPlan& plan, int s,
     }
     slot.block_ids.push_back(block);
   }
-  slot.num_positions += num_rows;
   // Without the long variant there is a row for every position of the context.
   if (long_rope_first_row_ > 0 && !slot.long_rope &&
-      slot.num_positions > long_rope_first_row_) {
+      first + num_rows > long_rope_first_row_) {
     return InvalidArgument(
         "step {}: slot {} has {} positions with the angles of sequences of at "
         "most {}",
-        plan.step, slot_index, slot.num_positions, long_rope_first_row_);
+        plan.step, slot_index, first + num_rows, long_rope_first_row_);
   }
   if (static_cast<int64_t>(slot.block_ids.size()) * kBlockTokens <
-      slot.num_positions) {
+      first + num_rows) {
     return InvalidArgument("step {}: slot {} has {} blocks for {} positions",
                            plan.step, slot_index, slot.block_ids.size(),
-                           slot.num_positions);
+                           first + num_rows);
   }
   for (int32_t row = plan.row_begin[s]; row < plan.row_begin[s + 1]; ++row) {
     TokenId token = plan.token_ids[row];
@@ -181,11 +273,13 @@ absl::Status SlotTable::ResolveSequence(const StepPlan& plan, int s,
                              plan.step, token, row, vocab_size_);
     }
     step.token_ids.push_back(token);
+    FeedToken(slot, token);
   }
   if (plan.samples[s] != 0) {
     step.sample_slots.push_back(slot_index);
     step.sample_rows.push_back(plan.row_begin[s + 1] - 1);
     step.sample_positions.push_back(slot.num_positions);
+    FindBannedTokens(slot);
   }
   return absl::OkStatus();
 }
@@ -212,6 +306,7 @@ absl::Status SlotTable::Resolve(const StepPlan& plan, ResolvedStep& step) {
   for (int s = 0; s < plan.num_sequences(); ++s) {
     RETURN_IF_ERROR(ResolveSequence(plan, s, step));
   }
+  RETURN_IF_ERROR(ResolveScores(plan, step));
   ResolveAdapters(plan, step);
   for (const int32_t slot : plan.slots) {
     if (long_rope_first_row_ > 0) {
@@ -240,7 +335,6 @@ void SlotTable::Commit(const ResolvedStep& step,
     Slot& slot = slots_[step.sample_slots[i]];
     slot.last_token = tokens[i];
     slot.has_token = true;
-    if (slot.sampling.uses_penalties()) CountToken(slot, tokens[i], 1);
   }
 }
 
@@ -250,11 +344,16 @@ SampleRow SlotTable::RowToSample(int32_t slot_index, int64_t position) const {
   row.params = &slot.sampling;
   row.choice = slot.choice;
   row.position = position;
+  row.banned_ids = slot.banned_ids;
   if (slot.sampling.uses_penalties()) {
     row.seen_ids = slot.seen_ids;
     row.output_counts = slot.output_counts;
   }
   return row;
+}
+
+SampleRow SlotTable::RowToScore(int32_t slot, TokenId token_id) const {
+  return SampleRow{.params = &slots_[slot].scoring, .given_token_id = token_id};
 }
 
 }  // namespace witan

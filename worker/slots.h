@@ -28,6 +28,10 @@ struct ResolvedStep {
   std::vector<int32_t> sample_slots;      // slots whose last row is sampled
   std::vector<int32_t> sample_rows;       // that row
   std::vector<int64_t> sample_positions;  // of the token to be drawn
+  // [K] the scored rows of the plan, whose slots they are, and what follows.
+  std::vector<int32_t> score_rows;
+  std::vector<int32_t> score_slots;
+  std::vector<TokenId> score_token_ids;
 };
 
 class SlotTable {
@@ -47,6 +51,8 @@ class SlotTable {
 
   // Valid until the next Resolve or Commit.
   SampleRow RowToSample(int32_t slot, int64_t position) const;
+  // How likely `token_id` was; valid until the next Resolve.
+  SampleRow RowToScore(int32_t slot, TokenId token_id) const;
 
  private:
   struct Slot {
@@ -56,19 +62,34 @@ class SlotTable {
     int32_t adapter = kNoAdapter;
     int32_t choice = 0;
     SamplingParams sampling;
+    SamplingParams scoring;  // of the prompt's tokens
+    int64_t num_prompt_tokens = 0;
     int64_t num_positions = 0;  // positions whose K and V are written
     TokenId last_token = 0;
     std::vector<int32_t> block_ids;
+    // Positions whose tokens came with the SlotStart.
+    int64_t num_history_tokens = 0;
     // Distinct tokens of prompt and output with their count in the output;
-    // ascending; kept only while the parameters use penalties.
+    // ascending; kept only while the parameters use penalties. A token counts
+    // once it has a row: what was drawn may yet be replaced by a forced one.
     std::vector<TokenId> seen_ids;
     std::vector<int32_t> output_counts;
+    // As many tokens before the one to be drawn as bad words look back on.
+    std::vector<TokenId> recent_ids;
+    size_t max_recent_ids = 0;
+    // What must not be drawn next; made when a row is sampled.
+    std::vector<TokenId> banned_ids;
   };
 
   absl::Status CheckShape(const StepPlan& plan) const;
+  absl::Status CheckTokens(const SlotStart& start) const;
   absl::Status Start(const SlotStart& start);
   absl::Status ResolveSequence(const StepPlan& plan, int s, ResolvedStep& step);
   void ResolveAdapters(const StepPlan& plan, ResolvedStep& step) const;
+  // The next row of `slot` is `token`.
+  static void FeedToken(Slot& slot, TokenId token);
+  static void FindBannedTokens(Slot& slot);
+  absl::Status ResolveScores(const StepPlan& plan, ResolvedStep& step) const;
   static void CountToken(Slot& slot, TokenId token, int32_t output_count);
 
   const EngineLimits limits_;

@@ -426,12 +426,21 @@ absl::StatusOr<StepResult> Worker::RunStep(const StepPlan& plan) {
         "not loaded",
         plan.step, start.slot, start.adapter);
   }
-  ASSIGN_OR_RETURN(const ConstTensorView logits,
-                   group->decoder->Forward(plan, step));
+  Decoder& decoder = *group->decoder;
+  RETURN_IF_ERROR(decoder.Forward(plan, step));
   StepResult result{.epoch = plan.epoch, .step = plan.step};
-  ASSIGN_OR_RETURN(result.tokens,
-                   SampleStep(step, logits, *group->backend,
-                              group->comm(GroupKind::kWorld), *group->slots));
+  Communicator& world = group->comm(GroupKind::kWorld);
+  ASSIGN_OR_RETURN(result.scores,
+                   ScoreStep(
+                       step, group->limits.max_sequences,
+                       [&decoder](std::span<const int32_t> rows) {
+                         return decoder.Logits(rows);
+                       },
+                       *group->backend, world, *group->slots));
+  ASSIGN_OR_RETURN(const ConstTensorView logits,
+                   decoder.Logits(step.sample_rows));
+  ASSIGN_OR_RETURN(result.tokens, SampleStep(step, logits, *group->backend,
+                                             world, *group->slots));
   group->last_step = plan.step;
   result.timings.communication_us = before.total_us;
   result.timings.wait_us = before.wait_us;

@@ -255,6 +255,10 @@ ApiMetrics::ApiMetrics()
                                  "Tokens of prompts that were admitted")),
       generated_tokens_(
           MakeCounter(*registry_, metric::kGeneratedTokens, "Tokens made")),
+      reasoning_tokens_(
+          MakeCounter(*registry_, metric::kReasoningTokens,
+                      "Tokens made that are of thoughts, of choices that "
+                      "ended")),
       slow_readers_cut_(
           MakeCounter(*registry_, metric::kSlowReadersCut,
                       "Streams ended because their client did not read")),
@@ -300,6 +304,10 @@ void ApiMetrics::OnRejected(const std::string& reason) {
 
 void ApiMetrics::OnPrompt(int64_t num_tokens) {
   prompt_tokens_.Increment(static_cast<double>(num_tokens));
+}
+
+void ApiMetrics::OnReasoning(int64_t num_tokens) {
+  reasoning_tokens_.Increment(static_cast<double>(num_tokens));
 }
 
 void ApiMetrics::OnFirstToken(Micros since_arrival_us) {

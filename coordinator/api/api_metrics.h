@@ -30,6 +30,8 @@ class ApiMetrics {
   // `reason`: see metric::kAdmissionRejected.
   void OnRejected(const std::string& reason);
   void OnPrompt(int64_t num_tokens);
+  // Tokens of the thought of a choice that ended.
+  void OnReasoning(int64_t num_tokens);
   void OnFirstToken(Micros since_arrival_us);
   void OnLaterToken(Micros since_previous_us);
   void OnQueued(Micros queued_us);
@@ -50,6 +52,7 @@ class ApiMetrics {
   prometheus::Gauge& in_flight_;
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generated_tokens_;
+  prometheus::Counter& reasoning_tokens_;
   prometheus::Counter& slow_readers_cut_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;

@@ -10,7 +10,8 @@
 namespace witan {
 
 // What a chat template is rendered with. INVALID_ARGUMENT names a template
-// argument that is nested too deep.
+// argument, tool or tool call that is nested too deep, and one of the latter
+// that is no JSON object.
 absl::StatusOr<ChatTemplateInput> TemplateInput(
     const GenerationRequest& request, const Tokenizer& tokenizer);
 

@@ -11,7 +11,8 @@
 #include "base/status.h"
 #include "coordinator/api/chat_input.h"
 #include "coordinator/api/messages.h"
-#include "coordinator/text/detokenizer.h"
+#include "coordinator/api/stream_chunk.h"
+#include "coordinator/text/bad_words.h"
 #include "coordinator/text/stop.h"
 #include "proto/rpc_status.h"
 
@@ -35,51 +36,6 @@ std::optional<Micros> DeadlineOf(const grpc::CallbackServerContext& rpc,
   return clock.Now() + left;
 }
 
-v1::FinishReason ToProto(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return v1::FINISH_REASON_STOP;
-    case FinishReason::kLength:
-      return v1::FINISH_REASON_LENGTH;
-    case FinishReason::kCancelled:
-      return v1::FINISH_REASON_CANCELLED;
-  }
-  return v1::FINISH_REASON_UNSPECIFIED;
-}
-
-std::string OutcomeOf(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-  }
-  return "unknown";
-}
-
-std::string OutcomeOf(const absl::Status& status) {
-  std::string name(absl::StatusCodeToString(status.code()));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  return name;
-}
-
-void Merge(v1::GenerateResponse& into, v1::GenerateResponse chunk) {
-  into.mutable_text()->append(chunk.text());
-  into.mutable_token_ids()->Add(chunk.token_ids().begin(),
-                                chunk.token_ids().end());
-  for (v1::TokenLogprobs& logprobs : *chunk.mutable_logprobs()) {
-    *into.add_logprobs() = std::move(logprobs);
-  }
-  if (chunk.finish_reason() == v1::FINISH_REASON_UNSPECIFIED) return;
-  into.set_finish_reason(chunk.finish_reason());
-  into.mutable_usage()->Swap(chunk.mutable_usage());
-  into.mutable_timings()->Swap(chunk.mutable_timings());
-  into.set_seed(chunk.seed());
-}
-
 // Tokens that one sequence may have on every replica that serves: a small cache
 // may hold less than the context. UNAVAILABLE when none serves.
 absl::StatusOr<int64_t> MaxSequenceTokens(const GenerationContext& context) {
@@ -99,6 +55,13 @@ absl::StatusOr<int64_t> MaxSequenceTokens(const GenerationContext& context) {
   return max_tokens;
 }
 
+// A prompt is scored once, for the stream of choice 0.
+SamplingParams SamplingOf(const GenerationRequest& request, int choice) {
+  SamplingParams sampling = request.sampling;
+  if (choice > 0) sampling.num_prompt_logprobs = -1;
+  return sampling;
+}
+
 const char* NameOf(GenerationMethod method) {
   return method == GenerationMethod::kChat ? "chat" : "generate";
 }
@@ -116,39 +79,47 @@ class RefusedCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 // Turns the tokens of one choice into chunks. On the replica's thread.
 class GenerationCall::ChoiceSink final : public TokenSink {
  public:
+  // `prompt`: what is left to be sent of it, with its scores; null: nothing.
   ChoiceSink(std::shared_ptr<GenerationCall> call,
-             const GenerationRequest& request, StopMatcher matcher, int choice,
+             const GenerationRequest& request, ChoiceText text,
+             std::unique_ptr<PromptPieces> prompt, int choice,
              Micros submitted_at)
       : call_(std::move(call)),
         request_id_(request.request_id),
         choice_(choice),
         seed_(request.sampling.seed),
         wants_logprobs_(request.sampling.num_top_logprobs >= 0),
-        rules_(request.stop),
         submitted_at_(submitted_at),
-        detokenizer_(*call_->context_.model.tokenizer,
-                     {.skip_special = request.skip_special_tokens,
-                      .continues_text = true}),
-        matcher_(std::move(matcher)) {}
+        text_(std::move(text)),
+        prompt_(std::move(prompt)) {}
 
   bool OnToken(int64_t index, const SampledToken& token) override {
     Observe();
     v1::GenerateResponse chunk = NewChunk(index);
     chunk.add_token_ids(token.token_id);
     if (wants_logprobs_) AddLogprobs(token, *chunk.add_logprobs());
-    if (!IsStopToken(rules_, index, token.token_id)) {
-      const std::string text = detokenizer_.Push(token.token_id);
-      if (StopRulesApply(rules_, index)) {
-        StopMatcher::Result result = matcher_.Push(text);
-        chunk.set_text(std::move(result.text));
-        matched_ = result.matched;
-      } else {
-        chunk.set_text(text);
-      }
-    }
+    SetText(text_.Push(index, token.token_id), chunk);
     num_tokens_ = index + 1;
     call_->AddChunk(std::move(chunk));
-    return !matched_;
+    return !text_.stopped();
+  }
+
+  void OnPromptScores(int64_t /*first_index*/,
+                      std::vector<SampledToken> scores) override {
+    if (prompt_ == nullptr) return;
+    for (size_t next = 0; next < scores.size();) {
+      v1::GenerateResponse chunk = NewChunk(0);
+      *chunk.mutable_prompt() = prompt_->Next(std::min<int64_t>(
+          kMaxChunkTokens, std::ssize(scores) - static_cast<int64_t>(next)));
+      for (int i = 0; i < chunk.prompt().token_ids_size(); ++i) {
+        AddLogprobs(scores[next++], *chunk.mutable_prompt()->add_logprobs());
+      }
+      call_->AddChunk(std::move(chunk));
+    }
+  }
+
+  std::optional<TokenId> NextForcedToken() override {
+    return text_.NextForcedToken();
   }
 
   void OnFinished(absl::StatusOr<FinishReason> reason,
@@ -161,19 +132,19 @@ class GenerationCall::ChoiceSink final : public TokenSink {
       return;
     }
     call_->context_.metrics.OnQueued(TextUs() + usage.queued_us);
+    call_->context_.metrics.OnReasoning(text_.num_reasoning_tokens());
     if (!reason.ok()) {
       call_->Fail(reason.status());
       return;
     }
     v1::GenerateResponse chunk = NewChunk(num_tokens_);
-    if (!matched_) {
-      StopMatcher::Result rest = matcher_.Push(detokenizer_.Finish());
-      chunk.set_text(std::move(rest.text) + matcher_.Flush());
-    }
+    SetText(text_.Finish(), chunk);
     chunk.set_finish_reason(ToProto(*reason));
-    chunk.mutable_usage()->set_prompt_tokens(usage.num_prompt_tokens);
-    chunk.mutable_usage()->set_completion_tokens(usage.num_output_tokens);
-    chunk.mutable_usage()->set_cached_tokens(usage.num_cached_tokens);
+    v1::Usage& used = *chunk.mutable_usage();
+    used.set_prompt_tokens(usage.num_prompt_tokens);
+    used.set_completion_tokens(usage.num_output_tokens);
+    used.set_cached_tokens(usage.num_cached_tokens);
+    used.set_reasoning_tokens(text_.num_reasoning_tokens());
     SetTimings(usage, *chunk.mutable_timings());
     chunk.set_seed(seed_);
     call_->EndChoice(*reason, std::move(chunk));
@@ -188,13 +159,9 @@ class GenerationCall::ChoiceSink final : public TokenSink {
     return chunk;
   }
 
-  static void AddLogprobs(const SampledToken& token, v1::TokenLogprobs& out) {
-    out.set_logprob(token.logprob);
-    for (const TokenLogprob& top : token.top_logprobs) {
-      v1::TokenLogprob& entry = *out.add_top();
-      entry.set_token_id(top.token_id);
-      entry.set_logprob(top.logprob);
-    }
+  static void SetText(ChoiceText::Piece piece, v1::GenerateResponse& chunk) {
+    chunk.set_reasoning(std::move(piece.reasoning));
+    chunk.set_text(std::move(piece.text));
   }
 
   void Observe() {
@@ -225,11 +192,9 @@ class GenerationCall::ChoiceSink final : public TokenSink {
   const int choice_;
   const uint64_t seed_;
   const bool wants_logprobs_;
-  const StopRules rules_;
   const Micros submitted_at_;
-  Detokenizer detokenizer_;
-  StopMatcher matcher_;
-  bool matched_ = false;
+  ChoiceText text_;
+  const std::unique_ptr<PromptPieces> prompt_;
   int64_t num_tokens_ = 0;
   std::optional<Micros> last_token_at_;
 };
@@ -311,6 +276,17 @@ absl::Status GenerationCall::ReadAndSubmit(const grpc::ByteBuffer& bytes) {
   RETURN_IF_ERROR(
       FitToContext(request, static_cast<int64_t>(prompt.size()), max_tokens));
   if (!request.has_seed) request.sampling.seed = RandomBits();
+  absl::StatusOr<std::vector<std::vector<TokenId>>> bad_words =
+      EncodeBadWords(request.bad_words, *context_.model.tokenizer);
+  RETURN_IF_ERROR(BlameField(bad_words.status(), "parameters.bad_words"));
+  request.sampling.bad_words = *std::move(bad_words);
+  if (request.thinking_budget_tokens && !context_.model.reasoning) {
+    return BlameField(
+        InvalidArgument("is set, and model \"{}\" does not think: it has no "
+                        "reasoning markers (--reasoning-markers)",
+                        context_.model.facts.name),
+        "parameters.thinking_budget_tokens");
+  }
   return SubmitChoices(request, prompt);
 }
 
@@ -353,8 +329,30 @@ absl::StatusOr<std::vector<TokenId>> GenerationCall::Tokenize(
   return token_ids;
 }
 
+std::unique_ptr<PromptPieces> GenerationCall::BeginPrompt(
+    const GenerationRequest& request,
+    const std::shared_ptr<const std::vector<TokenId>>& prompt, int choice) {
+  const bool has_scores = SamplingOf(request, choice).num_prompt_logprobs >= 0;
+  if (!has_scores && !request.echo) return nullptr;
+  PromptPieces pieces(prompt, *context_.model.tokenizer, request.echo,
+                      request.skip_special_tokens);
+  if (!has_scores) {
+    MutexLock lock(mutex_);
+    echoes_.push_back({choice, std::move(pieces)});
+    return nullptr;
+  }
+  // Nothing comes before the first token, so it has no score.
+  v1::GenerateResponse chunk;
+  chunk.set_request_id(request.request_id);
+  chunk.set_choice(choice);
+  *chunk.mutable_prompt() = pieces.Next(1);
+  chunk.mutable_prompt()->add_logprobs();
+  AddChunk(std::move(chunk));
+  return std::make_unique<PromptPieces>(std::move(pieces));
+}
+
 absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
-                                           const std::vector<TokenId>& prompt) {
+                                           std::vector<TokenId> token_ids) {
   ASSIGN_OR_RETURN(const StopMatcher matcher,
                    StopMatcher::Create(request.stop.stop_strings,
                                        request.include_stop_string));
@@ -363,11 +361,15 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
     if (client_gone_) return absl::OkStatus();
     open_choices_ = request.num_choices;
   }
-  context_.metrics.OnPrompt(static_cast<int64_t>(prompt.size()));
+  const auto prompt =
+      std::make_shared<const std::vector<TokenId>>(std::move(token_ids));
+  context_.metrics.OnPrompt(std::ssize(*prompt));
+  const ChoiceText text =
+      MakeChoiceText(context_.model, request, matcher, *prompt);
   std::optional<SequenceId> first;
   for (int choice = 0; choice < request.num_choices; ++choice) {
-    SequenceSpec spec{.prompt = prompt,
-                      .sampling = request.sampling,
+    SequenceSpec spec{.prompt = *prompt,
+                      .sampling = SamplingOf(request, choice),
                       .stop = request.stop,
                       .choice = choice,
                       .tenant = request.tenant,
@@ -375,10 +377,11 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
                       .adapter_name = request.adapter_name,
                       .beside = first,
                       .deadline = deadline_};
-    const absl::StatusOr<SequenceId> id = context_.engine.Submit(
-        std::move(spec),
-        std::make_unique<ChoiceSink>(shared_from_this(), request, matcher,
-                                     choice, context_.clock.Now()));
+    auto sink = std::make_unique<ChoiceSink>(
+        shared_from_this(), request, text, BeginPrompt(request, prompt, choice),
+        choice, context_.clock.Now());
+    const absl::StatusOr<SequenceId> id =
+        context_.engine.Submit(std::move(spec), std::move(sink));
     if (!id.ok()) {
       if (absl::IsResourceExhausted(id.status())) {
         context_.metrics.OnRejected("inbox");
@@ -395,6 +398,7 @@ absl::Status GenerationCall::SubmitChoices(const GenerationRequest& request,
     }
     if (cancel) context_.engine.Cancel(*id);
   }
+  Advance();  // echoes
   return absl::OkStatus();
 }
 
@@ -402,13 +406,12 @@ void GenerationCall::AddChunk(v1::GenerateResponse chunk) {
   {
     MutexLock lock(mutex_);
     if (client_gone_ || end_.has_value()) return;
-    num_unread_tokens_ += chunk.token_ids_size();
+    num_unread_tokens_ += NumTokens(chunk);
     const auto last_of_choice = std::find_if(
         pending_.rbegin(), pending_.rend(),
         [&chunk](const auto& p) { return p.choice() == chunk.choice(); });
     if (last_of_choice != pending_.rend() &&
-        last_of_choice->token_ids_size() + chunk.token_ids_size() <=
-            kMaxChunkTokens) {
+        NumTokens(*last_of_choice) + NumTokens(chunk) <= kMaxChunkTokens) {
       Merge(*last_of_choice, std::move(chunk));
     } else {
       pending_.push_back(std::move(chunk));
@@ -489,20 +492,39 @@ void GenerationCall::CutIfStalled(Micros now) {
   Advance();
 }
 
+std::optional<v1::GenerateResponse> GenerationCall::TakeNext() {
+  if (client_gone_) return std::nullopt;
+  std::optional<v1::GenerateResponse> next;
+  if (!echoes_.empty()) {
+    Echo& echo = echoes_.front();
+    next.emplace();
+    next->set_request_id(request_id_);
+    next->set_choice(echo.choice);
+    *next->mutable_prompt() = echo.prompt.Next(
+        std::min<int64_t>(kMaxChunkTokens, echo.prompt.num_left()));
+    if (echo.prompt.num_left() == 0) echoes_.pop_front();
+  } else if (!pending_.empty()) {
+    next = std::move(pending_.front());
+    pending_.pop_front();
+    num_unread_tokens_ -= NumTokens(*next);
+    UpdatePause();
+  }
+  return next;
+}
+
 void GenerationCall::Advance() {
   std::optional<absl::Status> finish;
   {
     MutexLock lock(mutex_);
     if (write_in_flight_ || finished_ || being_cut_) return;
-    if (!pending_.empty() && !client_gone_) {
-      const absl::Status status = SerializeMessage(pending_.front(), writing_);
-      num_unread_tokens_ -= pending_.front().token_ids_size();
-      pending_.pop_front();
-      UpdatePause();
+    std::optional<v1::GenerateResponse> next = TakeNext();
+    if (next.has_value()) {
+      const absl::Status status = SerializeMessage(*next, writing_);
       write_in_flight_ = status.ok();
       write_started_at_ = context_.clock.Now();
       if (!status.ok()) {
         pending_.clear();
+        echoes_.clear();
         end_ = status;
       }
     }

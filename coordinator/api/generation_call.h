@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,11 @@
 #include "base/mutex.h"
 #include "coordinator/api/api_metrics.h"
 #include "coordinator/api/call_registry.h"
+#include "coordinator/api/choice_text.h"
+#include "coordinator/api/prompt_pieces.h"
 #include "coordinator/api/served_model.h"
 #include "coordinator/cluster/engine.h"
+#include "coordinator/text/stop.h"
 #include "coordinator/text/text_pool.h"
 #include "proto/generation_request.h"
 #include "proto/inference.pb.h"
@@ -74,6 +78,11 @@ class GenerationCall final
  private:
   class ChoiceSink;
   friend class ChoiceSink;
+  // A prompt that a stream begins with; its messages are made as they are read.
+  struct Echo {
+    int choice = 0;
+    PromptPieces prompt;
+  };
 
   GenerationCall(const GenerationContext& context, GenerationMethod method,
                  grpc::CallbackServerContext* rpc,
@@ -88,7 +97,12 @@ class GenerationCall final
   absl::StatusOr<std::vector<TokenId>> Tokenize(
       const GenerationRequest& request) const;
   absl::Status SubmitChoices(const GenerationRequest& request,
-                             const std::vector<TokenId>& prompt);
+                             std::vector<TokenId> token_ids);
+  // Sees to it that the stream of `choice` begins with the prompt, if that is
+  // asked for. Returns what is left for its sink to send.
+  std::unique_ptr<PromptPieces> BeginPrompt(
+      const GenerationRequest& request,
+      const std::shared_ptr<const std::vector<TokenId>>& prompt, int choice);
 
   // --- Any thread -----------------------------------------------------------
 
@@ -101,6 +115,8 @@ class GenerationCall final
   // Pauses or resumes all sequences, as there is much or little to be read.
   // Under the mutex, so that the engine hears of it in order.
   void UpdatePause() WITAN_REQUIRES(mutex_);
+  // The next message to write, if there is one.
+  std::optional<v1::GenerateResponse> TakeNext() WITAN_REQUIRES(mutex_);
   // Starts the next write, or finishes the stream.
   void Advance();
   // Gives back what the stream holds of the server: its id, its place among the
@@ -121,6 +137,8 @@ class GenerationCall final
   std::vector<SequenceId> sequences_ WITAN_GUARDED_BY(mutex_);
   bool cancel_sequences_ WITAN_GUARDED_BY(mutex_) = false;
   int open_choices_ WITAN_GUARDED_BY(mutex_) = 0;
+  // Before any chunk; those of their choices.
+  std::deque<Echo> echoes_ WITAN_GUARDED_BY(mutex_);
   // Chunks to write; only the last one of each choice has room for more.
   std::deque<v1::GenerateResponse> pending_ WITAN_GUARDED_BY(mutex_);
   int64_t num_unread_tokens_ WITAN_GUARDED_BY(mutex_) = 0;  // of pending_

@@ -71,9 +71,9 @@ absl::Status LoadText(ServedModel& model) {
 
 }  // namespace
 
-absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
-                                            const std::string& name,
-                                            int64_t max_context_tokens) {
+absl::StatusOr<ServedModel> LoadServedModel(
+    const std::string& directory, const std::string& name,
+    int64_t max_context_tokens, const std::string& reasoning_markers) {
   ServedModel model;
   ASSIGN_OR_RETURN(model.directory, AbsolutePath(directory));
   ASSIGN_OR_RETURN(model.facts, ReadFacts(model.directory, max_context_tokens));
@@ -103,6 +103,9 @@ absl::StatusOr<ServedModel> LoadServedModel(const std::string& directory,
                              model.facts.config.vocab_size);
     }
   }
+  ASSIGN_OR_RETURN(model.reasoning,
+                   FindReasoning(reasoning_markers, *model.tokenizer,
+                                 model.chat_template.get()));
   return model;
 }
 
@@ -118,6 +121,12 @@ v1::Model ToProto(const ServedModel& model) {
   }
   out.set_has_chat_template(model.chat_template != nullptr);
   *out.mutable_default_parameters() = DefaultParameters(model.facts);
+  if (model.reasoning) {
+    v1::Reasoning& reasoning = *out.mutable_reasoning();
+    reasoning.set_begin_marker(model.reasoning->begin);
+    reasoning.set_end_marker(model.reasoning->end);
+    reasoning.set_closing(model.reasoning->closing);
+  }
   return out;
 }
 

@@ -403,7 +403,7 @@ absl::Status Replica::ApplyResult(StepResult result, Micros now) {
 }
 
 void Replica::DeliverEvents(Micros now) {
-  // A sink that stops its sequence makes further events.
+  // A sink that stops its sequence or forces a token makes further events.
   for (std::vector<SchedulerEvent> events = scheduler_->TakeEvents();
        !events.empty(); events = scheduler_->TakeEvents()) {
     for (SchedulerEvent& event : events) {
@@ -412,7 +412,15 @@ void Replica::DeliverEvents(Micros now) {
         if (!live.sink->OnToken(token->index, token->token)) {
           live.stopped_by_sink = true;
           scheduler_->Finish(token->id, FinishReason::kStop, now);
+        } else {
+          ForceNextToken(token->id, now);
         }
+        continue;
+      }
+      if (auto* scored = std::get_if<PromptScoresEvent>(&event)) {
+        live_.at(scored->id)
+            .sink->OnPromptScores(scored->first_index,
+                                  std::move(scored->scores));
         continue;
       }
       FinishEvent& finish = std::get<FinishEvent>(event);
@@ -427,6 +435,11 @@ void Replica::DeliverEvents(Micros now) {
       live.sink->OnFinished(std::move(finish.reason), finish.usage);
     }
   }
+}
+
+void Replica::ForceNextToken(SequenceId id, Micros now) {
+  const std::optional<TokenId> token = live_.at(id).sink->NextForcedToken();
+  if (token) scheduler_->Force(id, *token, now);
 }
 
 void Replica::PlanSteps(Micros now) {
@@ -453,6 +466,8 @@ void Replica::Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink,
     return;
   }
   live_.emplace(id, LiveSequence{std::move(sink), false});
+  ForceNextToken(id, now);
+  DeliverEvents(now);
 }
 
 void Replica::Cancel(SequenceId id, Micros now) {

@@ -190,6 +190,8 @@ class Replica {
   void RecordStep(StepInFlight step, Micros began_at, Micros now);
   absl::Status ApplyResult(StepResult result, Micros now);
   void DeliverEvents(Micros now);
+  // Asks the sink of a live sequence for the next token.
+  void ForceNextToken(SequenceId id, Micros now);
   void PlanSteps(Micros now);
   void OnWorkerLost(WorkerId worker, const std::string& cause, Micros now);
   // Notes that the current group fails before it serves because of `rank`, so

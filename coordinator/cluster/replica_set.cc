@@ -35,6 +35,13 @@ class ReplicaSet::RoutedSink final : public TokenSink {
   bool OnToken(int64_t index, const SampledToken& token) override {
     return sink_->OnToken(index, token);
   }
+  void OnPromptScores(int64_t first_index,
+                      std::vector<SampledToken> scores) override {
+    sink_->OnPromptScores(first_index, std::move(scores));
+  }
+  std::optional<TokenId> NextForcedToken() override {
+    return sink_->NextForcedToken();
+  }
   void OnFinished(absl::StatusOr<FinishReason> reason,
                   const SequenceUsage& usage) override {
     set_.OnSequenceEnded(route_, adapter_name_);

@@ -4,6 +4,8 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "base/request.h"
 #include "coordinator/schedule/sequence.h"
@@ -22,6 +24,16 @@ class TokenSink {
   // (IsStopToken tells). False: stop here, a stop string matched; the sequence
   // then ends with kStop and this was its last token.
   virtual bool OnToken(int64_t index, const SampledToken& token) = 0;
+
+  // Log-probabilities of the prompt's tokens from `first_index` on, where
+  // sampling.num_prompt_logprobs asks for them: indices are 1, 2, 3 ..., and
+  // all come before the first token that is drawn.
+  virtual void OnPromptScores(int64_t /*first_index*/,
+                              std::vector<SampledToken> /*scores*/) {}
+
+  // The token that comes next whatever the model draws; none: what it draws.
+  // Asked before the first token and after each OnToken that wants more.
+  virtual std::optional<TokenId> NextForcedToken() { return std::nullopt; }
 
   // Exactly once, last. Not OK: UNAVAILABLE (no group, or its group died),
   // DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INVALID_ARGUMENT.

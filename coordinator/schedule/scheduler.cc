@@ -1,6 +1,7 @@
 #include "coordinator/schedule/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -103,6 +104,14 @@ bool Scheduler::Finish(SequenceId id, FinishReason reason, Micros now) {
   return true;
 }
 
+bool Scheduler::Force(SequenceId id, TokenId token, Micros now) {
+  Sequence* const sequence = FindLive(id);
+  if (sequence == nullptr) return false;
+  ApplyToken(*sequence, SampledToken{.token_id = token}, now);
+  EraseIfOver(*sequence);
+  return true;
+}
+
 bool Scheduler::Pause(SequenceId id) {
   Sequence* const sequence = FindLive(id);
   if (sequence == nullptr || sequence->paused) return false;
@@ -176,9 +185,14 @@ absl::Status Scheduler::Apply(StepResult result, Micros now) {
     return Internal("step {} brought {} tokens instead of {}", result.step,
                     result.tokens.size(), expected.num_samples);
   }
+  if (static_cast<int64_t>(result.scores.size()) != expected.num_scores) {
+    return Internal("step {} brought {} scores instead of {}", result.step,
+                    result.scores.size(), expected.num_scores);
+  }
   const PlannedStep step = std::move(in_flight_.front());
   in_flight_.pop_front();
   size_t next_token = 0;
+  std::span<SampledToken> scores = result.scores;
   for (const PlannedRows& rows : step.sequences) {
     Sequence& sequence = *rows.sequence;
     --sequence.num_steps_in_flight;
@@ -186,14 +200,29 @@ absl::Status Scheduler::Apply(StepResult result, Micros now) {
     CommitRows(sequence, rows.num_rows);
     if (sequence.state == SequenceState::kFinished) {
       counters_.num_discarded_rows += rows.num_rows;
-    } else if (rows.samples) {
-      ApplyToken(sequence, std::move(result.tokens[next_token]), now);
+    } else {
+      ApplyScores(sequence, scores.first(rows.num_scores));
+      // Unless another token was forced in its place.
+      if (rows.samples && rows.end == sequence.num_tokens()) {
+        ApplyToken(sequence, std::move(result.tokens[next_token]), now);
+      }
     }
     if (rows.samples) ++next_token;
+    scores = scores.subspan(rows.num_scores);
     ReleaseIfDrained(sequence);
     EraseIfOver(sequence);
   }
   return absl::OkStatus();
+}
+
+void Scheduler::ApplyScores(Sequence& sequence,
+                            std::span<SampledToken> scores) {
+  if (scores.empty()) return;
+  PromptScoresEvent event{sequence.spec.id, sequence.num_scored_rows + 1, {}};
+  event.scores.assign(std::make_move_iterator(scores.begin()),
+                      std::make_move_iterator(scores.end()));
+  sequence.num_scored_rows += static_cast<int64_t>(scores.size());
+  events_.push_back(std::move(event));
 }
 
 void Scheduler::ApplyToken(Sequence& sequence, SampledToken token, Micros now) {

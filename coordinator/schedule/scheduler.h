@@ -25,11 +25,21 @@
 // priority, waits for that (it is "parked"), so that choices of one request,
 // and requests that come together, compute their common prompt once.
 //
+// A prompt whose tokens are to be scored finds no more of itself cached than
+// what was scored before a preemption: a row that is not computed has no
+// logits. Others may find what it computed.
+//
 // Look-ahead: step k+1 may be planned while step k runs. A decode row of it
 // says kTokenOfPreviousStep for the token that step k samples. A sequence that
 // turns out to have ended in step k leaves a void row in step k+1, which is
 // discarded. A slot and its blocks are released only once no step in flight
 // has rows of them.
+//
+// Forced tokens: the owner may say which token follows the one that just came
+// (Force). It joins the sequence like a sampled one and is computed like any
+// token whose value is known, in a row of its own; what a step in flight draws
+// in its place is dropped. So it comes at the same index whatever was planned
+// ahead.
 //
 // Preemption: when a decode row needs a block and none is left, or a sequence
 // of a higher priority waits for a place, the newest running sequence of the
@@ -90,6 +100,13 @@ class Scheduler {
   // ended by itself); then nothing happens.
   bool Finish(SequenceId id, FinishReason reason, Micros now);
 
+  // `token` comes next in a live sequence, whatever the model draws; the stop
+  // rules apply to it, its log-probability is not known. False: no such
+  // sequence is live.
+  // REQUIRES: the sequence has no output yet and no step with rows of it was
+  // planned, or nothing was planned or applied since its last token came.
+  bool Force(SequenceId id, TokenId token, Micros now);
+
   // Takes a live sequence out of the batch until Resume, because its client
   // does not take its tokens. Those of steps in flight still come. It gives up
   // slot and blocks (the prefix cache may keep them). False: not live, or
@@ -108,8 +125,8 @@ class Scheduler {
   std::optional<StepPlan> Plan(Micros now);
 
   // Takes rank 0's result of the oldest step in flight. INTERNAL, and nothing
-  // is changed, when it is another step's or has another number of tokens than
-  // that step samples.
+  // is changed, when it is another step's or has another number of tokens or
+  // scores than that step makes.
   absl::Status Apply(StepResult result, Micros now);
 
   // What happened since the last call, in order.
@@ -123,11 +140,14 @@ class Scheduler {
   struct PlannedRows {
     Sequence* sequence = nullptr;
     int64_t num_rows = 0;
+    int64_t end = 0;  // position behind the last row
+    int64_t num_scores = 0;
     bool samples = false;
   };
   struct PlannedStep {
     StepNumber step = 0;
     int num_samples = 0;
+    int64_t num_scores = 0;
     std::vector<PlannedRows> sequences;  // in plan order
   };
   // A step while it is put together.
@@ -170,6 +190,9 @@ class Scheduler {
              Draft& draft);
   // Appends the rows, with the blocks they need, which have to be there.
   void AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft);
+  // The rows of [begin, end) that are scored, into the plan; how many.
+  static int64_t AppendScoredRows(const Sequence& sequence, int64_t begin,
+                                  int64_t end, StepPlan& plan);
   void AppendPrefillRows(Sequence& sequence, Draft& draft);
   // Whether a decode row gets the block it needs; preempts newer sequences for
   // it. False: it waits for blocks of steps in flight, or older sequences.
@@ -186,7 +209,8 @@ class Scheduler {
   void Preempt(Sequence& sequence);
 
   // --- Prefix cache (scheduler_prefix.cc) -----------------------------------
-  // Blocks that others may have computed: full ones without the last token.
+  // Blocks that others may have computed: full ones without the last token, and
+  // without what is yet to be scored.
   size_t NumShareableBlocks(const Sequence& sequence) const;
   BlockName RootOf(const Sequence& sequence) const;
   // Of a new sequence: those that came with it, if they are under our root.
@@ -211,6 +235,7 @@ class Scheduler {
 
   // --- Ends -----------------------------------------------------------------
   void ApplyToken(Sequence& sequence, SampledToken token, Micros now);
+  void ApplyScores(Sequence& sequence, std::span<SampledToken> scores);
   void FinishSequence(Sequence& sequence, absl::StatusOr<FinishReason> reason,
                       Micros now);
   // Of a sequence that waits and is not paused: out of the queue, or unparked.

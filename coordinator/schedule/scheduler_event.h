@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <variant>
+#include <vector>
 
 #include "base/request.h"
 #include "coordinator/schedule/sequence.h"
@@ -18,6 +19,15 @@ struct TokenEvent {
   SampledToken token;
 };
 
+// Log-probabilities of the prompt's tokens from the index `first_index` on;
+// indices of one sequence are 1, 2, 3 ..., each once, and all come before the
+// first TokenEvent that was not forced.
+struct PromptScoresEvent {
+  SequenceId id = 0;
+  int64_t first_index = 0;
+  std::vector<SampledToken> scores;
+};
+
 // The last event of a sequence.
 struct FinishEvent {
   SequenceId id = 0;
@@ -25,7 +35,7 @@ struct FinishEvent {
   SequenceUsage usage;
 };
 
-using SchedulerEvent = std::variant<TokenEvent, FinishEvent>;
+using SchedulerEvent = std::variant<PromptScoresEvent, TokenEvent, FinishEvent>;
 
 }  // namespace witan
 

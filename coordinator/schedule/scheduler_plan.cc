@@ -21,8 +21,11 @@ bool WantsDecodeRow(const Sequence& sequence) {
     return sequence.num_samples_in_flight == 1 &&
            sequence.num_output_tokens() + 1 < sequence.spec.stop.max_tokens;
   }
-  return position + 1 == sequence.num_tokens() &&
-         sequence.num_output_tokens() > 0;
+  if (sequence.num_output_tokens() == 0) return false;
+  // A forced token has no block set aside for it, as prompts have.
+  return position + 1 == sequence.num_tokens() ||
+         (position < sequence.num_tokens() &&
+          position >= sequence.num_tokens_when_admitted);
 }
 
 bool WantsPrefillRows(const Sequence& sequence) {
@@ -192,6 +195,7 @@ void Scheduler::Admit(Sequence& sequence,
   if (!sequence.num_cached_tokens) {
     sequence.num_cached_tokens = num_cached_tokens;
   }
+  sequence.num_tokens_when_admitted = sequence.num_tokens();
   if (options_.prefix_cache) {
     counters_.num_prefix_lookup_tokens += sequence.num_tokens();
     counters_.num_prefix_hit_tokens += num_cached_tokens;
@@ -206,7 +210,7 @@ void Scheduler::Admit(Sequence& sequence,
   start.slot = sequence.slot;
   start.choice = sequence.spec.choice;
   start.sampling = sequence.spec.sampling;
-  if (start.sampling.uses_penalties()) start.history = sequence.tokens;
+  if (start.sampling.uses_history()) start.history = sequence.tokens;
   start.num_prompt_tokens = static_cast<int32_t>(sequence.num_prompt_tokens);
   start.num_cached_tokens = static_cast<int32_t>(num_cached_tokens);
   start.long_rope = sequence.long_rope;
@@ -228,6 +232,7 @@ void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft) {
   const int64_t end = begin + num_rows;
   plan.slots.push_back(sequence.slot);
   plan.first_positions.push_back(static_cast<int32_t>(begin));
+  const int64_t num_scores = AppendScoredRows(sequence, begin, end, plan);
   for (int64_t position = begin; position < end; ++position) {
     plan.token_ids.push_back(position < sequence.num_tokens()
                                  ? sequence.tokens[position]
@@ -258,7 +263,9 @@ void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft) {
 
   const bool samples = end >= sequence.num_tokens();
   plan.samples.push_back(samples ? 1 : 0);
-  draft.step.sequences.push_back({&sequence, num_rows, samples});
+  draft.step.sequences.push_back(
+      {&sequence, num_rows, end, num_scores, samples});
+  draft.step.num_scores += num_scores;
   draft.step.num_samples += samples ? 1 : 0;
   sequence.num_planned_tokens = end;
   ++sequence.num_steps_in_flight;
@@ -267,6 +274,18 @@ void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft) {
     waiting_.Charge(sequence, end - sequence.num_charged_tokens);
     sequence.num_charged_tokens = end;
   }
+}
+
+int64_t Scheduler::AppendScoredRows(const Sequence& sequence, int64_t begin,
+                                    int64_t end, StepPlan& plan) {
+  const int64_t first = std::max(begin, sequence.num_scored_rows);
+  const int64_t last = std::min(end, sequence.num_rows_to_score());
+  for (int64_t position = first; position < last; ++position) {
+    plan.scored_rows.push_back(
+        static_cast<int32_t>(plan.num_rows() + position - begin));
+    plan.scored_token_ids.push_back(sequence.tokens[position + 1]);
+  }
+  return std::max<int64_t>(0, last - first);
 }
 
 bool Scheduler::MakeRoomForDecodeRow(const Sequence& sequence) {

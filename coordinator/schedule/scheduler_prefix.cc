@@ -39,7 +39,11 @@ void Scheduler::ChooseRope(Sequence& sequence) {
 
 size_t Scheduler::NumShareableBlocks(const Sequence& sequence) const {
   if (!options_.prefix_cache) return 0;
-  return (sequence.tokens.size() - 1) / kBlockTokens;
+  size_t num_tokens = sequence.tokens.size() - 1;
+  if (sequence.num_scored_rows < sequence.num_rows_to_score()) {
+    num_tokens = static_cast<size_t>(sequence.num_scored_rows);
+  }
+  return num_tokens / kBlockTokens;
 }
 
 std::span<const TokenId> Scheduler::TokensOfBlock(const Sequence& sequence,

@@ -112,6 +112,9 @@ struct Sequence {
   int64_t num_prompt_tokens = 0;
 
   bool long_rope = false;  // see HasLongRope; decided when it is admitted
+  // First rows of the prompt whose scores have come (num_prompt_logprobs); each
+  // says how likely the next token was.
+  int64_t num_scored_rows = 0;
 
   // Of the first full blocks of `tokens`, as far as they were needed.
   std::vector<BlockName> block_names;
@@ -122,7 +125,8 @@ struct Sequence {
   int32_t slot = -1;
   std::vector<int32_t> block_table;
   size_t num_sent_blocks = 0;  // of the table, in plans
-  // Blocks set aside for the tokens known at admission, not yet in the table.
+  int64_t num_tokens_when_admitted = 0;
+  // Blocks set aside for those tokens, not yet in the table.
   int64_t num_reserved_blocks = 0;
   // Positions [0, num_planned_tokens) have rows in the steps planned so far.
   int64_t num_planned_tokens = 0;
@@ -145,6 +149,10 @@ struct Sequence {
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_output_tokens() const { return num_tokens() - num_prompt_tokens; }
+  // Rows that are to be scored in all.
+  int64_t num_rows_to_score() const {
+    return spec.sampling.num_prompt_logprobs < 0 ? 0 : num_prompt_tokens - 1;
+  }
 };
 
 }  // namespace witan

@@ -16,15 +16,14 @@ SampledToken Sampler::Sample(std::span<const float> logits,
                              const SampleRow& row) {
   SampledToken token;
   LoadLogits(logits);
-  if (row.params->num_top_logprobs < 0) {
+  if (row.given_token_id >= 0) {
+    token.token_id = row.given_token_id;
+  } else {
     ApplyPenalties(row);
     token.token_id = row.params->temperature > 0 ? Draw(row) : ArgMax();
-    return token;
+    if (row.params->num_top_logprobs >= 0) LoadLogits(logits);
   }
-  ApplyPenalties(row);
-  token.token_id = row.params->temperature > 0 ? Draw(row) : ArgMax();
-  LoadLogits(logits);
-  FillLogprobs(row, token);
+  if (row.params->num_top_logprobs >= 0) FillLogprobs(row, token);
   return token;
 }
 
@@ -51,6 +50,9 @@ void Sampler::ApplyPenalties(const SampleRow& row) {
   for (const LogitBias& bias : params.logit_bias) {
     const size_t id = static_cast<size_t>(bias.token_id);
     if (id < logits_.size()) logits_[id] += bias.bias;
+  }
+  for (const TokenId id : row.banned_ids) {
+    logits_[static_cast<size_t>(id)] = -kInfinity;
   }
 }
 

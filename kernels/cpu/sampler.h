@@ -18,6 +18,9 @@ class Sampler {
  public:
   explicit Sampler(const CpuKernels& kernels) : kernels_(kernels) {}
 
+  // The row's banned tokens count as -infinity once penalties and bias were
+  // applied; log-probabilities do not know of them.
+  //
   // A NaN logit counts as -infinity, and +infinity as the largest float. When
   // no logit is above -infinity, the token is 0.
   //

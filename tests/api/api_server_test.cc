@@ -294,18 +294,29 @@ TEST_F(ApiServerTest, MetricsHaveEveryNameAndNoUserText) {
   v1::GenerateRequest bad = APrompt(0);
   ASSERT_FALSE(api_->Generate(bad).status.ok());
   const std::string text = api_->Scrape();
-  for (const char* name :
-       {metric::kRequests,         metric::kRequestsInFlight,
-        metric::kPromptTokens,     metric::kGeneratedTokens,
-        metric::kTimeToFirstToken, metric::kInterTokenLatency,
-        metric::kRequestDuration,  metric::kQueueTime,
-        metric::kSequencesRunning, metric::kSequencesWaiting,
-        metric::kKvBlocks,         metric::kKvCacheUsage,
-        metric::kPreemptions,      metric::kSteps,
-        metric::kStepRows,         metric::kGroupEpoch,
-        metric::kGroupServing,     metric::kGroupFailures,
-        metric::kWorkerUp,         metric::kWorkerStepSeconds,
-        metric::kLoadProgress,     metric::kBuildInfo}) {
+  for (const char* name : {metric::kRequests,
+                           metric::kRequestsInFlight,
+                           metric::kPromptTokens,
+                           metric::kGeneratedTokens,
+                           metric::kReasoningTokens,
+                           metric::kTimeToFirstToken,
+                           metric::kInterTokenLatency,
+                           metric::kRequestDuration,
+                           metric::kQueueTime,
+                           metric::kSequencesRunning,
+                           metric::kSequencesWaiting,
+                           metric::kKvBlocks,
+                           metric::kKvCacheUsage,
+                           metric::kPreemptions,
+                           metric::kSteps,
+                           metric::kStepRows,
+                           metric::kGroupEpoch,
+                           metric::kGroupServing,
+                           metric::kGroupFailures,
+                           metric::kWorkerUp,
+                           metric::kWorkerStepSeconds,
+                           metric::kLoadProgress,
+                           metric::kBuildInfo}) {
     EXPECT_THAT(text, HasSubstr(std::string("\n# TYPE ") + name + " "));
   }
   EXPECT_THAT(text, HasSubstr("witan_generated_tokens_total 5\n"));

@@ -1,6 +1,7 @@
 #ifndef WITAN_TESTS_API_FAKE_ENGINE_H_
 #define WITAN_TESTS_API_FAKE_ENGINE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -58,6 +59,8 @@ class FakeEngine final : public Engine {
     Post([this, live] {
       sequences_[live->spec.id] = live;
       Changed();
+      ScorePrompt(*live);
+      live->forced = live->sink->NextForcedToken();
       RunToEnd(*live);
     });
     return live->spec.id;
@@ -193,6 +196,7 @@ class FakeEngine final : public Engine {
     SequenceSpec spec;
     std::unique_ptr<TokenSink> sink;
     int64_t num_tokens = 0;
+    std::optional<TokenId> forced;
   };
 
   void CallDone() {
@@ -254,12 +258,34 @@ class FakeEngine final : public Engine {
     });
   }
 
+  // Each token scores what its index is, in two parts.
+  static void ScorePrompt(const Live& live) {
+    const int64_t size = std::ssize(live.spec.prompt);
+    if (live.spec.sampling.num_prompt_logprobs < 0) return;
+    for (int64_t begin = 1; begin < size;) {
+      const int64_t end =
+          std::min(size, begin + std::max(size / 2, int64_t{1}));
+      std::vector<SampledToken> scores;
+      for (int64_t i = begin; i < end; ++i) {
+        const float logprob = -static_cast<float>(i);
+        scores.push_back({.token_id = live.spec.prompt[i],
+                          .logprob = logprob,
+                          .top_logprobs = {{.token_id = 7, .logprob = -0.5f}}});
+      }
+      live.sink->OnPromptScores(begin, std::move(scores));
+      begin = end;
+    }
+  }
+
   void Advance(Live& live) {
     const SequenceId id = live.spec.id;
     const int64_t index = live.num_tokens++;
-    const SampledToken token = next_token_(live.spec.choice, index);
-    if (!live.sink->OnToken(index, token) ||
-        IsStopToken(live.spec.stop, index, token.token_id)) {
+    const SampledToken token = live.forced
+                                   ? SampledToken{.token_id = *live.forced}
+                                   : next_token_(live.spec.choice, index);
+    const bool goes_on = live.sink->OnToken(index, token);
+    live.forced = goes_on ? live.sink->NextForcedToken() : std::nullopt;
+    if (!goes_on || IsStopToken(live.spec.stop, index, token.token_id)) {
       Finish(id, FinishReason::kStop);
     } else if (live.num_tokens == live.spec.stop.max_tokens) {
       Finish(id, FinishReason::kLength);

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "coordinator/api/api_server.h"
 #include "net/channel.h"
@@ -39,6 +40,10 @@ inline SampledToken NextLetter(int choice, int64_t index) {
 
 // What a stream held of one choice.
 struct Choice {
+  std::string prompt_text;
+  std::vector<TokenId> prompt_ids;
+  std::vector<v1::TokenLogprobs> prompt_logprobs;
+  std::string reasoning;
   std::string text;
   std::vector<TokenId> token_ids;
   std::vector<float> logprobs;
@@ -71,6 +76,20 @@ struct StreamResult {
 inline void AddTo(Choice& choice, const v1::GenerateResponse& chunk) {
   EXPECT_FALSE(choice.ended) << "a chunk after the last one";
   EXPECT_EQ(chunk.token_index(), static_cast<int64_t>(choice.token_ids.size()));
+  if (chunk.has_prompt()) {
+    EXPECT_TRUE(choice.token_ids.empty()) << "a prompt behind its output";
+    EXPECT_EQ(chunk.prompt().index(), std::ssize(choice.prompt_ids));
+    EXPECT_LE(chunk.prompt().token_ids_size(), kMaxChunkTokens);
+    choice.prompt_text += chunk.prompt().text();
+    choice.prompt_ids.insert(choice.prompt_ids.end(),
+                             chunk.prompt().token_ids().begin(),
+                             chunk.prompt().token_ids().end());
+    choice.prompt_logprobs.insert(choice.prompt_logprobs.end(),
+                                  chunk.prompt().logprobs().begin(),
+                                  chunk.prompt().logprobs().end());
+  }
+  EXPECT_TRUE(choice.text.empty() || chunk.reasoning().empty());
+  choice.reasoning += chunk.reasoning();
   choice.text += chunk.text();
   choice.token_ids.insert(choice.token_ids.end(), chunk.token_ids().begin(),
                           chunk.token_ids().end());

@@ -314,8 +314,8 @@ grpc::Status ReceiveAll(const std::vector<v1::GenerateResponse>& chunks,
   grpc::ClientContext context;
   GenerationResult result;
   return Receive(
-      context, stream, num_choices, [](std::string_view) { return true; },
-      &result);
+      context, stream, num_choices,
+      [](TextKind, std::string_view) { return true; }, &result);
 }
 
 TEST(GenerationTest, WhatCannotBeWrittenEndsTheRequest) {
@@ -326,7 +326,7 @@ TEST(GenerationTest, WhatCannotBeWrittenEndsTheRequest) {
   int num_written = 0;
   const grpc::Status status = Receive(
       context, stream, 1,
-      [&](std::string_view) {
+      [&](TextKind, std::string_view) {
         ++num_written;
         return false;
       },
@@ -371,34 +371,26 @@ TEST(GenerationTest, LogprobsKeepTheirBitsThroughJson) {
 
 // --- Output -----------------------------------------------------------------
 
-std::string Marked(bool thinking, const std::string& text, size_t piece,
-                   ThoughtMarks marks = kTerminalMarks) {
-  ThoughtMarker marker(thinking, marks);
-  std::string out;
-  for (size_t at = 0; at < text.size(); at += piece) {
-    out += marker.Push(text.substr(at, piece));
-  }
-  return out + marker.Finish();
-}
-
 TEST(OptionTest, TextIsUtf8OrRefusedWithItsByte) {
   EXPECT_EQ(CheckUtf8("h\xC3\xA9"), "");
   EXPECT_EQ(CheckUtf8(""), "");
   EXPECT_EQ(CheckUtf8("ab\xFF"), "the text is not UTF-8 at byte 2");
 }
 
-TEST(ThoughtMarkerTest, MarksThoughtsHoweverTheTextIsCut) {
-  for (size_t piece = 1; piece < 40; ++piece) {
-    EXPECT_EQ(Marked(false, "a <think>b</think> c", piece),
-              "a \x1b[2mb\x1b[0m c");
-    EXPECT_EQ(Marked(true, "1 < 2</think>so <b>", piece),
-              "\x1b[2m1 < 2\x1b[0mso <b>");
-    EXPECT_EQ(Marked(true, "never ends </thi", piece),
-              "\x1b[2mnever ends </thi\x1b[0m");
-    EXPECT_EQ(Marked(false, "plain", piece), "plain");
-    EXPECT_EQ(Marked(true, "1+1=2</think>2", piece, kPlainMarks),
-              "<think>\n1+1=2</think>\n2");
-  }
+TEST(ThoughtMarkerTest, MarksTheThoughtHoweverItComes) {
+  ThoughtMarker plain(kPlainMarks);
+  EXPECT_EQ(plain.Push(TextKind::kPrompt, "1+1"), "1+1");
+  EXPECT_EQ(plain.Push(TextKind::kReasoning, "one and"), "<think>\none and");
+  EXPECT_EQ(plain.Push(TextKind::kReasoning, " one"), " one");
+  EXPECT_EQ(plain.Push(TextKind::kAnswer, "2"), "\n</think>\n2");
+  EXPECT_EQ(plain.Push(TextKind::kAnswer, "."), ".");
+  EXPECT_EQ(plain.Finish(), "");
+  ThoughtMarker dim(kTerminalMarks);
+  EXPECT_EQ(dim.Push(TextKind::kReasoning, "never ends"), "\x1b[2mnever ends");
+  EXPECT_EQ(dim.Finish(), "\x1b[0m\n");
+  EXPECT_EQ(dim.Finish(), "");
+  EXPECT_EQ(ThoughtMarker(kPlainMarks).Push(TextKind::kAnswer, "plain"),
+            "plain");
 }
 
 TEST(ClientTest, ExitCodesTellWhoseFaultItWas) {

@@ -116,6 +116,15 @@ TEST_F(ServeTest, ChatAppliesTheTemplateAndItsArguments) {
       nlohmann::json::parse(plain.out)["usage"]["prompt_tokens"],
       nlohmann::json::parse(thinking.out)["usage"]["prompt_tokens"].get<int>() +
           1);
+  EXPECT_EQ(nlohmann::json::parse(plain.out)["usage"]["reasoning_tokens"], 0);
+  // The thought is closed behind its fifth token, and the answer follows.
+  with_thinking.push_back("--thinking-budget=5");
+  const auto cut = Witan(with_thinking);
+  ASSERT_EQ(cut.exit_code, kExitOk) << cut.err;
+  const auto json = nlohmann::json::parse(cut.out);
+  EXPECT_EQ(json["usage"]["reasoning_tokens"], 6);
+  EXPECT_NE(json["reasoning"], "");
+  EXPECT_NE(json["text"], "");
 }
 
 TEST_F(ServeTest, StatusTellsTheLayoutForPeopleAndForScripts) {

@@ -107,6 +107,13 @@ Outcome CheckGeneration(const absl::StatusOr<GenerationRequest>& parsed,
   promises->Expect(parsed->tenant.size() <= kMaxTenantBytes &&
                        std::abs(parsed->priority) <= kMaxAbsolutePriority,
                    "tenant and priority are within limits");
+  promises->Expect(parsed->bad_words.size() <= kMaxBadWords,
+                   "kMaxBadWords holds");
+  promises->Expect(
+      !parsed->thinking_budget_tokens ||
+          (*parsed->thinking_budget_tokens >= 0 &&
+           *parsed->thinking_budget_tokens <= Model().max_context_tokens),
+      "the budget is within limits");
   promises->Expect(
       parsed->num_choices >= 1 && parsed->num_choices <= kMaxChoices,
       "choices are within limits");
@@ -220,6 +227,10 @@ std::vector<std::string> RequestSeeds() {
   parameters.add_stop("x");
   parameters.add_stop_token_ids(3);
   parameters.set_num_choices(2);
+  parameters.set_echo(true);
+  parameters.set_prompt_logprobs(1);
+  parameters.add_bad_words("bad");
+  parameters.set_thinking_budget_tokens(4);
   v1::GenerateRequest of_tokens;
   for (const int32_t id : {1, 2, 3}) of_tokens.mutable_token_ids()->add_ids(id);
   v1::ChatRequest chat;
@@ -227,8 +238,18 @@ std::vector<std::string> RequestSeeds() {
     chat.add_messages()->set_role(role);
     chat.mutable_messages(0)->set_content("hi");
   }
+  v1::ChatMessage& called = *chat.add_messages();
+  called.set_role("assistant");
+  called.set_reasoning_content("hm");
+  called.set_tool_call_id("1");
+  called.set_name("f");
+  v1::ToolCall& call = *called.add_tool_calls();
+  call.set_id("1");
+  call.set_name("f");
+  call.set_arguments(R"({"x":1})");
+  chat.add_tools(R"({"type":"function"})");
   (*chat.mutable_template_arguments())["a"] = "1";
-  (*chat.mutable_template_arguments())["tools"] =
+  (*chat.mutable_template_arguments())["b"] =
       R"([{"name":"f","parameters":{"x":[1,2.5,null,true,"s"]}}])";
   chat.set_add_generation_prompt(false);
   v1::CancelRequest cancel;

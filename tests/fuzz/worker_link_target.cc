@@ -108,6 +108,18 @@ class Slots {
                          step.sample_rows.size() == num_samples &&
                          step.sample_positions.size() == num_samples,
                      "what shall be sampled is");
+    promises->Expect(step.score_rows.size() == step.score_slots.size() &&
+                         step.score_rows.size() == step.score_token_ids.size(),
+                     "what shall be scored is");
+    for (size_t i = 0; i < step.score_rows.size(); ++i) {
+      const SampleRow row =
+          table_->RowToScore(step.score_slots[i], step.score_token_ids[i]);
+      promises->Expect(
+          step.score_rows[i] >= 0 && step.score_rows[i] < plan.num_rows() &&
+              row.given_token_id >= 0 && row.given_token_id < kVocabSize &&
+              row.params->num_top_logprobs >= 0,
+          "scored rows are of the step");
+    }
   }
 
   void CheckToken(int32_t slot, TokenId planned, TokenId resolved,
@@ -130,6 +142,10 @@ class Slots {
           row.seen_ids.size() == row.output_counts.size() &&
               std::is_sorted(row.seen_ids.begin(), row.seen_ids.end()),
           "penalties see each token once");
+      promises->Expect(
+          std::all_of(row.banned_ids.begin(), row.banned_ids.end(),
+                      [](TokenId id) { return id >= 0 && id < kVocabSize; }),
+          "banned tokens are of the vocabulary");
     }
   }
 
@@ -199,6 +215,10 @@ StepPlan FirstPlan() {
   penalized.slot = 1;
   penalized.sampling.repetition_penalty = 2;
   penalized.sampling.logit_bias = {{.token_id = 1, .bias = 1}};
+  penalized.sampling.bad_words = {{7}, {2, 9}};
+  penalized.sampling.end_token_ids = {4};
+  penalized.sampling.min_tokens = 2;
+  penalized.sampling.num_prompt_logprobs = 1;
   penalized.history = {1, 2, 3, 2};
   penalized.num_prompt_tokens = 3;
   SlotStart plain;
@@ -211,6 +231,8 @@ StepPlan FirstPlan() {
   plan.samples = {1, 0};
   plan.new_block_begin = {0, 1, 2};
   plan.new_block_ids = {5, 6};
+  plan.scored_rows = {0, 1};
+  plan.scored_token_ids = {2, 3};
   return plan;
 }
 

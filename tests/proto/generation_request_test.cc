@@ -116,6 +116,116 @@ TEST(GenerationRequestTest, SetParametersWinEvenWhenTheyAreZero) {
                           LogitBias{.token_id = 5, .bias = -1}));
 }
 
+TEST(GenerationRequestTest, EndTokensAreBannedWhileThereIsAMinimum) {
+  v1::GenerateRequest in = AGenerate();
+  v1::GenerationParameters& parameters = *in.mutable_parameters();
+  parameters.add_stop_token_ids(9);
+  auto request = ReadRequest(in, AModel());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_THAT(request->sampling.end_token_ids, IsEmpty());
+  parameters.set_min_tokens(3);
+  request = ReadRequest(in, AModel());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->sampling.min_tokens, 3);
+  EXPECT_THAT(request->sampling.end_token_ids, ElementsAre(2, 7, 9));
+  parameters.set_ignore_eos(true);
+  request = ReadRequest(in, AModel());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_THAT(request->sampling.end_token_ids, ElementsAre(9));
+}
+
+TEST(GenerationRequestTest, ThoughtsToolsAndCallsAreKeptWhereTheyAreSet) {
+  v1::ChatRequest in = AChat();
+  in.mutable_parameters()->set_echo(true);
+  in.mutable_parameters()->set_prompt_logprobs(0);
+  in.mutable_parameters()->set_thinking_budget_tokens(0);
+  in.mutable_parameters()->add_bad_words("bad");
+  v1::ChatMessage& message = *in.mutable_messages(0);
+  message.set_reasoning_content("");
+  message.add_tool_calls()->set_name("add");
+  in.add_tools("{}");
+  const auto request = ReadRequest(in, AModel());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_TRUE(request->echo);
+  EXPECT_EQ(request->sampling.num_prompt_logprobs, 0);
+  EXPECT_EQ(request->thinking_budget_tokens, 0);
+  EXPECT_THAT(request->bad_words, ElementsAre("bad"));
+  EXPECT_EQ(request->messages[0].reasoning_content, "");
+  EXPECT_EQ(request->messages[0].tool_calls[0].name, "add");
+  EXPECT_EQ(request->messages[0].tool_call_id, std::nullopt);
+  EXPECT_EQ(request->messages[0].name, std::nullopt);
+  EXPECT_THAT(request->tools, ElementsAre("{}"));
+  const auto plain = ReadRequest(AChat(), AModel());
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_FALSE(plain->echo);
+  EXPECT_EQ(plain->sampling.num_prompt_logprobs, -1);
+  EXPECT_EQ(plain->thinking_budget_tokens, std::nullopt);
+  EXPECT_EQ(plain->messages[0].reasoning_content, std::nullopt);
+}
+
+TEST(GenerationRequestTest, ToolsAndCallsThatCannotBeAreRefused) {
+  const std::vector<
+      std::pair<const char*, std::function<void(v1::ChatRequest&)>>>
+      refusals = {
+          {"tools",
+           [](auto& r) {
+             for (int i = 0; i <= kMaxTools; ++i) r.add_tools("{}");
+           }},
+          {"tools", [](auto& r) { r.add_tools(""); }},
+          {"tools",
+           [](auto& r) {
+             r.add_tools(std::string(kMaxTemplateArgumentBytes + 1, 'x'));
+           }},
+          {"tools",
+           [](auto& r) {
+             r.add_tools("{}");
+             (*r.mutable_template_arguments())["tools"] = "[]";
+           }},
+          {"messages.tool_calls.name",
+           [](auto& r) { r.mutable_messages(0)->add_tool_calls(); }},
+          {"messages.tool_calls",
+           [](auto& r) {
+             for (int i = 0; i <= kMaxToolCalls; ++i) {
+               r.mutable_messages(0)->add_tool_calls()->set_name("x");
+             }
+           }},
+          {"messages.tool_calls.id",
+           [](auto& r) {
+             v1::ToolCall& call = *r.mutable_messages(0)->add_tool_calls();
+             call.set_name("x");
+             call.set_id(std::string(kMaxToolNameBytes + 1, 'x'));
+           }},
+          {"messages.tool_calls.arguments",
+           [](auto& r) {
+             v1::ToolCall& call = *r.mutable_messages(0)->add_tool_calls();
+             call.set_name("x");
+             call.set_arguments("\xff");
+           }},
+          {"messages.tool_call_id",
+           [](auto& r) { r.mutable_messages(0)->set_tool_call_id("\xff"); }},
+          {"messages.name",
+           [](auto& r) {
+             r.mutable_messages(0)->set_name(
+                 std::string(kMaxToolNameBytes + 1, 'x'));
+           }},
+          {"messages.reasoning_content",
+           [](auto& r) {
+             r.mutable_messages(0)->set_reasoning_content("\xff");
+           }},
+          {"messages",
+           [](auto& r) {
+             const std::string half(kMaxPromptTextBytes / 2, 'x');
+             r.mutable_messages(0)->set_content(half);
+             r.mutable_messages(0)->set_reasoning_content(half + "x");
+           }},
+      };
+  for (const auto& [field, damage] : refusals) {
+    v1::ChatRequest request = AChat();
+    damage(request);
+    EXPECT_EQ(FieldOf(ReadRequest(request, AModel()).status()), field);
+  }
+}
+
 TEST(GenerationRequestTest, ChatKeepsMessagesAndLeavesSpecialTokensToTemplate) {
   v1::ChatRequest in = AChat();
   (*in.mutable_template_arguments())["enable_thinking"] = "true";
@@ -189,6 +299,22 @@ TEST(GenerationRequestTest, ParametersOutOfRangeAreRefusedByField) {
       {"stop_token_ids",
        [](auto& p) {
          for (int i = 0; i <= kMaxStopTokenIds; ++i) p.add_stop_token_ids(1);
+       }},
+      {"prompt_logprobs", [](auto& p) { p.set_prompt_logprobs(-1); }},
+      {"prompt_logprobs",
+       [](auto& p) { p.set_prompt_logprobs(kMaxTopLogprobs + 1); }},
+      {"thinking_budget_tokens",
+       [](auto& p) { p.set_thinking_budget_tokens(-1); }},
+      {"thinking_budget_tokens",
+       [](auto& p) { p.set_thinking_budget_tokens(65); }},
+      {"bad_words", [](auto& p) { p.add_bad_words(""); }},
+      {"bad_words",
+       [](auto& p) {
+         p.add_bad_words(std::string(kMaxBadWordBytes + 1, 'x'));
+       }},
+      {"bad_words",
+       [](auto& p) {
+         for (int i = 0; i <= kMaxBadWords; ++i) p.add_bad_words("x");
        }},
       {"num_choices", [](auto& p) { p.set_num_choices(0); }},
       {"num_choices", [](auto& p) { p.set_num_choices(kMaxChoices + 1); }},

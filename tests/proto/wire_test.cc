@@ -99,6 +99,10 @@ StepPlan APlan() {
   start.sampling.frequency_penalty = 0.25f;
   start.sampling.logit_bias = {{.token_id = 3, .bias = -1.5f},
                                {.token_id = 8, .bias = 2.0f}};
+  start.sampling.bad_words = {{4}, {5, 6, 7}};
+  start.sampling.end_token_ids = {2, 9};
+  start.sampling.min_tokens = 11;
+  start.sampling.num_prompt_logprobs = 3;
   start.sampling.seed = 0xfedcba9876543210;
   start.sampling.num_top_logprobs = 5;
   start.history = {1, 2, 3, 4, 5, 6};
@@ -114,6 +118,8 @@ StepPlan APlan() {
   plan.samples = {1, 1};
   plan.new_block_begin = {0, 1, 3};
   plan.new_block_ids = {7, 8, 9};
+  plan.scored_rows = {0, 3};
+  plan.scored_token_ids = {2, 5};
   return plan;
 }
 
@@ -126,6 +132,7 @@ StepResult AResult() {
                     .top_logprobs = {{.token_id = 999, .logprob = -0.125f},
                                      {.token_id = 0, .logprob = -kInfinity}}},
                    {.token_id = 0, .logprob = 0, .top_logprobs = {}}};
+  result.scores = {{.token_id = 5, .logprob = -2, .top_logprobs = {}}};
   result.timings = {.total_us = 1000, .communication_us = 300, .wait_us = 200};
   return result;
 }
@@ -169,6 +176,61 @@ TEST(WireTest, CoordinatorMessagesComeBackAsTheyWere) {
     ASSERT_TRUE(back.ok()) << back.status();
     EXPECT_EQ(*back, message) << "alternative " << message.index();
   }
+}
+
+TEST(WireTest, ScoresAndBansThatCannotBeAreRefusedByField) {
+  const std::vector<std::pair<const char*, std::function<void(StepPlan&)>>>
+      plans = {
+          {"scored_rows", [](auto& p) { p.scored_rows[0] = -1; }},
+          {"scored_rows", [](auto& p) { p.scored_rows[1] = 6; }},
+          {"scored_rows", [](auto& p) { p.scored_rows[1] = 0; }},
+          {"scored_rows", [](auto& p) { p.scored_rows.pop_back(); }},
+          {"scored_token_ids", [](auto& p) { p.scored_token_ids[0] = -1; }},
+          {"bad_words",
+           [](auto& p) { p.slot_starts[0].sampling.bad_words[0].clear(); }},
+          {"bad_words",
+           [](auto& p) {
+             p.slot_starts[0].sampling.bad_words[0].resize(kMaxBadWordTokens +
+                                                           1);
+           }},
+          {"bad_words",
+           [](auto& p) {
+             p.slot_starts[0].sampling.bad_words.resize(
+                 kMaxBadWordSequences + 1, {1});
+           }},
+          {"bad_words",
+           [](auto& p) {
+             p.slot_starts[0].sampling.bad_words[1][1] = kMaxVocabSize;
+           }},
+          {"end_token_ids",
+           [](auto& p) { p.slot_starts[0].sampling.end_token_ids[0] = -1; }},
+          {"end_token_ids",
+           [](auto& p) {
+             p.slot_starts[0].sampling.end_token_ids.resize(kMaxEndTokenIds +
+                                                            1);
+           }},
+          {"min_tokens",
+           [](auto& p) { p.slot_starts[0].sampling.min_tokens = -1; }},
+          {"num_prompt_logprobs",
+           [](auto& p) {
+             p.slot_starts[0].sampling.num_prompt_logprobs =
+                 kMaxTopLogprobs + 1;
+           }},
+      };
+  for (const auto& [field, damage] : plans) {
+    StepPlan plan = APlan();
+    damage(plan);
+    const absl::Status status = ThroughWire(CoordinatorMessage(plan)).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << field;
+    EXPECT_THAT(std::string(MessageOf(status)), testing::HasSubstr(field));
+  }
+  StepResult result = AResult();
+  result.scores[0].logprob = 1;
+  EXPECT_FALSE(ThroughWire(WorkerMessage(result)).ok());
+  result.scores[0] = {.token_id = static_cast<TokenId>(kVocabSize)};
+  EXPECT_FALSE(ThroughWire(WorkerMessage(result)).ok());
+  result.scores.assign(kMaxStepTokens + 1, {});
+  EXPECT_FALSE(ThroughWire(WorkerMessage(result)).ok());
 }
 
 TEST(WireTest, LogprobsKeepTheirBits) {
@@ -452,6 +514,7 @@ TEST(WireTest, PlansThatDoNotFitTogetherAreRefusedByField) {
          sampling.repetition_penalty = 1;
          sampling.presence_penalty = 0;
          sampling.frequency_penalty = 0;
+         sampling.bad_words.clear();
        }},
       {"slot_starts.num_prompt_tokens",
        [](StepPlan& p) { p.slot_starts[0].num_prompt_tokens = 7; }},

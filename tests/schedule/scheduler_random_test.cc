@@ -32,6 +32,8 @@ struct Load {
   double shared_prefix_probability = 0;  // the prompt begins like others
   double same_prompt_probability = 0;    // as the sequence before
   double pause_probability = 0;          // per turn, of some sequence
+  double force_probability = 0;          // of a sequence whose sink forces
+  double score_probability = 0;          // of a prompt that is scored
   int num_tenants = 1;
   int num_priorities = 1;
 };
@@ -41,7 +43,9 @@ struct Expectation {
   SequenceSpec spec;
   std::vector<TokenId> history;
   int64_t num_output = 0;
+  int64_t num_scores = 0;
   int64_t sink_stops_at = -1;
+  bool forces = false;
   bool cancelled = false;
   bool stopped_by_sink = false;
   bool ended = false;
@@ -56,6 +60,9 @@ struct Outcome {
   int64_t num_length = 0;
   int64_t num_preempted_and_finished = 0;
   int64_t num_shared_blocks = 0;
+  int64_t num_forced = 0;
+  int64_t num_forced_rows = 0;
+  int64_t num_scores = 0;
 };
 
 class RandomRun {
@@ -96,6 +103,7 @@ class RandomRun {
     }
     while (!results_.empty()) ApplyOne();
     outcome_.num_shared_blocks = rank_.num_shared_blocks();
+    outcome_.num_forced_rows = rank_.num_forced_rows();
     outcome_.stats = scheduler_.stats();
     EXPECT_FALSE(scheduler_.Plan(now_).has_value());
     EXPECT_EQ(outcome_.stats.num_running, 0);
@@ -146,6 +154,10 @@ class RandomRun {
     if (Chance(load_.stop_probability)) {
       e.sink_stops_at = Below(e.spec.stop.max_tokens);
     }
+    e.forces = Chance(load_.force_probability);
+    if (Chance(load_.score_probability)) {
+      e.spec.sampling.num_prompt_logprobs = 0;
+    }
     if (Chance(load_.deadline_probability)) {
       e.spec.deadline = now_ + Below(4000);
     }
@@ -153,7 +165,19 @@ class RandomRun {
     e.history = e.spec.prompt;
     const absl::Status status = scheduler_.Add(e.spec, now_);
     ASSERT_TRUE(status.ok()) << status;
-    expectations_.emplace(e.spec.id, std::move(e));
+    const SequenceId id = e.spec.id;
+    expectations_.emplace(id, std::move(e));
+    ForceNext(expectations_.at(id));
+    TakeEvents();
+  }
+
+  std::optional<TokenId> ForcedNext(const Expectation& e) const {
+    if (!e.forces) return std::nullopt;
+    return FakeForcedToken(e.history, std::ssize(e.spec.prompt), kVocab);
+  }
+  void ForceNext(const Expectation& e) {
+    const std::optional<TokenId> token = ForcedNext(e);
+    if (token) scheduler_.Force(e.spec.id, *token, now_);
   }
 
   void MaybeCancel() {
@@ -205,6 +229,7 @@ class RandomRun {
   void CheckRows(const StepPlan& plan) {
     for (const SlotStart& start : plan.slot_starts) {
       sequence_of_slot_[start.slot] = start.sampling.seed;
+      answers_.erase(start.slot);
       // The history is complete: no token may be on its way.
       const Expectation& e = expectations_.at(start.sampling.seed);
       ASSERT_FALSE(e.ended) << e.spec.id;
@@ -228,9 +253,12 @@ class RandomRun {
       ASSERT_EQ(plan.samples[s] != 0,
                 end >= static_cast<int64_t>(e.history.size()));
       // Once rows of prompts begin there are no decode rows any more.
-      const bool decodes = plan.first_positions[s] + 1 >=
-                           static_cast<int64_t>(std::max(
-                               e.history.size(), e.spec.prompt.size() + 1));
+      // Several tokens may be forced, which then have decode rows.
+      const bool decodes = answers_.contains(plan.slots[s]) ||
+                           plan.first_positions[s] + 1 >=
+                               static_cast<int64_t>(std::max(
+                                   e.history.size(), e.spec.prompt.size() + 1));
+      if (plan.samples[s] != 0) answers_.insert(plan.slots[s]);
       prefilling = prefilling || !decodes;
       ASSERT_FALSE(prefilling && decodes && num_rows == 1 &&
                    plan.token_ids[plan.row_begin[s]] == kTokenOfPreviousStep);
@@ -247,12 +275,14 @@ class RandomRun {
   }
 
   void TakeEvents() {
-    // A sink that stops its sequence makes further events.
+    // A sink that stops its sequence or forces a token makes further events.
     for (std::vector<SchedulerEvent> events = scheduler_.TakeEvents();
          !events.empty(); events = scheduler_.TakeEvents()) {
       for (SchedulerEvent& event : events) {
         if (auto* token = std::get_if<TokenEvent>(&event)) {
           OnToken(*token);
+        } else if (auto* scored = std::get_if<PromptScoresEvent>(&event)) {
+          OnScores(*scored);
         } else {
           OnFinish(std::get<FinishEvent>(event));
         }
@@ -261,20 +291,41 @@ class RandomRun {
     }
   }
 
+  void OnScores(const PromptScoresEvent& event) {
+    Expectation& e = expectations_.at(event.id);
+    if (e.stopped_by_sink) return;
+    ASSERT_FALSE(e.ended);
+    ASSERT_EQ(event.first_index, e.num_scores + 1);
+    for (const SampledToken& score : event.scores) {
+      const auto next = e.spec.prompt.begin() + ++e.num_scores;
+      ASSERT_NE(next, e.spec.prompt.end());
+      ASSERT_EQ(score, FakeScore({e.spec.prompt.begin(), next}, *next));
+    }
+    outcome_.num_scores += std::ssize(event.scores);
+  }
+
   void OnToken(const TokenEvent& event) {
     Expectation& e = expectations_.at(event.id);
     if (e.stopped_by_sink) return;  // nobody listens any more
     ASSERT_FALSE(e.ended);
     ASSERT_EQ(event.index, e.num_output);
-    ASSERT_EQ(event.token,
-              FakeNextToken(e.history, e.spec.sampling, e.spec.choice, kVocab))
+    const std::optional<TokenId> forced = ForcedNext(e);
+    outcome_.num_forced += forced ? 1 : 0;
+    ASSERT_EQ(event.token, forced ? SampledToken{.token_id = *forced}
+                                  : FakeNextToken(e.history, e.spec.sampling,
+                                                  e.spec.choice, kVocab))
         << "sequence " << event.id << " token " << event.index << " seed "
         << load_.seed;
+    if (!forced && e.spec.sampling.num_prompt_logprobs >= 0) {
+      ASSERT_EQ(e.num_scores, std::ssize(e.spec.prompt) - 1);
+    }
     e.history.push_back(event.token.token_id);
     ++e.num_output;
     if (event.index == e.sink_stops_at) {
       e.stopped_by_sink =
           scheduler_.Finish(event.id, FinishReason::kStop, now_);
+    } else {
+      ForceNext(e);
     }
   }
 
@@ -323,6 +374,7 @@ class RandomRun {
   std::deque<StepResult> results_;
   std::map<SequenceId, Expectation> expectations_;
   std::map<int32_t, SequenceId> sequence_of_slot_;
+  std::set<int32_t> answers_;  // slots that sampled since they were started
   std::vector<SequenceId> to_cancel_;
   std::set<SequenceId> paused_;
   Outcome outcome_;
@@ -349,6 +401,9 @@ Outcome RunSeeds(Load load, int num_seeds) {
     sum.num_length += outcome.num_length;
     sum.num_preempted_and_finished += outcome.num_preempted_and_finished;
     sum.num_shared_blocks += outcome.num_shared_blocks;
+    sum.num_forced += outcome.num_forced;
+    sum.num_scores += outcome.num_scores;
+    sum.num_forced_rows += outcome.num_forced_rows;
   }
   return sum;
 }
@@ -409,6 +464,44 @@ TEST_P(TinyPoolTest, SharedPrefixesPausesTenantsAndPrioritiesChangeNoToken) {
   EXPECT_EQ(outcome.num_shared_blocks * kBlockTokens,
             outcome.stats.num_prefix_hit_tokens);
   EXPECT_GT(outcome.num_expired, 10);
+}
+
+TEST_P(TinyPoolTest, ForcedTokensComeAtTheirIndexWhateverHappens) {
+  const auto [look_ahead, chunk] = GetParam();
+  Load load = TinyPool(look_ahead, chunk);
+  load.force_probability = 0.7;
+  load.shared_prefix_probability = 0.5;
+  load.same_prompt_probability = 0.3;
+  load.pause_probability = 0.05;
+  load.num_tenants = 2;
+  load.num_priorities = 2;
+  load.options.num_blocks = 13;
+  const Outcome outcome = RunSeeds(load, 60);
+  EXPECT_GT(outcome.num_forced, 1000);
+  EXPECT_GT(outcome.num_forced_rows, 300);
+  EXPECT_GT(outcome.stats.num_preemptions, 100);
+  EXPECT_GT(outcome.num_preempted_and_finished, 10);
+  EXPECT_GT(outcome.stats.num_pauses, 100);
+  EXPECT_GT(outcome.num_stopped, 10);
+  EXPECT_GT(outcome.num_length, 10);
+}
+
+TEST_P(TinyPoolTest, EveryTokenOfAPromptIsScoredOnceWhateverHappens) {
+  const auto [look_ahead, chunk] = GetParam();
+  Load load = TinyPool(look_ahead, chunk);
+  load.score_probability = 0.5;
+  load.force_probability = 0.2;
+  load.shared_prefix_probability = 0.8;
+  load.same_prompt_probability = 0.5;
+  load.pause_probability = 0.05;
+  load.num_tenants = 2;
+  load.num_priorities = 3;
+  load.options.num_blocks = 13;
+  const Outcome outcome = RunSeeds(load, 60);
+  EXPECT_GT(outcome.num_scores, 10000);
+  EXPECT_GT(outcome.stats.num_preemptions, 100);
+  EXPECT_GT(outcome.stats.num_pauses, 100);
+  EXPECT_GT(outcome.num_shared_blocks, 200);
 }
 
 TEST(SchedulerRandomTest, WithoutThePrefixCacheNothingIsShared) {

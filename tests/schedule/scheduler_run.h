@@ -48,6 +48,7 @@ class SchedulerRunTest : public ::testing::Test {
  protected:
   struct Result {
     std::vector<TokenId> tokens;
+    std::vector<SampledToken> scores;
     std::optional<absl::StatusOr<FinishReason>> end;
     SequenceUsage usage;
   };
@@ -83,6 +84,11 @@ class SchedulerRunTest : public ::testing::Test {
     for (SchedulerEvent& event : scheduler_->TakeEvents()) {
       if (auto* token = std::get_if<TokenEvent>(&event)) {
         streams_[token->id].tokens.push_back(token->token.token_id);
+      } else if (auto* scored = std::get_if<PromptScoresEvent>(&event)) {
+        auto& scores = streams_[scored->id].scores;
+        EXPECT_EQ(scored->first_index, std::ssize(scores) + 1);
+        scores.insert(scores.end(), scored->scores.begin(),
+                      scored->scores.end());
       } else {
         FinishEvent& end = std::get<FinishEvent>(event);
         streams_[end.id].end = end.reason;

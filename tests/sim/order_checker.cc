@@ -75,7 +75,7 @@ std::vector<OrderChecker::PromptRows> OrderChecker::ReadRows(
         !starts.contains(plan.slots[s]) &&
         (running.answers ||
          (num_rows == 1 && plan.samples[s] != 0 && tokens_.has_tokens(ids[s])));
-    running.answers = plan.samples[s] != 0;
+    running.answers |= plan.samples[s] != 0;
     if (is_decode) {
       num_decode_rows += num_rows;
       continue;

@@ -40,7 +40,7 @@ class OrderChecker {
 
  private:
   struct Running {
-    bool answers = false;  // its last rows sampled
+    bool answers = false;  // it sampled since it was started
     int64_t last_plan = 0;
   };
   struct PromptRows {

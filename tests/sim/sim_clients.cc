@@ -28,6 +28,13 @@ class SimClients::Sink : public TokenSink {
   bool OnToken(int64_t index, const SampledToken& token) override {
     return tokens_.OnToken(id_, index, token);
   }
+  void OnPromptScores(int64_t first_index,
+                      std::vector<SampledToken> scores) override {
+    tokens_.OnPromptScores(id_, first_index, scores);
+  }
+  std::optional<TokenId> NextForcedToken() override {
+    return tokens_.ForcedToken(id_);
+  }
   void OnFinished(absl::StatusOr<FinishReason> reason,
                   const SequenceUsage& usage) override {
     tokens_.OnFinished(id_, reason, usage, clock_.now());
@@ -82,7 +89,8 @@ void SimClients::SendRequest() {
     const int64_t stop_at = random_.Chance(profile_.stop_probability)
                                 ? random_.Below(profile_.max_output_tokens)
                                 : -1;
-    const SequenceId id = SendSequence(spec, stop_at, 0);
+    const bool forces = random_.Chance(profile_.force_probability);
+    const SequenceId id = SendSequence(spec, {stop_at, forces}, 0);
     if (!spec.beside) spec.beside = id;
   }
 }
@@ -91,6 +99,9 @@ SequenceSpec SimClients::DrawSpec() {
   SequenceSpec spec;
   spec.sampling.seed = next_seed_++;
   if (random_.Chance(0.5)) spec.sampling.num_top_logprobs = 0;
+  if (random_.Chance(profile_.score_probability)) {
+    spec.sampling.num_prompt_logprobs = 0;
+  }
   if (random_.Chance(profile_.penalty_probability)) {
     spec.sampling.presence_penalty = 1;
   }
@@ -145,14 +156,14 @@ void SimClients::ReadSlowly(SequenceId id) {
   });
 }
 
-SequenceId SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
+SequenceId SimClients::SendSequence(SequenceSpec spec, Wishes wishes,
                                     int num_retries) {
   spec.id = next_id_++;
   const SequenceId id = spec.id;
-  tokens_.OnSubmit(spec, stop_at);
+  tokens_.OnSubmit(spec, wishes.stop_at, wishes.forces);
   auto sink = std::make_unique<Sink>(id, tokens_, clock_,
-                                     [this, spec, stop_at, num_retries] {
-                                       OnRefused(spec, stop_at, num_retries);
+                                     [this, spec, wishes, num_retries] {
+                                       OnRefused(spec, wishes, num_retries);
                                      });
   coordinator_.Submit(std::move(spec), std::move(sink));
   if (random_.Chance(profile_.slow_reader_probability)) ReadSlowly(id);
@@ -164,15 +175,14 @@ SequenceId SimClients::SendSequence(SequenceSpec spec, int64_t stop_at,
 }
 
 // Tries again, as a new sequence that draws other tokens.
-void SimClients::OnRefused(SequenceSpec spec, int64_t stop_at,
-                           int num_retries) {
+void SimClients::OnRefused(SequenceSpec spec, Wishes wishes, int num_retries) {
   if (num_retries >= kMaxRetries) return;
   ++num_to_come_;
   spec.sampling.seed = next_seed_++;
   clock_.After(kRetryPushbackMs * kMicrosPerMilli * (1 + num_retries),
-               [this, spec = std::move(spec), stop_at, num_retries] {
+               [this, spec = std::move(spec), wishes, num_retries] {
                  --num_to_come_;
-                 SendSequence(spec, stop_at, num_retries + 1);
+                 SendSequence(spec, wishes, num_retries + 1);
                });
 }
 
@@ -183,7 +193,7 @@ SequenceId SimClients::SubmitPlain(int replica, int64_t num_prompt_tokens,
   spec.sampling.seed = next_seed_++;
   spec.stop.max_tokens = max_tokens;
   spec.prompt = DrawTokens(num_prompt_tokens);
-  tokens_.OnSubmit(spec, -1);
+  tokens_.OnSubmit(spec, -1, false);
   auto sink = std::make_unique<Sink>(spec.id, tokens_, clock_, nullptr);
   const SequenceId id = spec.id;
   coordinator_.SubmitTo(replica, std::move(spec), std::move(sink));

@@ -37,6 +37,11 @@ class SimClients {
 
  private:
   class Sink;
+  // Of one sequence (TokenChecker::OnSubmit).
+  struct Wishes {
+    int64_t stop_at = -1;
+    bool forces = false;
+  };
 
   void SendRequest();
   SequenceSpec DrawSpec();
@@ -44,8 +49,8 @@ class SimClients {
   std::vector<TokenId> DrawPrompt();
   // Its client reads slowly: it stops for a while, now and then.
   void ReadSlowly(SequenceId id);
-  SequenceId SendSequence(SequenceSpec spec, int64_t stop_at, int num_retries);
-  void OnRefused(SequenceSpec spec, int64_t stop_at, int num_retries);
+  SequenceId SendSequence(SequenceSpec spec, Wishes wishes, int num_retries);
+  void OnRefused(SequenceSpec spec, Wishes wishes, int num_retries);
 
   SimClock& clock_;
   SimRandom& random_;

@@ -52,6 +52,13 @@ class SimCoordinator::RoutedSink : public TokenSink {
   bool OnToken(int64_t index, const SampledToken& token) override {
     return sink_->OnToken(index, token);
   }
+  void OnPromptScores(int64_t first_index,
+                      std::vector<SampledToken> scores) override {
+    sink_->OnPromptScores(first_index, std::move(scores));
+  }
+  std::optional<TokenId> NextForcedToken() override {
+    return sink_->NextForcedToken();
+  }
   void OnFinished(absl::StatusOr<FinishReason> reason,
                   const SequenceUsage& usage) override {
     router_.OnFinished(route_);

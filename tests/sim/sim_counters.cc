@@ -14,6 +14,8 @@ void Add(TokenCounters& sum, const TokenCounters& other) {
   sum.num_ended_by_loss += other.num_ended_by_loss;
   sum.num_preempted += other.num_preempted;
   sum.num_cached += other.num_cached;
+  sum.num_forced += other.num_forced;
+  sum.num_scored += other.num_scored;
 }
 
 void Add(NetworkCounters& sum, const NetworkCounters& other) {

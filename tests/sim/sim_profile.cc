@@ -58,6 +58,8 @@ void DrawLoad(SimRandom& random, SimProfile& profile) {
   profile.num_prefixes =
       random.Chance(0.6) ? static_cast<int>(random.Between(1, 4)) : 0;
   profile.slow_reader_probability = random.Chance(0.4) ? 0.3 : 0;
+  profile.force_probability = random.Chance(0.5) ? 0.4 : 0;
+  profile.score_probability = random.Chance(0.5) ? 0.3 : 0;
 }
 
 void DrawFaults(SimRandom& random, SimProfile& profile) {

@@ -38,6 +38,8 @@ struct SimProfile {
   double stop_probability = 0;
   double penalty_probability = 0;
   double choices_probability = 0;  // of more than one choice
+  double force_probability = 0;    // of a client that forces tokens
+  double score_probability = 0;    // of a prompt that is scored
   int num_tenants = 1;
   int num_priorities = 1;
   // Prompts begin like one of so many others; 0: each is new from the start.

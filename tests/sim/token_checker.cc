@@ -14,10 +14,12 @@ constexpr Micros kMaxLateness = 10 * kMicrosPerMilli;
 
 }  // namespace
 
-void TokenChecker::OnSubmit(const SequenceSpec& spec, int64_t stop_at) {
+void TokenChecker::OnSubmit(const SequenceSpec& spec, int64_t stop_at,
+                            bool forces) {
   Stream& stream = streams_[spec.id];
   stream.spec = spec;
   stream.stop_at = stop_at;
+  stream.forces = forces;
   stream.history = spec.prompt;
   by_seed_[{spec.sampling.seed, spec.choice}] = spec.id;
   ++num_live_;
@@ -44,6 +46,35 @@ void TokenChecker::OnReaderPaused(SequenceId id, bool paused) {
   journal_.Log("sequence {}: {}", id, paused ? "paused" : "goes on");
 }
 
+std::optional<TokenId> TokenChecker::ForcedToken(SequenceId id) const {
+  const Stream& stream = streams_.at(id);
+  if (!stream.forces) return std::nullopt;
+  return FakeForcedToken(stream.history, std::ssize(stream.spec.prompt),
+                         vocab_size_);
+}
+
+void TokenChecker::OnPromptScores(SequenceId id, int64_t first_index,
+                                  const std::vector<SampledToken>& scores) {
+  ++num_calls_;
+  Stream& stream = streams_.at(id);
+  const std::vector<TokenId>& prompt = stream.spec.prompt;
+  if (stream.ended || stream.stopped || first_index != stream.num_scores + 1) {
+    journal_.Fail(kName, "sequence {} brings the score of {} after {}", id,
+                  first_index, stream.num_scores);
+    return;
+  }
+  for (const SampledToken& score : scores) {
+    const auto next = prompt.begin() + ++stream.num_scores;
+    if (next >= prompt.end() ||
+        score != FakeScore({prompt.begin(), next}, *next)) {
+      journal_.Fail(kName, "sequence {} brings a wrong score of token {}", id,
+                    stream.num_scores);
+      return;
+    }
+    ++counters_.num_scored;
+  }
+}
+
 bool TokenChecker::OnToken(SequenceId id, int64_t index,
                            const SampledToken& token) {
   ++num_calls_;
@@ -59,12 +90,23 @@ bool TokenChecker::OnToken(SequenceId id, int64_t index,
                   index, stream.num_tokens);
     return false;
   }
-  const SampledToken expected = FakeNextToken(
-      stream.history, stream.spec.sampling, stream.spec.choice, vocab_size_);
+  const std::optional<TokenId> forced = ForcedToken(id);
+  const SampledToken expected =
+      forced ? SampledToken{.token_id = *forced}
+             : FakeNextToken(stream.history, stream.spec.sampling,
+                             stream.spec.choice, vocab_size_);
   if (token != expected) {
     journal_.Fail(kName, "sequence {}, token {} is {} instead of {}", id, index,
                   token.token_id, expected.token_id);
     return false;
+  }
+  if (forced) {
+    ++counters_.num_forced;
+    ++stream.num_sampled;
+  } else if (stream.spec.sampling.num_prompt_logprobs >= 0 &&
+             stream.num_scores + 1 != std::ssize(stream.spec.prompt)) {
+    journal_.Fail(kName, "sequence {} brings token {} after {} scores", id,
+                  index, stream.num_scores);
   }
   if (++stream.num_tokens > stream.num_sampled) {
     journal_.Fail(kName,

@@ -33,6 +33,8 @@ struct TokenCounters {
   int64_t num_ended_by_loss = 0;  // UNAVAILABLE after some
   int64_t num_preempted = 0;      // sequences that were, and ended well
   int64_t num_cached = 0;         // sequences that were, in part
+  int64_t num_forced = 0;         // tokens
+  int64_t num_scored = 0;         // tokens of prompts
 };
 
 class TokenChecker {
@@ -43,12 +45,16 @@ class TokenChecker {
   // --- What clients do and see
   // ------------------------------------------------ Before the Replica gets
   // it. No two live sequences share seed and choice. `stop_at`: the client
-  // wants no token after the one of this index; -1: all.
-  void OnSubmit(const SequenceSpec& spec, int64_t stop_at);
+  // wants no token after the one of this index; -1: all. `forces`: it forces
+  // what FakeForcedToken names.
+  void OnSubmit(const SequenceSpec& spec, int64_t stop_at, bool forces);
   // `replica` is to make it.
   void OnRouted(SequenceId id, int replica, Micros now);
   void OnCancel(SequenceId id);
   void OnReaderPaused(SequenceId id, bool paused);
+  std::optional<TokenId> ForcedToken(SequenceId id) const;
+  void OnPromptScores(SequenceId id, int64_t first_index,
+                      const std::vector<SampledToken>& scores);
   // Whether the client wants more.
   bool OnToken(SequenceId id, int64_t index, const SampledToken& token);
   void OnFinished(SequenceId id, const absl::StatusOr<FinishReason>& reason,
@@ -91,9 +97,11 @@ class TokenChecker {
     int replica = 0;
     Micros submitted_at = 0;
     int64_t stop_at = -1;
+    bool forces = false;
     std::vector<TokenId> history;
     int64_t num_tokens = 0;
     int64_t num_sampled = 0;
+    int64_t num_scores = 0;
     bool cancelled = false;
     bool paused = false;
     bool stopped = false;  // by the client

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "model/config.h"
+#include "tests/testing/fake_worker_group.h"
 
 namespace witan {
 namespace {
@@ -14,6 +15,22 @@ constexpr Micros kNow = 0;  // nothing here depends on time
 bool SameBits(const TokenLogprob& a, const TokenLogprob& b) {
   return a.token_id == b.token_id && std::bit_cast<uint32_t>(a.logprob) ==
                                          std::bit_cast<uint32_t>(b.logprob);
+}
+
+void ForceNext(SequenceId id, const EngineOptions& options,
+               const std::vector<SequenceSpec>& specs, Scheduler& scheduler,
+               EngineRun& run) {
+  if (options.forces_every == 0 || id % options.forces_every != 0) return;
+  const auto spec =
+      std::find_if(specs.begin(), specs.end(),
+                   [id](const SequenceSpec& s) { return s.id == id; });
+  std::vector<TokenId> history = spec->prompt;
+  for (const SampledToken& token : run.outputs[id]) {
+    history.push_back(token.token_id);
+  }
+  const std::optional<TokenId> token =
+      FakeForcedToken(history, std::ssize(spec->prompt), options.vocab_size);
+  if (token && scheduler.Force(id, *token, kNow)) ++run.num_forced;
 }
 
 }  // namespace
@@ -70,13 +87,21 @@ absl::StatusOr<EngineRun> RunSequences(
     ASSIGN_OR_RETURN(StepResult result, cluster.Take());
     --num_in_flight;
     RETURN_IF_ERROR(scheduler.Apply(result, kNow));
-    for (SchedulerEvent& event : scheduler.TakeEvents()) {
-      if (auto* token = std::get_if<TokenEvent>(&event)) {
-        run.outputs[token->id].push_back(token->token);
-      } else {
-        const auto& finish = std::get<FinishEvent>(event);
-        RETURN_IF_ERROR(finish.reason.status());
-        ++num_finished;
+    for (std::vector<SchedulerEvent> events = scheduler.TakeEvents();
+         !events.empty(); events = scheduler.TakeEvents()) {
+      for (SchedulerEvent& event : events) {
+        if (auto* token = std::get_if<TokenEvent>(&event)) {
+          run.outputs[token->id].push_back(token->token);
+          ForceNext(token->id, options, specs, scheduler, run);
+        } else if (auto* scored = std::get_if<PromptScoresEvent>(&event)) {
+          auto& scores = run.scores[scored->id];
+          scores.insert(scores.end(), scored->scores.begin(),
+                        scored->scores.end());
+        } else {
+          const auto& finish = std::get<FinishEvent>(event);
+          RETURN_IF_ERROR(finish.reason.status());
+          ++num_finished;
+        }
       }
     }
   }

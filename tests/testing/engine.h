@@ -19,11 +19,18 @@ struct EngineOptions {
   int64_t max_step_tokens = 0;  // 0: the cluster's
   bool look_ahead = true;
   bool prefix_cache = true;
+  // Tokens of sequences of this id or a multiple of it are forced as
+  // FakeForcedToken says; 0: none.
+  SequenceId forces_every = 0;
+  int64_t vocab_size = 0;  // of forced tokens
 };
 
 struct EngineRun {
   // Every token of every sequence, by id.
   std::map<SequenceId, std::vector<SampledToken>> outputs;
+  // What was asked for of the prompts' tokens but the first ones.
+  std::map<SequenceId, std::vector<SampledToken>> scores;
+  int64_t num_forced = 0;
   SchedulerStats stats;
   int64_t num_steps = 0;
   int64_t max_rows_of_a_step = 0;

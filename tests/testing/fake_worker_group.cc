@@ -35,6 +35,33 @@ SampledToken FakeNextToken(const std::vector<TokenId>& history,
   return sampled;
 }
 
+SampledToken FakeScore(const std::vector<TokenId>& history, TokenId token_id) {
+  uint64_t hash = Mix(777, static_cast<uint64_t>(token_id));
+  for (const TokenId token : history) {
+    hash = Mix(hash, static_cast<uint64_t>(token));
+  }
+  return {.token_id = token_id,
+          .logprob = -static_cast<float>(hash >> 40) / (1 << 24)};
+}
+
+std::optional<TokenId> FakeForcedToken(const std::vector<TokenId>& history,
+                                       int64_t num_prompt_tokens,
+                                       int64_t vocab_size) {
+  // Every eighth token or so, the prompt's last one included, is followed by up
+  // to four that it names; the first of them that is still going on counts.
+  const int64_t size = static_cast<int64_t>(history.size());
+  for (int64_t distance = 4; distance >= 1; --distance) {
+    const int64_t index = size - distance;
+    if (index < num_prompt_tokens - 1) continue;
+    const uint64_t hash = Mix(12345, static_cast<uint64_t>(history[index]));
+    const int64_t length = hash % 8 == 0 ? 1 + hash / 8 % 4 : 0;
+    if (distance > length) continue;
+    return static_cast<TokenId>(Mix(hash, static_cast<uint64_t>(distance)) %
+                                static_cast<uint64_t>(vocab_size));
+  }
+  return std::nullopt;
+}
+
 FakeRank::FakeRank(Epoch epoch, int64_t max_step_tokens, int64_t max_sequences,
                    int64_t num_blocks, int64_t vocab_size)
     : epoch_(epoch),
@@ -57,7 +84,7 @@ absl::StatusOr<StepResult> FakeRank::Run(const StepPlan& plan,
   result.step = plan.step;
   for (int s = 0; s < plan.num_sequences(); ++s) {
     RETURN_IF_ERROR(
-        Annotate(RunSequence(plan, s, applied, result.tokens),
+        Annotate(RunSequence(plan, s, applied, result),
                  fmt::format("step {}, slot {}", plan.step, plan.slots[s])));
   }
   for (const SlotStart& start : plan.slot_starts) {
@@ -117,7 +144,7 @@ absl::Status FakeRank::StartSlot(const SlotStart& start, StepNumber applied) {
         "it",
         start.slot, last_step_, slot.last_step);
   }
-  if (start.history.empty() == start.sampling.uses_penalties()) {
+  if (start.history.empty() == start.sampling.uses_history()) {
     return Internal("slot {} starts with {} tokens of history", start.slot,
                     start.history.size());
   }
@@ -181,8 +208,7 @@ absl::Status FakeRank::AppendBlock(int32_t slot_index, int32_t id,
 }
 
 absl::StatusOr<TokenId> FakeRank::TokenOfRow(const Slot& slot,
-                                             const StepPlan& plan,
-                                             int row) const {
+                                             const StepPlan& plan, int row) {
   const TokenId token = plan.token_ids[row];
   if (token == kTokenOfPreviousStep) {
     if (slot.sampled_in_step == 0 || slot.sampled_in_step + 1 != plan.step) {
@@ -194,16 +220,15 @@ absl::StatusOr<TokenId> FakeRank::TokenOfRow(const Slot& slot,
     return slot.last_sampled;
   }
   if (token < 0 || token >= vocab_size_) return Internal("token {}", token);
+  // A wrong one would show in the tokens that follow it.
   if (slot.sampled_in_step != 0 && token != slot.last_sampled) {
-    return Internal("row {} brings token {}, sampled was {}", row, token,
-                    slot.last_sampled);
+    ++num_forced_rows_;
   }
   return token;
 }
 
 absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
-                                   StepNumber applied,
-                                   std::vector<SampledToken>& tokens) {
+                                   StepNumber applied, StepResult& result) {
   Slot& slot = slots_[plan.slots[sequence]];
   if (!slot.in_use) return Internal("the slot was never started");
   if (slot.lost_a_block) return Internal("one of its blocks was given away");
@@ -221,6 +246,10 @@ absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
   for (int row = begin; row < end; ++row) {
     ASSIGN_OR_RETURN(const TokenId token, TokenOfRow(slot, plan, row));
     const int64_t position = slot.num_positions++;
+    if (slot.start.sampling.uses_history() &&
+        position >= static_cast<int64_t>(slot.start.history.size())) {
+      slot.penalty_tokens.push_back(token);
+    }
     const size_t index = position / kBlockTokens;
     if (index >= slot.blocks.size()) {
       return Internal("position {} has no block", position);
@@ -235,28 +264,50 @@ absl::Status FakeRank::RunSequence(const StepPlan& plan, int sequence,
   }
   slot.last_step = plan.step;
   for (const int32_t block : slot.blocks) blocks_[block].last_step = plan.step;
-  if (plan.samples[sequence] == 0) {
-    if (slot.sampled_in_step != 0) return Internal("stops sampling");
-    return absl::OkStatus();
-  }
-  const std::vector<TokenId> history = ReadHistory(slot);
-  if (slot.start.sampling.uses_penalties() && slot.penalty_tokens != history) {
+  RETURN_IF_ERROR(ScoreRows(plan, sequence, result));
+  if (plan.samples[sequence] == 0) return absl::OkStatus();
+  const std::vector<TokenId> history = ReadHistory(slot, slot.num_positions);
+  if (slot.start.sampling.uses_history() && slot.penalty_tokens != history) {
     return Internal("penalties count other tokens than the cache holds");
   }
   const SampledToken sampled = FakeNextToken(history, slot.start.sampling,
                                              slot.start.choice, vocab_size_);
   slot.sampled_in_step = plan.step;
   slot.last_sampled = sampled.token_id;
-  if (slot.start.sampling.uses_penalties()) {
-    slot.penalty_tokens.push_back(sampled.token_id);
-  }
-  tokens.push_back(sampled);
+  result.tokens.push_back(sampled);
   return absl::OkStatus();
 }
 
-std::vector<TokenId> FakeRank::ReadHistory(const Slot& slot) const {
-  std::vector<TokenId> history(slot.num_positions);
-  for (int64_t position = 0; position < slot.num_positions; ++position) {
+absl::Status FakeRank::ScoreRows(const StepPlan& plan, int sequence,
+                                 StepResult& result) const {
+  const Slot& slot = slots_[plan.slots[sequence]];
+  for (size_t i = 0; i < plan.scored_rows.size(); ++i) {
+    const int32_t row = plan.scored_rows[i];
+    if (row < plan.row_begin[sequence]) continue;
+    if (row >= plan.row_begin[sequence + 1]) break;
+    if (slot.start.sampling.num_prompt_logprobs < 0) {
+      return Internal("row {} is scored, and nobody asked for it", row);
+    }
+    if (i > 0 && plan.scored_rows[i - 1] >= row) {
+      return Internal("row {} is scored after row {}", row,
+                      plan.scored_rows[i - 1]);
+    }
+    const int64_t position = plan.first_positions[sequence] + row -
+                             int64_t{plan.row_begin[sequence]};
+    if (position + 1 >= slot.start.num_prompt_tokens) {
+      return Internal("row {} is scored, and no token of the prompt follows",
+                      row);
+    }
+    result.scores.push_back(
+        FakeScore(ReadHistory(slot, position + 1), plan.scored_token_ids[i]));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<TokenId> FakeRank::ReadHistory(const Slot& slot,
+                                           int64_t num_positions) const {
+  std::vector<TokenId> history(num_positions);
+  for (int64_t position = 0; position < num_positions; ++position) {
     history[position] = blocks_[slot.blocks[position / kBlockTokens]]
                             .tokens[position % kBlockTokens];
   }
@@ -345,7 +396,10 @@ std::vector<WorkerMessage> FakeWorker::Run(const StepPlan& plan) {
         (result->tokens[0].token_id + options.known_answer_perturbation) %
         options.vocab_size);
   }
-  if (group->rank != 0) result->tokens.clear();
+  if (group->rank != 0) {
+    result->tokens.clear();
+    result->scores.clear();
+  }
   if (plan.step == options.wrong_step_number_at) ++result->step;
   return {*std::move(result)};
 }

@@ -32,6 +32,16 @@ SampledToken FakeNextToken(const std::vector<TokenId>& history,
                            const SamplingParams& sampling, int32_t choice,
                            int64_t vocab_size);
 
+// How likely `token_id` is after `history`; as pure.
+SampledToken FakeScore(const std::vector<TokenId>& history, TokenId token_id);
+
+// The token that a sink forces after `history`, of which the first
+// num_prompt_tokens are the prompt; none: the one that is drawn. A pure
+// function too.
+std::optional<TokenId> FakeForcedToken(const std::vector<TokenId>& history,
+                                       int64_t num_prompt_tokens,
+                                       int64_t vocab_size);
+
 // One rank. What it samples is computed from what its cache holds at the
 // places where the block table points, so that a wrong table, position or
 // reuse shows as a wrong token if no check finds it before.
@@ -48,6 +58,8 @@ class FakeRank {
 
   // Blocks that slots were given as cached.
   int64_t num_shared_blocks() const { return num_shared_blocks_; }
+  // Rows that brought another token than the one sampled for their position.
+  int64_t num_forced_rows() const { return num_forced_rows_; }
 
  private:
   struct Slot {
@@ -59,7 +71,7 @@ class FakeRank {
     StepNumber last_step = 0;   // with rows of it
     StepNumber sampled_in_step = 0;
     TokenId last_sampled = 0;
-    std::vector<TokenId> penalty_tokens;  // history and samples since
+    std::vector<TokenId> penalty_tokens;  // history and rows since
   };
   struct Block {
     std::set<int32_t> users;      // slots that have it in their tables
@@ -72,20 +84,23 @@ class FakeRank {
   absl::Status CheckShape(const StepPlan& plan) const;
   absl::Status StartSlot(const SlotStart& start, StepNumber applied);
   absl::Status RunSequence(const StepPlan& plan, int sequence,
-                           StepNumber applied,
-                           std::vector<SampledToken>& tokens);
+                           StepNumber applied, StepResult& result);
+  absl::Status ScoreRows(const StepPlan& plan, int sequence,
+                         StepResult& result) const;
   absl::Status AppendBlocks(const StepPlan& plan, int sequence,
                             StepNumber applied);
   absl::Status AppendBlock(int32_t slot, int32_t id, StepNumber applied);
   absl::StatusOr<TokenId> TokenOfRow(const Slot& slot, const StepPlan& plan,
-                                     int row) const;
-  std::vector<TokenId> ReadHistory(const Slot& slot) const;
+                                     int row);
+  std::vector<TokenId> ReadHistory(const Slot& slot,
+                                   int64_t num_positions) const;
 
   const Epoch epoch_;
   const int64_t max_step_tokens_;
   const int64_t vocab_size_;
   StepNumber last_step_ = 0;
   int64_t num_shared_blocks_ = 0;
+  int64_t num_forced_rows_ = 0;
   std::vector<Slot> slots_;
   std::vector<Block> blocks_;
 };

@@ -113,7 +113,9 @@ absl::StatusOr<std::vector<float>> OneRank::Run(std::span<const TokenId> tokens,
   plan.new_block_begin = {0, static_cast<int32_t>(plan.new_block_ids.size())};
   ResolvedStep step;
   RETURN_IF_ERROR(slots_->Resolve(plan, step));
-  ASSIGN_OR_RETURN(const ConstTensorView logits, decoder_->Forward(plan, step));
+  RETURN_IF_ERROR(decoder_->Forward(plan, step));
+  ASSIGN_OR_RETURN(const ConstTensorView logits,
+                   decoder_->Logits(step.sample_rows));
   backend_->Synchronize();
   const float* row = logits.Row<float>(0);
   return std::vector<float>(row, row + logits.columns);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <set>
 
 #include "base/limits.h"
 
@@ -89,6 +90,19 @@ TEST(SlotTableTest, EveryDamagedPlanIsRefused) {
       {"biased token out of vocabulary",
        [](StepPlan& p) {
          p.slot_starts[0].sampling.logit_bias = {{50, 1}};
+       }},
+      {"bad word out of vocabulary",
+       [](StepPlan& p) {
+         p.slot_starts[0].sampling.bad_words = {{1}, {2, 50}};
+       }},
+      {"bad word without a token",
+       [](StepPlan& p) { p.slot_starts[0].sampling.bad_words = {{}}; }},
+      {"end token out of vocabulary",
+       [](StepPlan& p) { p.slot_starts[0].sampling.end_token_ids = {-1}; }},
+      {"a score that nobody asked for",
+       [](StepPlan& p) {
+         p.scored_rows = {0};
+         p.scored_token_ids = {7};
        }},
       {"history out of vocabulary",
        [](StepPlan& p) { p.slot_starts[0].history = {50}; }},
@@ -213,19 +227,22 @@ TEST(SlotTableTest, CountsForPenaltiesEqualANaiveCount) {
     StepPlan plan = FirstStep();
     SlotStart& start = plan.slot_starts[0];
     start.sampling.presence_penalty = 1;
-    start.num_prompt_tokens = static_cast<int32_t>(random() % 20);
+    start.num_prompt_tokens = static_cast<int32_t>(1 + random() % 20);
     std::map<TokenId, int32_t> naive;
-    const int num_history = start.num_prompt_tokens + random() % 20;
+    const int num_history =
+        start.num_prompt_tokens + static_cast<int>(random() % 20);
     for (int i = 0; i < num_history; ++i) {
       const TokenId token = static_cast<TokenId>(random() % kVocab);
       start.history.push_back(token);
       naive[token] += i >= start.num_prompt_tokens;
     }
+    plan.token_ids = start.history;
+    plan.row_begin = {0, num_history};
     SlotTable slots(kLimits, kVocab);
     ResolvedStep step;
     ASSERT_TRUE(slots.Resolve(plan, step).ok());
-    for (int i = 0; i < 30; ++i) {
-      const SampleRow row = slots.RowToSample(2, 40);
+    for (int i = 0; i < 24; ++i) {
+      const SampleRow row = slots.RowToSample(2, num_history + i);
       std::map<TokenId, int32_t> ours;
       for (size_t j = 0; j < row.seen_ids.size(); ++j) {
         if (j > 0) {
@@ -234,9 +251,128 @@ TEST(SlotTableTest, CountsForPenaltiesEqualANaiveCount) {
         ours[row.seen_ids[j]] = row.output_counts[j];
       }
       ASSERT_EQ(ours, naive);
-      const TokenId token = static_cast<TokenId>(random() % kVocab);
+      // What was drawn counts when it has its row, unless another token was
+      // forced in its place.
+      TokenId token = static_cast<TokenId>(random() % kVocab);
       slots.Commit(step, std::vector<TokenId>{token});
+      StepPlan next = DecodeStep();
+      next.first_positions = {num_history + i};
+      if (random() % 3 == 0) {
+        token = static_cast<TokenId>(random() % kVocab);
+        next.token_ids = {token};
+      }
+      ASSERT_TRUE(slots.Resolve(next, step).ok());
       ++naive[token];
+    }
+  }
+}
+
+// Slot 2 wants scores, and slot 3 with a prompt of 10 tokens behind it, too.
+StepPlan ScoredStep() {
+  StepPlan plan = FirstStep();
+  plan.slot_starts[0].sampling.num_prompt_logprobs = 2;
+  plan.slot_starts.push_back(SlotStart{.slot = 3});
+  plan.slot_starts[1].sampling.num_prompt_logprobs = 0;
+  plan.token_ids.assign(50, 7);
+  plan.row_begin = {0, 40, 50};
+  plan.slots = {2, 3};
+  plan.first_positions = {0, 0};
+  plan.samples = {1, 1};
+  plan.new_block_begin = {0, 2, 3};
+  plan.new_block_ids = {5, 9, 11};
+  plan.scored_rows = {0, 39, 40, 48};
+  plan.scored_token_ids = {1, 2, 3, 4};
+  return plan;
+}
+
+TEST(SlotTableTest, ScoredRowsAreThoseOfTheirSlots) {
+  SlotTable slots(kLimits, kVocab);
+  ResolvedStep step;
+  const absl::Status status = slots.Resolve(ScoredStep(), step);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(step.score_rows, (std::vector<int32_t>{0, 39, 40, 48}));
+  EXPECT_EQ(step.score_slots, (std::vector<int32_t>{2, 2, 3, 3}));
+  const SampleRow row = slots.RowToScore(2, 17);
+  EXPECT_EQ(row.given_token_id, 17);
+  EXPECT_EQ(row.params->num_top_logprobs, 2);
+  EXPECT_EQ(slots.RowToScore(3, 17).params->num_top_logprobs, 0);
+}
+
+TEST(SlotTableTest, EveryDamageOfScoredRowsIsRefused) {
+  const std::map<std::string, std::function<void(StepPlan&)>> damages = {
+      {"no token", [](StepPlan& p) { p.scored_token_ids.pop_back(); }},
+      {"no row", [](StepPlan& p) { p.scored_rows.pop_back(); }},
+      {"a row twice", [](StepPlan& p) { p.scored_rows[1] = 0; }},
+      {"descending rows", [](StepPlan& p) { p.scored_rows[2] = 38; }},
+      {"a negative row", [](StepPlan& p) { p.scored_rows[0] = -1; }},
+      {"a row behind the last", [](StepPlan& p) { p.scored_rows[3] = 50; }},
+      {"a negative token", [](StepPlan& p) { p.scored_token_ids[0] = -1; }},
+      {"a token out of vocabulary",
+       [](StepPlan& p) { p.scored_token_ids[3] = 50; }},
+      {"a slot that asked for none",
+       [](StepPlan& p) {
+         p.slot_starts[1].sampling.num_prompt_logprobs = -1;
+       }},
+  };
+  ResolvedStep step;
+  for (const auto& [name, damage] : damages) {
+    StepPlan plan = ScoredStep();
+    damage(plan);
+    SlotTable slots(kLimits, kVocab);
+    EXPECT_EQ(slots.Resolve(plan, step).code(),
+              absl::StatusCode::kInvalidArgument)
+        << name;
+  }
+}
+
+TEST(SlotTableTest, BannedTokensEqualASearchOfTheWholeHistory) {
+  std::mt19937 random(11);
+  const auto token = [&] { return static_cast<TokenId>(random() % 3); };
+  for (int round = 0; round < 100; ++round) {
+    // Behind cached positions, after a preemption, with few different tokens.
+    StepPlan plan = FirstStep();
+    SlotStart& start = plan.slot_starts[0];
+    start.num_cached_tokens = round % 2 == 0 ? 32 : 0;
+    start.num_prompt_tokens = static_cast<int32_t>(1 + random() % 39);
+    start.sampling.min_tokens = static_cast<int64_t>(random() % 50);
+    start.sampling.end_token_ids = {40, 41};
+    for (int i = 0; i < 20; ++i) {
+      auto& word = start.sampling.bad_words.emplace_back();
+      for (uint64_t n = random() % 5 + 1; n > 0; --n) word.push_back(token());
+      word.back() = static_cast<TokenId>(10 + i);
+    }
+    start.sampling.bad_words.push_back({0, 0});
+    for (int i = 0; i < 40; ++i) start.history.push_back(token());
+    plan.token_ids.assign(start.history.begin() + start.num_cached_tokens,
+                          start.history.end());
+    plan.row_begin = {0, plan.num_rows()};
+    plan.first_positions = {start.num_cached_tokens};
+    std::vector<TokenId> history = start.history;
+    SlotTable slots(kLimits, kVocab);
+    ResolvedStep step;
+    ASSERT_TRUE(slots.Resolve(plan, step).ok());
+    for (int i = 0; i < 20; ++i) {
+      std::set<TokenId> naive;
+      for (const auto& word : start.sampling.bad_words) {
+        std::vector<TokenId> end = history;
+        end.push_back(word.back());
+        if (word.size() <= end.size() &&
+            std::equal(word.rbegin(), word.rend(), end.rbegin())) {
+          naive.insert(word.back());
+        }
+      }
+      if (std::ssize(history) - start.num_prompt_tokens <
+          start.sampling.min_tokens) {
+        naive.insert({40, 41});
+      }
+      const SampleRow row = slots.RowToSample(2, std::ssize(history));
+      ASSERT_EQ(std::set<TokenId>(row.banned_ids.begin(), row.banned_ids.end()),
+                naive);
+      history.push_back(token());
+      slots.Commit(step, std::vector<TokenId>{history.back()});
+      StepPlan next = DecodeStep();
+      next.first_positions = {40 + i};
+      ASSERT_TRUE(slots.Resolve(next, step).ok());
     }
   }
 }

@@ -300,22 +300,6 @@ TEST(GenerationRequestTest, ParametersOutOfRangeAreRefusedByField) {
        [](auto& p) {
          for (int i = 0; i <= kMaxStopTokenIds; ++i) p.add_stop_token_ids(1);
        }},
-      {"prompt_logprobs", [](auto& p) { p.set_prompt_logprobs(-1); }},
-      {"prompt_logprobs",
-       [](auto& p) { p.set_prompt_logprobs(kMaxTopLogprobs + 1); }},
-      {"thinking_budget_tokens",
-       [](auto& p) { p.set_thinking_budget_tokens(-1); }},
-      {"thinking_budget_tokens",
-       [](auto& p) { p.set_thinking_budget_tokens(65); }},
-      {"bad_words", [](auto& p) { p.add_bad_words(""); }},
-      {"bad_words",
-       [](auto& p) {
-         p.add_bad_words(std::string(kMaxBadWordBytes + 1, 'x'));
-       }},
-      {"bad_words",
-       [](auto& p) {
-         for (int i = 0; i <= kMaxBadWords; ++i) p.add_bad_words("x");
-       }},
       {"num_choices", [](auto& p) { p.set_num_choices(0); }},
       {"num_choices", [](auto& p) { p.set_num_choices(kMaxChoices + 1); }},
   };
@@ -332,6 +316,33 @@ TEST(GenerationRequestTest, ParametersOutOfRangeAreRefusedByField) {
       EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("allowed"))
           << "says what is allowed";
     }
+  }
+}
+
+TEST(GenerationRequestTest, ScoresBudgetsAndBadWordsOutOfRangeAreRefused) {
+  const std::vector<Refusal> refusals = {
+      {"prompt_logprobs", [](auto& p) { p.set_prompt_logprobs(-1); }},
+      {"prompt_logprobs",
+       [](auto& p) { p.set_prompt_logprobs(kMaxTopLogprobs + 1); }},
+      {"thinking_budget_tokens",
+       [](auto& p) { p.set_thinking_budget_tokens(-1); }},
+      {"thinking_budget_tokens",
+       [](auto& p) { p.set_thinking_budget_tokens(65); }},
+      {"bad_words", [](auto& p) { p.add_bad_words(""); }},
+      {"bad_words",
+       [](auto& p) {
+         p.add_bad_words(std::string(kMaxBadWordBytes + 1, 'x'));
+       }},
+      {"bad_words",
+       [](auto& p) {
+         for (int i = 0; i <= kMaxBadWords; ++i) p.add_bad_words("x");
+       }},
+  };
+  for (const Refusal& refusal : refusals) {
+    v1::GenerateRequest request = AGenerate();
+    refusal.damage(*request.mutable_parameters());
+    const absl::Status status = ReadRequest(request, AModel()).status();
+    EXPECT_EQ(FieldOf(status), std::string("parameters.") + refusal.field);
   }
 }
 

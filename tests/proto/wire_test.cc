@@ -203,8 +203,6 @@ TEST(WireTest, ScoresAndBansThatCannotBeAreRefusedByField) {
              p.slot_starts[0].sampling.bad_words[1][1] = kMaxVocabSize;
            }},
           {"end_token_ids",
-           [](auto& p) { p.slot_starts[0].sampling.end_token_ids[0] = -1; }},
-          {"end_token_ids",
            [](auto& p) {
              p.slot_starts[0].sampling.end_token_ids.resize(kMaxEndTokenIds +
                                                             1);

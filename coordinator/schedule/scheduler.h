@@ -72,6 +72,7 @@
 #include "base/request.h"
 #include "base/step_plan.h"
 #include "coordinator/schedule/block_name.h"
+#include "coordinator/schedule/planned_step.h"
 #include "coordinator/schedule/prefix_cache.h"
 #include "coordinator/schedule/queue_bounds.h"
 #include "coordinator/schedule/scheduler_event.h"
@@ -137,29 +138,6 @@ class Scheduler {
   SchedulerStats stats() const;
 
  private:
-  struct PlannedRows {
-    Sequence* sequence = nullptr;
-    int64_t num_rows = 0;
-    int64_t end = 0;  // position behind the last row
-    int64_t num_scores = 0;
-    bool samples = false;
-  };
-  struct PlannedStep {
-    StepNumber step = 0;
-    int num_samples = 0;
-    int64_t num_scores = 0;
-    std::vector<PlannedRows> sequences;  // in plan order
-  };
-  // A step while it is put together.
-  struct Draft {
-    StepPlan plan;
-    PlannedStep step;
-    Micros now = 0;
-    int64_t num_decode_rows = 0;
-    int64_t num_prefill_rows = 0;
-    int64_t num_parked = 0;
-    std::vector<Sequence*> prefills;  // running, by priority
-  };
   // A named block that `owner` is computing, and who waits for it.
   struct PendingBlock {
     Sequence* owner = nullptr;
@@ -174,26 +152,26 @@ class Scheduler {
 
   // --- Plan (scheduler_plan.cc) ---------------------------------------------
   int64_t NumAvailableBlocks() const;
-  int64_t NumRowsLeft(const Draft& draft) const;
-  int64_t NumPrefillRowsLeft(const Draft& draft) const;
+  int64_t NumRowsLeft(const StepDraft& draft) const;
+  int64_t NumPrefillRowsLeft(const StepDraft& draft) const;
   int64_t NumPromptRowsWanted(const Sequence& sequence) const;
   bool MayBeAdmitted(const Sequence& next) const;
-  void PlanDecodeRows(Draft& draft);
+  void PlanDecodeRows(StepDraft& draft);
   // Its next row would need the angles of long sequences.
   bool OutgrewItsRope(const Sequence& sequence) const;
-  void PlanPrompts(Draft& draft);
-  void AdmitAbove(int64_t priority, Draft& draft);
+  void PlanPrompts(StepDraft& draft);
+  void AdmitAbove(int64_t priority, StepDraft& draft);
   // Admits or parks the next sequence, or makes room for it. False: nothing
   // more can be admitted in this step.
-  bool AdvanceAdmission(Sequence& next, Draft& draft);
+  bool AdvanceAdmission(Sequence& next, StepDraft& draft);
   void Admit(Sequence& sequence, const std::vector<int32_t>& cached_blocks,
-             Draft& draft);
+             StepDraft& draft);
   // Appends the rows, with the blocks they need, which have to be there.
-  void AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft);
+  void AppendRows(Sequence& sequence, int64_t num_rows, StepDraft& draft);
   // The rows of [begin, end) that are scored, into the plan; how many.
   static int64_t AppendScoredRows(const Sequence& sequence, int64_t begin,
                                   int64_t end, StepPlan& plan);
-  void AppendPrefillRows(Sequence& sequence, Draft& draft);
+  void AppendPrefillRows(Sequence& sequence, StepDraft& draft);
   // Whether a decode row gets the block it needs; preempts newer sequences for
   // it. False: it waits for blocks of steps in flight, or older sequences.
   bool MakeRoomForDecodeRow(const Sequence& sequence);

@@ -40,7 +40,7 @@ std::optional<StepPlan> Scheduler::Plan(Micros now) {
   const size_t max_in_flight = options_.look_ahead ? 1 + kMaxLookAheadSteps : 1;
   if (in_flight_.size() >= max_in_flight) return std::nullopt;
 
-  Draft draft;
+  StepDraft draft;
   draft.now = now;
   draft.plan.epoch = epoch_;
   draft.plan.step = next_step_;
@@ -67,11 +67,11 @@ int64_t Scheduler::NumAvailableBlocks() const {
   return blocks_.num_available() - num_reserved_blocks_;
 }
 
-int64_t Scheduler::NumRowsLeft(const Draft& draft) const {
+int64_t Scheduler::NumRowsLeft(const StepDraft& draft) const {
   return options_.max_step_tokens - draft.plan.num_rows();
 }
 
-int64_t Scheduler::NumPrefillRowsLeft(const Draft& draft) const {
+int64_t Scheduler::NumPrefillRowsLeft(const StepDraft& draft) const {
   const int64_t num_left = NumRowsLeft(draft);
   const int64_t max_rows = options_.max_prefill_tokens_beside_decode;
   if (max_rows == 0 || draft.num_decode_rows == 0) return num_left;
@@ -90,7 +90,7 @@ bool Scheduler::MayBeAdmitted(const Sequence& next) const {
          NumThatYield(next) > next.num_yielding_when_starved;
 }
 
-void Scheduler::PlanDecodeRows(Draft& draft) {
+void Scheduler::PlanDecodeRows(StepDraft& draft) {
   // Preemption strikes what comes after the row at hand, so those noted here
   // keep running.
   std::vector<Sequence*> outgrown;
@@ -120,7 +120,7 @@ bool Scheduler::OutgrewItsRope(const Sequence& sequence) const {
          HasLongRope(options_.identity, sequence.num_planned_tokens + 1);
 }
 
-void Scheduler::PlanPrompts(Draft& draft) {
+void Scheduler::PlanPrompts(StepDraft& draft) {
   for (Sequence* const sequence : draft.prefills) {
     AdmitAbove(sequence->spec.priority, draft);
     // It may have made room for one of those.
@@ -132,7 +132,7 @@ void Scheduler::PlanPrompts(Draft& draft) {
   AdmitAbove(std::numeric_limits<int64_t>::min(), draft);
 }
 
-void Scheduler::AdmitAbove(int64_t priority, Draft& draft) {
+void Scheduler::AdmitAbove(int64_t priority, StepDraft& draft) {
   Sequence* next = waiting_.Next();
   while (next != nullptr && next->spec.priority > priority &&
          AdvanceAdmission(*next, draft)) {
@@ -140,7 +140,7 @@ void Scheduler::AdmitAbove(int64_t priority, Draft& draft) {
   }
 }
 
-bool Scheduler::AdvanceAdmission(Sequence& next, Draft& draft) {
+bool Scheduler::AdvanceAdmission(Sequence& next, StepDraft& draft) {
   if (!MayBeAdmitted(next)) return false;
   ChooseRope(next);
   const bool has_rows = NumPrefillRowsLeft(draft) > 0;
@@ -177,7 +177,8 @@ bool Scheduler::AdvanceAdmission(Sequence& next, Draft& draft) {
 }
 
 void Scheduler::Admit(Sequence& sequence,
-                      const std::vector<int32_t>& cached_blocks, Draft& draft) {
+                      const std::vector<int32_t>& cached_blocks,
+                      StepDraft& draft) {
   waiting_.PopAdmitted();
   running_.emplace(KeyOf(sequence), &sequence);
   sequence.state = SequenceState::kRunning;
@@ -219,14 +220,15 @@ void Scheduler::Admit(Sequence& sequence,
   AppendPrefillRows(sequence, draft);
 }
 
-void Scheduler::AppendPrefillRows(Sequence& sequence, Draft& draft) {
+void Scheduler::AppendPrefillRows(Sequence& sequence, StepDraft& draft) {
   const int64_t num_rows =
       std::min(NumPromptRowsWanted(sequence), NumPrefillRowsLeft(draft));
   AppendRows(sequence, num_rows, draft);
   draft.num_prefill_rows += num_rows;
 }
 
-void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows, Draft& draft) {
+void Scheduler::AppendRows(Sequence& sequence, int64_t num_rows,
+                           StepDraft& draft) {
   StepPlan& plan = draft.plan;
   const int64_t begin = sequence.num_planned_tokens;
   const int64_t end = begin + num_rows;

@@ -30,7 +30,6 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <variant>
 #include <vector>
 
 #include "base/clock.h"
@@ -38,6 +37,7 @@
 #include "base/worker_protocol.h"
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/planner.h"
+#include "coordinator/cluster/replica_output.h"
 #include "coordinator/cluster/replica_snapshot.h"
 #include "coordinator/cluster/step_observer.h"
 #include "coordinator/cluster/token_sink.h"
@@ -60,20 +60,6 @@ struct ReplicaOptions {
   bool look_ahead = true;
   StepObserver* observer = nullptr;  // outlives the replica; may be null
 };
-
-// `message` goes to each of `workers`.
-struct SendMessage {
-  std::vector<WorkerId> workers;
-  CoordinatorMessage message;
-};
-
-// The connection of `worker` is to be ended with this status.
-struct CloseWorker {
-  WorkerId worker = 0;
-  absl::Status reason;
-};
-
-using ReplicaOutput = std::variant<SendMessage, CloseWorker>;
 
 // Used by one thread.
 class Replica {

@@ -25,9 +25,8 @@
 // priority, waits for that (it is "parked"), so that choices of one request,
 // and requests that come together, compute their common prompt once.
 //
-// A prompt whose tokens are to be scored finds no more of itself cached than
-// what was scored before a preemption: a row that is not computed has no
-// logits. Others may find what it computed.
+// A prompt whose tokens are to be scored finds only what was scored before a
+// preemption: a row that is not computed has no logits.
 //
 // Look-ahead: step k+1 may be planned while step k runs. A decode row of it
 // says kTokenOfPreviousStep for the token that step k samples. A sequence that
@@ -133,8 +132,7 @@ class Scheduler {
   // What happened since the last call, in order.
   std::vector<SchedulerEvent> TakeEvents();
 
-  // The earliest deadline of a live sequence.
-  std::optional<Micros> NextDeadline() const;
+  std::optional<Micros> NextDeadline() const;  // of a live sequence
   SchedulerStats stats() const;
 
  private:
@@ -230,7 +228,7 @@ class Scheduler {
   uint64_t next_arrival_ = 0;
   PrefixCache blocks_;
   int64_t num_reserved_blocks_ = 0;  // of all running sequences
-  int64_t num_draining_ = 0;  // ended and preempted sequences with a slot
+  int64_t num_draining_ = 0;         // ended or preempted, with a slot
   std::vector<int32_t> free_slots_;  // a stack
   // Live ones, and ended ones with rows in flight.
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;

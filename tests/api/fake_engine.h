@@ -1,7 +1,6 @@
 #ifndef WITAN_TESTS_API_FAKE_ENGINE_H_
 #define WITAN_TESTS_API_FAKE_ENGINE_H_
 
-#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -10,34 +9,24 @@
 #include <optional>
 #include <set>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
 #include "base/status.h"
 #include "coordinator/cluster/engine.h"
+#include "tests/api/fake_replica.h"
 
 namespace witan {
 
 // A cluster without workers. Its thread plays the replica's: sequences get the
 // tokens that `next_token` names, either at once to their end or one per Step.
-class FakeEngine final : public Engine {
+class FakeEngine final : public EngineWithFakeAdapters {
  public:
   using NextTokenFn = std::function<SampledToken(int choice, int64_t index)>;
 
   explicit FakeEngine(NextTokenFn next_token)
       : next_token_(std::move(next_token)), thread_([this] { Run(); }) {
-    ReplicaSnapshot snapshot;
-    snapshot.state = ReplicaState::kServing;
-    snapshot.epoch = 3;
-    snapshot.layout = {.tp = 2, .ep = 2};
-    snapshot.limits = {.max_context_tokens = 512,
-                       .max_step_tokens = 64,
-                       .max_sequences = 8,
-                       .num_blocks = 1000};
-    snapshot.ranks.resize(2);
-    snapshot.ranks[1].worker.registration.host_name = "other\xff";
-    SetSnapshot(std::move(snapshot));
+    SetSnapshot(FakeServingSnapshot());
   }
 
   ~FakeEngine() override {
@@ -50,8 +39,7 @@ class FakeEngine final : public Engine {
                                     std::unique_ptr<TokenSink> sink) override {
     auto live = std::make_shared<Live>();
     if (!spec.adapter_name.empty()) {
-      MutexLock lock(mutex_);
-      ASSIGN_OR_RETURN(spec.adapter, adapters_.Acquire(spec.adapter_name));
+      ASSIGN_OR_RETURN(spec.adapter, AcquireAdapter(spec.adapter_name));
     }
     live->spec = std::move(spec);
     live->spec.id = NewId();
@@ -59,7 +47,7 @@ class FakeEngine final : public Engine {
     Post([this, live] {
       sequences_[live->spec.id] = live;
       Changed();
-      ScorePrompt(*live);
+      ScoreFakePrompt(live->spec, *live->sink);
       live->forced = live->sink->NextForcedToken();
       RunToEnd(*live);
     });
@@ -82,53 +70,6 @@ class FakeEngine final : public Engine {
       Changed();
       RunToEnd(*sequences_.at(id));
     });
-  }
-
-  // Adapters load until AnswerAdapters.
-  void LoadAdapter(const std::string& name, const std::string& directory,
-                   const std::string& content_hash, int64_t rank,
-                   AdapterSet::DoneFn done) override {
-    absl::Status status;
-    {
-      MutexLock lock(mutex_);
-      auto begun = adapters_.Begin(name, directory, content_hash, rank, done);
-      status = begun.status();
-      if (begun.ok() && *begun) loading_.push_back((*begun)->ref);
-      changed_.NotifyAll();
-    }
-    if (!status.ok()) done(status);
-    CallDone();
-  }
-  absl::Status UnloadAdapter(const std::string& name) override {
-    absl::Status status;
-    {
-      MutexLock lock(mutex_);
-      status = adapters_.End(name).status();
-    }
-    CallDone();
-    return status;
-  }
-  std::vector<AdapterInfo> Adapters() const override {
-    MutexLock lock(mutex_);
-    return adapters_.List();
-  }
-  void WaitForLoading() {
-    MutexLock lock(mutex_);
-    while (loading_.empty()) changed_.Wait(mutex_);
-  }
-  // Waits until one loads, and then says for all ranks how that went.
-  void AnswerAdapters(const absl::Status& status) {
-    {
-      MutexLock lock(mutex_);
-      while (loading_.empty()) changed_.Wait(mutex_);
-      auto snapshot = std::make_shared<ReplicaSnapshot>(*snapshot_);
-      for (const AdapterRef& ref : loading_) {
-        snapshot->adapters.push_back({ref, status});
-      }
-      loading_.clear();
-      adapters_.OnSnapshots({snapshot});
-    }
-    CallDone();
   }
 
   std::vector<std::shared_ptr<const ReplicaSnapshot>> Snapshots()
@@ -199,15 +140,6 @@ class FakeEngine final : public Engine {
     std::optional<TokenId> forced;
   };
 
-  void CallDone() {
-    std::vector<std::function<void()>> due;
-    {
-      MutexLock lock(mutex_);
-      due = adapters_.TakeDone();
-    }
-    for (const auto& call : due) call();
-  }
-
   SequenceId NewId() {
     MutexLock lock(mutex_);
     ++num_waiting_for_ids_;
@@ -258,25 +190,6 @@ class FakeEngine final : public Engine {
     });
   }
 
-  // Each token scores what its index is, in two parts.
-  static void ScorePrompt(const Live& live) {
-    const int64_t size = std::ssize(live.spec.prompt);
-    if (live.spec.sampling.num_prompt_logprobs < 0) return;
-    for (int64_t begin = 1; begin < size;) {
-      const int64_t end =
-          std::min(size, begin + std::max(size / 2, int64_t{1}));
-      std::vector<SampledToken> scores;
-      for (int64_t i = begin; i < end; ++i) {
-        const float logprob = -static_cast<float>(i);
-        scores.push_back({.token_id = live.spec.prompt[i],
-                          .logprob = logprob,
-                          .top_logprobs = {{.token_id = 7, .logprob = -0.5f}}});
-      }
-      live.sink->OnPromptScores(begin, std::move(scores));
-      begin = end;
-    }
-  }
-
   void Advance(Live& live) {
     const SequenceId id = live.spec.id;
     const int64_t index = live.num_tokens++;
@@ -319,8 +232,6 @@ class FakeEngine final : public Engine {
   std::set<SequenceId> paused_;
 
   mutable Mutex mutex_;
-  AdapterSet adapters_{2} WITAN_GUARDED_BY(mutex_);
-  std::vector<AdapterRef> loading_ WITAN_GUARDED_BY(mutex_);
   CondVar changed_;
   std::deque<std::function<void()>> tasks_ WITAN_GUARDED_BY(mutex_);
   std::shared_ptr<const ReplicaSnapshot> snapshot_ WITAN_GUARDED_BY(mutex_);

@@ -1,4 +1,4 @@
-// How fast Witan encodes texts, on one thread; bench/tokenize.py runs it beside
+// How fast Witan encodes texts, on one thread; bench/tokenizing.py runs it beside
 // the reference libraries:
 //
 //     bench_tokenize DIRECTORY ROUNDS < TEXTS

@@ -16,8 +16,10 @@ namespace {
 
 // Both libraries take it from the lowest score for an unknown character.
 constexpr double kUnknownPenalty = 10.0;
-// And from a user-defined piece, so that a longer one wins over two.
-constexpr double kUserDefinedPenalty = 0.1;
+// What a user-defined piece gets for each of its bytes behind the first, so
+// that it wins over others and a longer one wins over two (sentencepiece 0.2.3;
+// before, it was the highest score for each byte less this).
+constexpr double kUserDefinedBonus = 0.1;
 
 }  // namespace
 
@@ -67,13 +69,10 @@ Unigram Unigram::FromSentencePiece(const SentencePieceModel& model) {
   unigram.unknown_id_ = model.unknown_id;
   unigram.byte_ids_.fill(-1);
   unigram.scores_.resize(model.pieces.size());
-  // The library starts from the smallest positive number, not the lowest.
   float lowest = std::numeric_limits<float>::max();
-  float highest = std::numeric_limits<float>::min();
   for (const SentencePieceModel::Piece& piece : model.pieces) {
     if (piece.kind != Kind::kNormal) continue;
     lowest = std::min(lowest, piece.score);
-    highest = std::max(highest, piece.score);
   }
   unigram.unknown_score_ = lowest - static_cast<float>(kUnknownPenalty);
   for (size_t i = 0; i < model.pieces.size(); ++i) {
@@ -85,8 +84,8 @@ Unigram Unigram::FromSentencePiece(const SentencePieceModel& model) {
       unigram.scores_[i] = piece.score;
       unigram.pieces_.Insert(piece.text, id);
     } else if (piece.kind == Kind::kUserDefined) {
-      const float bonus = static_cast<float>(piece.text.size()) * highest;
-      unigram.scores_[i] = bonus - kUserDefinedPenalty;
+      unigram.scores_[i] = static_cast<float>(
+          kUserDefinedBonus * static_cast<double>(piece.text.size() - 1));
       unigram.pieces_.Insert(piece.text, id);
     }
   }

@@ -145,12 +145,17 @@ class SentencePieceDecode(SentencePiece):
     """Texts without the spelling of a special token, so that ids are alike."""
     name = "sentencepiece, no specials"
 
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.parsed = [self.model.id_to_piece(i) for i in range(self.model.get_piece_size())
+                       if self.model.is_control(i)]
+
     def specials(self):
         return []
 
     def result(self, text):
         ids = self.model.encode(text)
-        if any(text.count(special) for special in super().specials()):
+        if any(special in text for special in self.parsed):
             return None, None, ids, None, None
         bos = self.model.bos_id()
         return ([bos] if bos >= 0 else []) + ids, ids, ids, None, self.model.decode(ids)

@@ -2,7 +2,7 @@
 
     pip install tokenizers sentencepiece mistral-common
     ninja -C build/release bench_tokenize
-    python3 bench/tokenize.py PATH...
+    python3 bench/tokenizing.py PATH...
 
 PATH is as for tests/text/compare_tokenizers.py. The texts are paragraphs of
 this repository (prose and code) and the ugly texts of that script. Rounds of

@@ -31,7 +31,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 OUT = pathlib.Path(__file__).resolve().parent / "families"
 VOCAB = 320
 LENGTHS = [1, 7, 40, 64, 65, 90, 150, 200]
-NUM_ROWS_PER_SEQUENCE = 5
+NUM_ROWS_PER_SEQUENCE = {"phi3.5-moe": 20}  # its router often ties; 5 of the others
 ORIGINAL_CONTEXT = 64  # of scaled rotations
 # A row is a tie when in some layer the reference's choice of experts would be another one if router logits changed by
 # TIE times the largest error that bfloat16 makes in the router logits of rows whose choices are the same.
@@ -80,7 +80,7 @@ FAMILIES = {
                           original_max_position_embeddings=ORIGINAL_CONTEXT, tie_word_embeddings=True)),
     "phi3.5-moe": ("PhimoeForCausalLM", transformers.PhimoeConfig,
                    dict(EXPERTS, **WIDE, rope_parameters=dict(long_rope(8), short_mscale=1.1, long_mscale=1.25),
-                        sliding_window=400, attention_bias=True, lm_head_bias=True, router_jitter_noise=0.1,
+                        sliding_window=400, attention_bias=True, lm_head_bias=True, router_jitter_noise=0.01,
                         input_jitter_noise=0.0)),
     "qwen2": ("Qwen2ForCausalLM", transformers.Qwen2Config,
               dict(DENSE, rope_parameters=default_rope(1000000.0), use_sliding_window=True, sliding_window=40,
@@ -124,11 +124,17 @@ def write_checkpoint(name, architecture, config_class, fields, directory):
 
 
 def margin_of_choice(logits, config):
-    """How much router logits [E] may change before other experts are chosen, or the sparse mixer's two in other order."""
+    """How much router logits [E] may change before other experts, or other weights of the sparse mixer, are chosen."""
     ordered = logits.sort(descending=True).values
     chosen = config.num_experts_per_tok
-    margin = ordered[chosen - 1] - ordered[chosen]
-    return (torch.minimum(margin, ordered[0] - ordered[1]) if config.model_type == "phimoe" else margin).item()
+    if config.model_type != "phimoe":
+        return (ordered[chosen - 1] - ordered[chosen]).item()
+    margins = [ordered[0] - ordered[1], ordered[1] - ordered[2]]
+    for best in (0, 1):  # the mask of logits that are not close to the best one
+        rest = ordered[best + 1:]
+        factor = torch.maximum(rest.abs(), ordered[best])
+        margins.append((((ordered[best] - rest) / factor - 2 * config.router_jitter_noise) * factor).abs().min())
+    return min(margins).item()
 
 
 def choice_of(logits, config):
@@ -183,9 +189,10 @@ def make(name, architecture, config_class, fields):
     generator = torch.Generator().manual_seed(7)
     offsets, token_ids, positions, logits, errors = [0], [], [], [], []
     exact_routers, rounded_routers = [], []
+    num_rows = NUM_ROWS_PER_SEQUENCE.get(name, 5)
     for length in LENGTHS:
         ids = torch.randint(VOCAB, (length,), generator=generator).tolist()
-        ends = {length} | set((torch.randperm(length, generator=generator)[:NUM_ROWS_PER_SEQUENCE - 1] + 1).tolist())
+        ends = {length} | set((torch.randperm(length, generator=generator)[:num_rows - 1] + 1).tolist())
         for end in sorted(ends):
             exact_routers.append([])
             rounded_routers.append([])

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string_view>
+#include <tuple>
 
 #include "base/file.h"
 #include "base/limits.h"
@@ -26,6 +29,8 @@ constexpr std::string_view kWeightsFile = "adapter_model.safetensors";
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kA = ".lora_A.weight";
 constexpr std::string_view kB = ".lora_B.weight";
+// Before a name in a pattern that PEFT itself wrote.
+constexpr std::string_view kAnyModule = ".*\\.";
 
 // Refuses a field that is anything but one of these, or absent.
 void RefuseUnless(JsonFields& reader, std::string_view name,
@@ -48,7 +53,7 @@ void RefuseUnserved(JsonFields& reader) {
   }
   for (const std::string_view name :
        {"modules_to_save", "trainable_token_indices", "layer_replication",
-        "alora_invocation_tokens", "target_parameters"}) {
+        "alora_invocation_tokens"}) {
     RefuseUnless(reader, name, {Json::array(), Json::object()}, "null");
   }
   // Others (PiSSA, OLoRA, CorDA, LoftQ) begin from a changed base model, unless
@@ -70,7 +75,9 @@ void ReadAlphaPattern(JsonFields& reader, AdapterConfig& config) {
     reader.Refuse("alpha_pattern", *pattern, kAllowed);
     return;
   }
-  for (const auto& [name, alpha] : pattern->items()) {
+  for (const auto& [key, alpha] : pattern->items()) {
+    std::string name = key;
+    if (name.starts_with(kAnyModule)) name.erase(0, kAnyModule.size());
     if (name.find_first_of("*+?^$()[]{}|\\") != std::string::npos ||
         !alpha.is_number() || !(alpha.get<double>() > 0) ||
         alpha.get<double>() > kMaxAdapterAlpha) {
@@ -81,29 +88,137 @@ void ReadAlphaPattern(JsonFields& reader, AdapterConfig& config) {
   }
 }
 
-double AlphaOf(const AdapterConfig& config, const std::string& module) {
-  for (const auto& [name, alpha] : config.alpha_pattern) {
-    if (module == name || module.ends_with("." + name)) return alpha;
+// Whether PEFT takes `pattern` for this module or parameter.
+bool IsMeant(const std::string& pattern, const std::string& name) {
+  return name == pattern || name.ends_with("." + pattern);
+}
+
+double AlphaOf(const AdapterConfig& config, const std::string& name) {
+  for (const auto& [pattern, alpha] : config.alpha_pattern) {
+    if (IsMeant(pattern, name)) return alpha;
   }
   return config.alpha;
 }
 
-// The adaptable weights of the model by the name of their module, those of a
-// fused tensor together.
-struct Target {
-  TensorSlice weight;
-  TensorPlace place;
+// PEFT before 0.19 took the rows of stacked experts for their columns; the
+// shapes do not always tell.
+bool IsPeftOfStackedExperts(const std::string& version) {
+  int major = 0, minor = 0;
+  return std::sscanf(version.c_str(), "%d.%d", &major, &minor) == 2 &&
+         (major > 0 || minor >= 19);
+}
+
+void ReadTargetParameters(JsonFields& reader, AdapterConfig& config) {
+  const Json* names = reader.Find("target_parameters");
+  if (names == nullptr || names->empty()) return;
+  const bool are_strings =
+      names->is_array() &&
+      std::all_of(names->begin(), names->end(),
+                  [](const Json& name) { return name.is_string(); });
+  if (!are_strings) {
+    reader.Refuse("target_parameters", *names, "null or a list of names");
+    return;
+  }
+  config.target_parameters = names->get<std::vector<std::string>>();
+  const Json* version = reader.Find("peft_version");
+  if (version == nullptr || !version->is_string() ||
+      !IsPeftOfStackedExperts(version->get<std::string>())) {
+    reader.Refuse("peft_version", version == nullptr ? Json() : *version,
+                  "0.19 or later with target_parameters: earlier ones stored "
+                  "experts transposed; train it again");
+  }
+}
+
+// What one pair of factors changes.
+struct Module {
+  struct Target {
+    TensorSlice weight;
+    int64_t first_row = 0;  // of the weight in `shape`
+  };
+  // Of what patterns are matched with.
+  std::string name;
+  std::vector<int64_t> shape;  // [O, K] of one weight, or of a fused one
+  int64_t num_stacked = 1;     // experts; otherwise 1
+  std::vector<Target> targets;
 };
-std::map<std::string, std::vector<Target>> TargetsOf(const ModelConfig& base) {
-  std::map<std::string, std::vector<Target>> targets;
+using Modules = std::map<std::string, Module>;
+
+// The experts of a layer, for each the weights of these roles one over the
+// other.
+Module StackedExperts(const ModelConfig& base, int64_t layer,
+                      std::initializer_list<TensorRole> roles,
+                      std::string name) {
+  Module module{.name = std::move(name),
+                .shape = {0, 0},
+                .num_stacked = base.num_experts,
+                .targets = {}};
+  for (const TensorRole role : roles) {
+    const int64_t first_row = module.shape.front();
+    for (int64_t expert = 0; expert < base.num_experts; ++expert) {
+      const TensorSlice weight = WholeTensor(base, role, layer, expert);
+      module.shape = {first_row + weight.rows.size(), weight.columns.size()};
+      module.targets.push_back({weight, first_row});
+    }
+  }
+  return module;
+}
+
+// Parameters of the names that transformers 5 has, in one layer of a model
+// with experts.
+void AddParameters(const ModelConfig& base, int64_t layer,
+                   const AdapterConfig& config, Modules& modules) {
+  const auto is_target = [&config](const std::string& name) {
+    return std::any_of(
+        config.target_parameters.begin(), config.target_parameters.end(),
+        [&name](const std::string& target) { return IsMeant(target, name); });
+  };
+  const std::string ffn = fmt::format("model.layers.{}.mlp.", layer);
+  const std::string experts = ffn + "experts";
+  const std::string gate_up = experts + ".gate_up_proj";
+  const std::string down = experts + ".down_proj";
+  // A module's second parameter is wrapped around the first.
+  if (is_target(gate_up)) {
+    modules[is_target(down) ? experts + ".base_layer" : experts] =
+        StackedExperts(base, layer,
+                       {TensorRole::kExpertGate, TensorRole::kExpertUp},
+                       gate_up);
+  }
+  if (is_target(down)) {
+    modules[experts] =
+        StackedExperts(base, layer, {TensorRole::kExpertDown}, down);
+  }
+  for (const std::string_view router : {"gate", "router"}) {
+    const std::string name = fmt::format("{}{}.weight", ffn, router);
+    if (!is_target(name)) continue;
+    const TensorSlice weight =
+        WholeTensor(base, TensorRole::kRouter, layer, -1);
+    modules[fmt::format("{}{}", ffn, router)] = {
+        .name = name,
+        .shape = {weight.rows.size(), weight.columns.size()},
+        .targets = {{weight, 0}}};
+  }
+}
+
+// What adapters of this config may change, by the name of the tensors.
+Modules ModulesOf(const ModelConfig& base, const AdapterConfig& config) {
+  Modules modules;
   for (const TensorSlice& weight : ExpectedTensors(base)) {
     if (!IsAdaptable(weight.role)) continue;
-    TensorPlace place = PlaceOf(base, weight.role, weight.layer, weight.expert);
-    std::string module =
+    const TensorPlace place =
+        PlaceOf(base, weight.role, weight.layer, weight.expert);
+    const std::string name =
         place.name.substr(0, place.name.size() - sizeof(".weight") + 1);
-    targets[std::move(module)].push_back({weight, std::move(place)});
+    Module& module = modules[name];
+    module.name = name;
+    module.shape = place.stored_shape;
+    module.targets.push_back({weight, place.first_row});
   }
-  return targets;
+  if (base.has_experts()) {
+    for (int64_t layer = 0; layer < base.num_layers; ++layer) {
+      AddParameters(base, layer, config, modules);
+    }
+  }
+  return modules;
 }
 
 absl::Status CheckFactor(const std::string& name, const MappedTensor& tensor,
@@ -114,14 +229,33 @@ absl::Status CheckFactor(const std::string& name, const MappedTensor& tensor,
                          fmt::join(expected, ", "));
 }
 
-// The factors of one module.
-absl::Status AddModule(const std::string& module,
-                       const std::vector<Target>& targets,
+// The rank of the factors, of each expert where they are stacked.
+absl::StatusOr<int64_t> RankOf(const std::string& name, const MappedTensor& a,
+                               int64_t num_stacked,
+                               const AdapterConfig& config) {
+  const int64_t rows = a.shape.empty() ? 0 : a.shape.front();
+  const int64_t rank = rows / num_stacked;
+  if (rank < 1 || rank > kMaxAdapterRank || rank * num_stacked != rows) {
+    return InvalidArgument(
+        "{}: {} has {} rows, allowed is a rank from 1 to {}{}", kWeightsFile,
+        name, rows, kMaxAdapterRank,
+        num_stacked == 1 ? ""
+                         : fmt::format(" for each of {} experts", num_stacked));
+  }
+  if (rank != config.rank && !config.has_rank_pattern) {
+    return InvalidArgument("{}: {} has rank {}, but r of {} is {}",
+                           kWeightsFile, name, rank, kConfigFile, config.rank);
+  }
+  return rank;
+}
+
+// The factors of one module, whose tensors begin with `name`.
+absl::Status AddModule(const std::string& name, const Module& module,
                        const Checkpoint& checkpoint,
                        const AdapterConfig& config,
                        std::vector<AdapterFactors>& factors) {
-  const std::string a_name = fmt::format("{}{}{}", kPrefix, module, kA);
-  const std::string b_name = fmt::format("{}{}{}", kPrefix, module, kB);
+  const std::string a_name = fmt::format("{}{}{}", kPrefix, name, kA);
+  const std::string b_name = fmt::format("{}{}{}", kPrefix, name, kB);
   const MappedTensor* a = checkpoint.Find(a_name);
   const MappedTensor* b = checkpoint.Find(b_name);
   if (a == nullptr || b == nullptr) {
@@ -131,32 +265,43 @@ absl::Status AddModule(const std::string& module,
         kWeightsFile, a == nullptr ? a_name : b_name,
         a == nullptr ? b_name : a_name);
   }
-  const int64_t rank = a->shape.empty() ? 0 : a->shape.front();
-  if (rank < 1 || rank > kMaxAdapterRank) {
-    return InvalidArgument("{}: {} has {} rows, allowed is a rank from 1 to {}",
-                           kWeightsFile, a_name, rank, kMaxAdapterRank);
-  }
-  if (rank != config.rank && !config.has_rank_pattern) {
-    return InvalidArgument("{}: {} has rank {}, but r of {} is {}",
-                           kWeightsFile, a_name, rank, kConfigFile,
-                           config.rank);
-  }
-  const std::vector<int64_t>& shape = targets.front().place.stored_shape;
-  RETURN_IF_ERROR(CheckFactor(a_name, *a, {rank, shape.back()}));
-  RETURN_IF_ERROR(CheckFactor(b_name, *b, {shape.front(), rank}));
+  ASSIGN_OR_RETURN(const int64_t rank,
+                   RankOf(a_name, *a, module.num_stacked, config));
+  const int64_t all_ranks = rank * module.num_stacked;
+  RETURN_IF_ERROR(CheckFactor(a_name, *a, {all_ranks, module.shape.back()}));
+  RETURN_IF_ERROR(CheckFactor(b_name, *b, {module.shape.front(), all_ranks}));
   const double divisor = config.rank_stabilised
                              ? std::sqrt(static_cast<double>(rank))
                              : static_cast<double>(rank);
-  for (const Target& target : targets) {
+  for (const auto& [weight, first_row] : module.targets) {
+    const int64_t stacked = module.num_stacked == 1 ? 0 : weight.expert;
     factors.push_back(
-        {.role = target.weight.role,
-         .layer = target.weight.layer,
-         .expert = target.weight.expert,
+        {.role = weight.role,
+         .layer = weight.layer,
+         .expert = weight.expert,
          .rank = rank,
-         .scale = static_cast<float>(AlphaOf(config, module) / divisor),
+         .scale = static_cast<float>(AlphaOf(config, module.name) / divisor),
          .a = a,
          .b = b,
-         .first_row = target.place.first_row});
+         .first_row = first_row,
+         .a_first_row = stacked * rank,
+         .b_first_column = stacked,
+         .b_column_step = module.num_stacked});
+  }
+  return absl::OkStatus();
+}
+
+// Two forms of one weight, which would be added up.
+absl::Status CheckChangedOnce(const std::vector<AdapterFactors>& all) {
+  std::set<std::tuple<TensorRole, int64_t, int64_t>> changed;
+  for (const AdapterFactors& factors : all) {
+    if (changed.insert({factors.role, factors.layer, factors.expert}).second) {
+      continue;
+    }
+    return InvalidArgument(
+        "{}: two pairs of tensors change one weight of layer {}; allowed is "
+        "one pair",
+        kWeightsFile, factors.layer);
   }
   return absl::OkStatus();
 }
@@ -174,6 +319,7 @@ absl::StatusOr<AdapterConfig> ParseAdapterConfig(const std::string& json) {
   const Json* ranks = reader.Find("rank_pattern");
   config.has_rank_pattern = ranks != nullptr && !ranks->empty();
   ReadAlphaPattern(reader, config);
+  ReadTargetParameters(reader, config);
   RETURN_IF_ERROR(reader.status());
   return config;
 }
@@ -188,9 +334,9 @@ absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
   ASSIGN_OR_RETURN(
       adapter->checkpoint_,
       Checkpoint::OpenFile(fmt::format("{}/{}", directory, kWeightsFile)));
-  const auto targets = TargetsOf(base);
+  const Modules modules = ModulesOf(base, config);
   std::vector<std::string> unknown;
-  std::vector<std::string> modules;
+  std::set<std::string> found;
   Sha256 hash;
   hash.Update(text);
   for (const auto& [name, tensor] : adapter->checkpoint_->tensors()) {
@@ -202,14 +348,14 @@ absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
     if (has_prefix) module.remove_prefix(kPrefix.size());
     if (has_prefix && (module.ends_with(kA) || module.ends_with(kB))) {
       module.remove_suffix(kA.size());
-      if (targets.contains(std::string(module))) {
-        modules.emplace_back(module);
+      if (modules.contains(std::string(module))) {
+        found.emplace(module);
         continue;
       }
     }
     unknown.push_back(Quoted(name));
   }
-  if (!unknown.empty() || modules.empty()) {
+  if (!unknown.empty() || found.empty()) {
     const size_t num_listed = std::min(unknown.size(), kMaxListedNames);
     return InvalidArgument(
         "{}: {} of {} tensors change no weight that a {} lets adapters change "
@@ -219,12 +365,11 @@ absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
         fmt::join(unknown.begin(), unknown.begin() + num_listed, ", "),
         unknown.size() > num_listed ? " ..." : "");
   }
-  std::sort(modules.begin(), modules.end());
-  modules.erase(std::unique(modules.begin(), modules.end()), modules.end());
-  for (const std::string& module : modules) {
-    RETURN_IF_ERROR(AddModule(module, targets.at(module), *adapter->checkpoint_,
+  for (const std::string& name : found) {
+    RETURN_IF_ERROR(AddModule(name, modules.at(name), *adapter->checkpoint_,
                               config, adapter->factors_));
   }
+  RETURN_IF_ERROR(CheckChangedOnce(adapter->factors_));
   for (const AdapterFactors& factors : adapter->factors_) {
     adapter->max_rank_ = std::max(adapter->max_rank_, factors.rank);
   }

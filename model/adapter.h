@@ -7,6 +7,13 @@
 // w + scale * b a. scale is lora_alpha / r, or lora_alpha / sqrt(r) with
 // use_rslora (arXiv 2312.03732). Format:
 // https://huggingface.co/docs/peft/developer_guides/checkpoint
+//
+// Experts come in either of two forms: every expert's weight with factors of
+// its own, or, since they are one parameter in transformers 5, the E experts of
+// a layer stacked (target_parameters): a [E r, K], the rows of expert e from
+// e r on, and b [O, r E], the columns of expert e being every E-th from e on.
+// `gate_up_proj` is gate over up; where both it and `down_proj` are changed,
+// its factors are called "experts.base_layer" and those of the other "experts".
 
 #include <absl/status/statusor.h>
 
@@ -33,23 +40,30 @@ struct AdapterConfig {
   // Of modules whose name is the first, or ends in it behind a dot.
   std::vector<std::pair<std::string, double>> alpha_pattern;
   bool rank_stabilised = false;  // use_rslora
+  // Parameters that are changed and no modules: stacked experts, routers.
+  std::vector<std::string> target_parameters;
   bool operator==(const AdapterConfig&) const = default;
 };
 
 // INVALID_ARGUMENT names the field, its value and what is allowed.
 absl::StatusOr<AdapterConfig> ParseAdapterConfig(const std::string& json);
 
-// What changes one weight of the base model. Parts of a fused tensor have the
-// same `a`, and their rows of `b` from first_row on.
+// What changes one weight of the base model: `rank` rows of `a` from
+// a_first_row on, and of `b` its rows from first_row on and every
+// b_column_step-th column from b_first_column on. Parts of a fused tensor have
+// the same `a`.
 struct AdapterFactors {
   TensorRole role = TensorRole::kQuery;
   int64_t layer = -1;
   int64_t expert = -1;  // -1: not in an expert
   int64_t rank = 0;
   float scale = 0;
-  const MappedTensor* a = nullptr;  // [rank, K]
-  const MappedTensor* b = nullptr;  // [rows of the whole tensor, rank]
+  const MappedTensor* a = nullptr;  // [rank or more, K]
+  const MappedTensor* b = nullptr;  // [rows of the whole tensor, rank or more]
   int64_t first_row = 0;
+  int64_t a_first_row = 0;
+  int64_t b_first_column = 0;
+  int64_t b_column_step = 1;
 };
 
 // Immutable; any thread.
@@ -57,8 +71,8 @@ class Adapter {
  public:
   // NOT_FOUND without the two files; INVALID_ARGUMENT names the file, the field
   // or tensor and what is wrong: tensors that change no weight of `base`, one
-  // factor without the other, other shapes. Factors may be float32, float16 or
-  // bfloat16.
+  // factor without the other, other shapes, two changes of one weight. Factors
+  // may be float32, float16 or bfloat16.
   static absl::StatusOr<std::unique_ptr<Adapter>> Open(
       const std::string& directory, const ModelConfig& base);
 

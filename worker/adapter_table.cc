@@ -28,17 +28,40 @@ class Writer {
 
   ConstTensorView Write(const MappedTensor& tensor, IndexRange rows,
                         IndexRange columns) {
-    std::byte* const to = static_cast<std::byte*>(memory_.data()) + used_bytes_;
-    used_bytes_ +=
-        static_cast<size_t>(rows.size() * columns.size()) * SizeOf(dtype_);
-    WITAN_CHECK(used_bytes_ <= memory_.size_bytes(),
-                "an adapter takes more than the {} bytes planned",
-                memory_.size_bytes());
+    std::byte* const to = Take(rows.size() * columns.size());
     ReadElements(As(dtype_, tensor), rows, columns, to);
     return ConstTensorView(to, dtype_, rows.size(), columns.size());
   }
 
+  // The rows of `b` that are first_row + `rows`.
+  ConstTensorView WriteB(const AdapterFactors& factors, IndexRange rows) {
+    rows = {factors.first_row + rows.begin, factors.first_row + rows.end};
+    if (factors.b_column_step == 1) {
+      return Write(*factors.b, rows, {0, factors.rank});
+    }
+    const MappedTensor b = As(dtype_, *factors.b);
+    std::byte* const to = Take(rows.size() * factors.rank);
+    std::byte* next = to;
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      for (int64_t i = 0; i < factors.rank; ++i, next += SizeOf(dtype_)) {
+        const int64_t column =
+            factors.b_first_column + i * factors.b_column_step;
+        ReadElements(b, {row, row + 1}, {column, column + 1}, next);
+      }
+    }
+    return ConstTensorView(to, dtype_, rows.size(), factors.rank);
+  }
+
  private:
+  std::byte* Take(int64_t num_elements) {
+    std::byte* const to = static_cast<std::byte*>(memory_.data()) + used_bytes_;
+    used_bytes_ += static_cast<size_t>(num_elements) * SizeOf(dtype_);
+    WITAN_CHECK(used_bytes_ <= memory_.size_bytes(),
+                "an adapter takes more than the {} bytes planned",
+                memory_.size_bytes());
+    return to;
+  }
+
   const DType dtype_;
   const Buffer& memory_;
   size_t used_bytes_ = 0;
@@ -114,11 +137,11 @@ absl::Status AdapterTable::Load(int32_t index, const Adapter& adapter) {
         slice.expert < 0 ? 0 : slice.expert - shard_.experts.begin;
     auto& of_weight = factors_.at({slice.role, slice.layer});
     of_weight[static_cast<size_t>(expert * max_adapters() + index)] = {
-        .a = writer.Write(*factors.a, {0, factors.rank}, slice.columns),
-        .b = writer.Write(*factors.b,
-                          {factors.first_row + slice.rows.begin,
-                           factors.first_row + slice.rows.end},
-                          {0, factors.rank}),
+        .a = writer.Write(
+            *factors.a,
+            {factors.a_first_row, factors.a_first_row + factors.rank},
+            slice.columns),
+        .b = writer.WriteB(factors, slice.rows),
         .scale = factors.scale};
   }
   loaded_[static_cast<size_t>(index)] = true;

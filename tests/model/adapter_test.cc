@@ -1,5 +1,6 @@
 #include "model/adapter.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "tests/testing/temp_directory.h"
+#include "tests/testing/test_paths.h"
 #include "tests/testing/tiny_adapter.h"
 #include "tests/testing/tiny_model.h"
 
@@ -51,7 +53,9 @@ TEST(AdapterConfigTest, WhatChangesTheComputationAndIsNotServedIsRefused) {
       {"fan_in_fan_out", true},
       {"modules_to_save", {"lm_head"}},
       {"trainable_token_indices", {1, 2}},
-      {"target_parameters", {"experts.w1"}},
+      {"target_parameters", {"mlp.experts.down_proj"}},  // of which PEFT?
+      {"target_parameters", "mlp.experts.down_proj"},
+      {"target_parameters", {1}},
       {"layer_replication", Json::array({Json::array({0, 1})})},
       {"init_lora_weights", "pissa"},
       {"init_lora_weights", "olora"},
@@ -66,6 +70,32 @@ TEST(AdapterConfigTest, WhatChangesTheComputationAndIsNotServedIsRefused) {
     EXPECT_THAT(ErrorOf(config), AllOf(HasSubstr(field), HasSubstr("allowed")))
         << value;
   }
+}
+
+TEST(AdapterConfigTest, StackedExpertsOfAPeftThatTransposedThemAreRefused) {
+  Json config = PlainConfig();
+  config["target_parameters"] = {"mlp.experts.down_proj"};
+  for (const Json version :
+       {Json("0.19.0"), Json("0.21.2"), Json("0.20.1.dev0@abc"), Json("1.0")}) {
+    config["peft_version"] = version;
+    EXPECT_EQ(ErrorOf(config), "") << version;
+  }
+  for (const Json version :
+       {Json("0.18.1"), Json("0.9"), Json(""), Json("new"), Json(21)}) {
+    config["peft_version"] = version;
+    EXPECT_THAT(ErrorOf(config),
+                AllOf(HasSubstr("peft_version"), HasSubstr("0.19 or later")))
+        << version;
+  }
+}
+
+TEST(AdapterConfigTest, PatternsThatPeftWritesItselfAreNames) {
+  Json config = PlainConfig();
+  config["alpha_pattern"] = {{".*\\.gate_up_proj", 16}};
+  const auto parsed = ParseAdapterConfig(config.dump());
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  ASSERT_EQ(parsed->alpha_pattern.size(), 1u);
+  EXPECT_EQ(parsed->alpha_pattern.front().first, "gate_up_proj");
 }
 
 TEST(AdapterConfigTest, WhatChangesNothingIsPassedOver) {
@@ -149,9 +179,17 @@ TEST(AdapterTest, TheContentHashTellsAdaptersApart) {
   EXPECT_NE(hash(one), hash(scaled));
 }
 
+Json ConfigOfStackedExperts(const std::vector<std::string>& parameters) {
+  Json config = PlainConfig();
+  config["target_parameters"] = parameters;
+  config["peft_version"] = "0.21.2";
+  return config;
+}
+
 // Writes an adapter with these tensors; what Open says of it.
 std::string ErrorOfTensors(
-    const std::map<std::string, std::vector<int64_t>>& shapes) {
+    const std::map<std::string, std::vector<int64_t>>& shapes,
+    const Json& config = PlainConfig()) {
   const TempDirectory directory;
   std::map<std::string, StoredTensor> tensors;
   for (const auto& [name, shape] : shapes) {
@@ -160,7 +198,7 @@ std::string ErrorOfTensors(
     tensors[name] = {"F32", shape, std::string(4 * size, '\0')};
   }
   directory.Write("adapter_model.safetensors", SafetensorsFile(tensors));
-  directory.Write("adapter_config.json", PlainConfig().dump());
+  directory.Write("adapter_config.json", config.dump());
   const auto adapter = Adapter::Open(directory.path(), TinyModelConfig());
   return adapter.ok() ? "" : std::string(adapter.status().message());
 }
@@ -189,6 +227,80 @@ TEST(AdapterTest, TensorsThatDoNotFitAreRefusedByName) {
     EXPECT_THAT(ErrorOfTensors({{a, {4, 64}}, {b, {128, 4}}, {name, {4, 64}}}),
                 HasSubstr(name));
   }
+}
+
+TEST(AdapterTest, ExpertsOfAStackedTensorHaveRowsOfOneFactorAndColumns) {
+  const std::string source =
+      SourcePath("tests/goldens/adapters/mixtral-stacked");
+  const auto base =
+      ReadModelConfig(SourcePath("tests/goldens/families/mixtral"));
+  ASSERT_TRUE(base.ok()) << base.status();
+  const auto adapter = Adapter::Open(source, *base);
+  ASSERT_TRUE(adapter.ok()) << adapter.status();
+  int num_expert_factors = 0;
+  for (const AdapterFactors& factors : (*adapter)->factors()) {
+    EXPECT_EQ(factors.rank, 4);
+    if (factors.expert < 0) {
+      EXPECT_EQ(factors.b_column_step, 1);
+      continue;
+    }
+    ++num_expert_factors;
+    EXPECT_EQ(factors.a_first_row, 4 * factors.expert);
+    EXPECT_EQ(factors.b_first_column, factors.expert);
+    EXPECT_EQ(factors.b_column_step, base->num_experts);
+    EXPECT_EQ(factors.first_row, factors.role == TensorRole::kExpertUp
+                                     ? base->intermediate_size
+                                     : 0);
+  }
+  EXPECT_EQ(num_expert_factors, 2 * 3 * base->num_experts);
+}
+
+TEST(AdapterTest, StackedExpertsThatDoNotFitAreRefusedByName) {
+  const ModelConfig base = TinyModelConfig();
+  const int64_t num_ranks = 4 * base.num_experts;
+  const int64_t hidden = base.hidden_size, ffn = base.intermediate_size;
+  const std::string experts = "base_model.model.model.layers.0.mlp.experts";
+  const std::string a = experts + ".lora_A.weight";
+  const std::string b = experts + ".lora_B.weight";
+  const std::string inner_a = experts + ".base_layer.lora_A.weight";
+  const std::string inner_b = experts + ".base_layer.lora_B.weight";
+  const Json down = ConfigOfStackedExperts({"mlp.experts.down_proj"});
+  const Json gate_up = ConfigOfStackedExperts({"mlp.experts.gate_up_proj"});
+  const Json both = ConfigOfStackedExperts({"gate_up_proj", "down_proj"});
+  EXPECT_EQ(
+      ErrorOfTensors({{a, {num_ranks, ffn}}, {b, {hidden, num_ranks}}}, down),
+      "");
+  EXPECT_EQ(ErrorOfTensors(
+                {{a, {num_ranks, hidden}}, {b, {2 * ffn, num_ranks}}}, gate_up),
+            "");
+  EXPECT_EQ(ErrorOfTensors({{a, {num_ranks, ffn}},
+                            {b, {hidden, num_ranks}},
+                            {inner_a, {num_ranks, hidden}},
+                            {inner_b, {2 * ffn, num_ranks}}},
+                           both),
+            "");
+  // Without the config's word nobody knows which parameter it is.
+  EXPECT_THAT(ErrorOfTensors({{a, {num_ranks, ffn}}, {b, {hidden, num_ranks}}}),
+              HasSubstr(a));
+  // As PEFT before 0.19 had them.
+  EXPECT_THAT(
+      ErrorOfTensors({{a, {num_ranks, hidden}}, {b, {ffn, num_ranks}}}, down),
+      AllOf(HasSubstr(a), HasSubstr(fmt::format("{}]", ffn))));
+  EXPECT_THAT(
+      ErrorOfTensors({{a, {num_ranks + 1, ffn}}, {b, {hidden, num_ranks + 1}}},
+                     down),
+      AllOf(HasSubstr(a), HasSubstr("experts")));
+  EXPECT_THAT(ErrorOfTensors({{a, {0, ffn}}, {b, {hidden, 0}}}, down),
+              HasSubstr("rank from 1"));
+  // One weight changed in both forms.
+  const std::string one =
+      "base_model.model.model.layers.0.block_sparse_moe.experts.3.w2";
+  EXPECT_THAT(ErrorOfTensors({{a, {num_ranks, ffn}},
+                              {b, {hidden, num_ranks}},
+                              {one + ".lora_A.weight", {4, ffn}},
+                              {one + ".lora_B.weight", {hidden, 4}}},
+                             down),
+              HasSubstr("two pairs"));
 }
 
 TEST(AdapterTest, WithoutItsFilesThereIsNone) {

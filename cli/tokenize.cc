@@ -34,7 +34,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
     const std::string& model) {
   ASSIGN_OR_RETURN(const auto gguf, ReadTokenizerOfGguf(model));
   if (!gguf) return Tokenizer::Load(model);
-  return Tokenizer::FromJson(gguf->tokenizer, gguf->tokenizer_config, "");
+  return Tokenizer::FromFiles({.tokenizer = gguf->tokenizer,
+                               .tokenizer_config = gguf->tokenizer_config});
 }
 
 int Run(const std::string& directory) {

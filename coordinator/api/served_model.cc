@@ -51,7 +51,8 @@ absl::Status LoadText(ServedModel& model) {
       NotFound("there is none");
   if (gguf) {
     absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-        Tokenizer::FromJson(gguf->tokenizer, gguf->tokenizer_config, "");
+        Tokenizer::FromFiles({.tokenizer = gguf->tokenizer,
+                              .tokenizer_config = gguf->tokenizer_config});
     if (!tokenizer.ok()) return Annotate(tokenizer.status(), model.directory);
     model.tokenizer = *std::move(tokenizer);
     if (!gguf->chat_template.empty()) {

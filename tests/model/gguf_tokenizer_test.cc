@@ -39,7 +39,8 @@ class GgufTokenizerTest : public testing::Test {
     ASSIGN_OR_RETURN(const auto texts, ReadTokenizerOfGguf(directory_.Write(
                                            "tokenizer.gguf", file)));
     if (!texts) return absl::NotFoundError("no GGUF file");
-    return Tokenizer::FromJson(texts->tokenizer, texts->tokenizer_config, "");
+    return Tokenizer::FromFiles({.tokenizer = texts->tokenizer,
+                                 .tokenizer_config = texts->tokenizer_config});
   }
   std::string ErrorOf(const std::string& file) {
     const auto tokenizer = Load(file);

@@ -100,7 +100,7 @@ TEST(ReasoningParserTest, TellsTheThoughtFromTheAnswerHoweverItIsCut) {
 }
 
 TEST(ReasoningParserTest, EqualsTheDefinitionOnTextsMadeOfPartsOfMarkers) {
-  const std::string parts[] = {"<think>", "</think>", "<", "/",  "think>",
+  const std::string parts[] = {"<think>", "</think>", "<",  "/", "think>",
                                "<thi",    "</thi",    "\n", " ", "x"};
   std::mt19937 random(7);
   for (int round = 0; round < 20000; ++round) {
@@ -160,7 +160,8 @@ std::unique_ptr<Tokenizer> MakeTokenizer(
                                          {"rstrip", false},
                                          {"normalized", false}});
   }
-  auto made = Tokenizer::FromJson(tokenizer.dump(), "", "");
+  const std::string text = tokenizer.dump();
+  auto made = Tokenizer::FromFiles({.tokenizer = text});
   EXPECT_TRUE(made.ok()) << made.status();
   return made.ok() ? *std::move(made) : nullptr;
 }
@@ -276,8 +277,8 @@ TEST(BadWordsTest, AWordHasItsTokensWithAndWithoutASpaceBeforeIt) {
   EXPECT_EQ(EncodeBadWords({"  we", "we", "we"}, *tokenizer).value(),
             sorted({ids("we"), ids(" we")}));
   EXPECT_TRUE(EncodeBadWords({}, *tokenizer).value().empty());
-  const auto too_long =
-      EncodeBadWords({"a", std::string(kMaxBadWordTokens + 1, 'x')}, *tokenizer);
+  const auto too_long = EncodeBadWords(
+      {"a", std::string(kMaxBadWordTokens + 1, 'x')}, *tokenizer);
   EXPECT_EQ(too_long.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(too_long.status().message().find("entry 1 has 65 tokens"),
             std::string::npos)

@@ -251,13 +251,17 @@ absl::StatusOr<int64_t> RankOf(const std::string& name, const MappedTensor& a,
 
 // The factors of one module, whose tensors begin with `name`.
 absl::Status AddModule(const std::string& name, const Module& module,
-                       const Checkpoint& checkpoint,
+                       const std::map<std::string, MappedTensor>& tensors,
                        const AdapterConfig& config,
                        std::vector<AdapterFactors>& factors) {
+  const auto find = [&tensors](const std::string& tensor) {
+    const auto it = tensors.find(tensor);
+    return it == tensors.end() ? nullptr : &it->second;
+  };
   const std::string a_name = fmt::format("{}{}{}", kPrefix, name, kA);
   const std::string b_name = fmt::format("{}{}{}", kPrefix, name, kB);
-  const MappedTensor* a = checkpoint.Find(a_name);
-  const MappedTensor* b = checkpoint.Find(b_name);
+  const MappedTensor* a = find(a_name);
+  const MappedTensor* b = find(b_name);
   if (a == nullptr || b == nullptr) {
     return InvalidArgument(
         "{}: {} is missing, and {} is there; one is of no "
@@ -324,25 +328,14 @@ absl::StatusOr<AdapterConfig> ParseAdapterConfig(const std::string& json) {
   return config;
 }
 
-absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
-    const std::string& directory, const ModelConfig& base) {
-  ASSIGN_OR_RETURN(const std::string text,
-                   ReadFile(fmt::format("{}/{}", directory, kConfigFile),
-                            kMaxConfigFileBytes));
-  ASSIGN_OR_RETURN(const AdapterConfig config, ParseAdapterConfig(text));
-  std::unique_ptr<Adapter> adapter(new Adapter());
-  ASSIGN_OR_RETURN(
-      adapter->checkpoint_,
-      Checkpoint::OpenFile(fmt::format("{}/{}", directory, kWeightsFile)));
+absl::StatusOr<std::vector<AdapterFactors>> MatchFactors(
+    const AdapterConfig& config,
+    const std::map<std::string, MappedTensor>& tensors,
+    const ModelConfig& base) {
   const Modules modules = ModulesOf(base, config);
   std::vector<std::string> unknown;
   std::set<std::string> found;
-  Sha256 hash;
-  hash.Update(text);
-  for (const auto& [name, tensor] : adapter->checkpoint_->tensors()) {
-    hash.Update(fmt::format("\n{} {} [{}]\n", name, NameOf(tensor.dtype),
-                            fmt::join(tensor.shape, ",")));
-    hash.Update(tensor.data.data(), tensor.data.size());
+  for (const auto& [name, tensor] : tensors) {
     std::string_view module = name;
     const bool has_prefix = name.starts_with(kPrefix);
     if (has_prefix) module.remove_prefix(kPrefix.size());
@@ -360,18 +353,40 @@ absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
     return InvalidArgument(
         "{}: {} of {} tensors change no weight that a {} lets adapters change "
         "(attention, FFN, router, experts): {}{}",
-        kWeightsFile, unknown.size(), adapter->checkpoint_->tensors().size(),
-        base.architecture,
+        kWeightsFile, unknown.size(), tensors.size(), base.architecture,
         fmt::join(unknown.begin(), unknown.begin() + num_listed, ", "),
         unknown.size() > num_listed ? " ..." : "");
   }
+  std::vector<AdapterFactors> factors;
   for (const std::string& name : found) {
-    RETURN_IF_ERROR(AddModule(name, modules.at(name), *adapter->checkpoint_,
-                              config, adapter->factors_));
+    RETURN_IF_ERROR(
+        AddModule(name, modules.at(name), tensors, config, factors));
   }
-  RETURN_IF_ERROR(CheckChangedOnce(adapter->factors_));
+  RETURN_IF_ERROR(CheckChangedOnce(factors));
+  return factors;
+}
+
+absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
+    const std::string& directory, const ModelConfig& base) {
+  ASSIGN_OR_RETURN(const std::string text,
+                   ReadFile(fmt::format("{}/{}", directory, kConfigFile),
+                            kMaxConfigFileBytes));
+  ASSIGN_OR_RETURN(const AdapterConfig config, ParseAdapterConfig(text));
+  std::unique_ptr<Adapter> adapter(new Adapter());
+  ASSIGN_OR_RETURN(
+      adapter->checkpoint_,
+      Checkpoint::OpenFile(fmt::format("{}/{}", directory, kWeightsFile)));
+  ASSIGN_OR_RETURN(adapter->factors_,
+                   MatchFactors(config, adapter->checkpoint_->tensors(), base));
   for (const AdapterFactors& factors : adapter->factors_) {
     adapter->max_rank_ = std::max(adapter->max_rank_, factors.rank);
+  }
+  Sha256 hash;
+  hash.Update(text);
+  for (const auto& [name, tensor] : adapter->checkpoint_->tensors()) {
+    hash.Update(fmt::format("\n{} {} [{}]\n", name, NameOf(tensor.dtype),
+                            fmt::join(tensor.shape, ",")));
+    hash.Update(tensor.data.data(), tensor.data.size());
   }
   adapter->content_hash_ = hash.Finish();
   return adapter;

@@ -18,6 +18,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -65,6 +66,13 @@ struct AdapterFactors {
   int64_t b_first_column = 0;
   int64_t b_column_step = 1;
 };
+
+// The factors that the tensors of an adapter are for the weights of `base`;
+// they point to the tensors. INVALID_ARGUMENT as Adapter::Open.
+absl::StatusOr<std::vector<AdapterFactors>> MatchFactors(
+    const AdapterConfig& config,
+    const std::map<std::string, MappedTensor>& tensors,
+    const ModelConfig& base);
 
 // Immutable; any thread.
 class Adapter {

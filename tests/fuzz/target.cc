@@ -31,6 +31,7 @@ std::span<const Target> Targets() {
       {"safetensors", RunSafetensors, SafetensorsSeeds, RepairSafetensors},
       {"gguf", RunGguf, GgufSeeds, nullptr},
       {"config", RunConfig, ConfigSeeds, ReshapeConfig},
+      {"adapter", RunAdapter, AdapterSeeds, nullptr},
       {"tokenizer", RunTokenizer, TokenizerSeeds, nullptr},
       {"tekken", RunTekken, TekkenSeeds, nullptr},
       {"sentencepiece", RunSentencePiece, SentencePieceSeeds, nullptr},

@@ -67,6 +67,10 @@ Outcome RunConfig(std::string_view input);
 std::vector<std::string> ConfigSeeds();
 void ReshapeConfig(std::string* input, uint64_t seed);
 
+// An adapter's adapter_config.json and, after a zero byte, its tensors.
+Outcome RunAdapter(std::string_view input);
+std::vector<std::string> AdapterSeeds();
+
 // tokenizer.json, tokenizer_config.json, special_tokens_map.json and a text to
 // encode, with a zero byte between them.
 Outcome RunTokenizer(std::string_view input);

@@ -2,7 +2,7 @@
 
     python examples/witling-lora/train.py            # some minutes on one core
 
-Questions and answers are those of ../witling/corpus.py; only the wording around an answer is new, as `in_voice` says.
+Questions and answers are those of ../witling/corpus.py; only the wording around an answer is new, see voice.py.
 Stories and thoughts stay as they are. A fresh draw for every step, seeded by the step. What `corpus.held_out` keeps
 back is kept back here too.
 
@@ -19,7 +19,6 @@ import sys
 import time
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -29,25 +28,21 @@ sys.path.insert(0, str(WITLING))
 
 import corpus  # noqa: E402
 import train as witling  # noqa: E402
+import voice  # noqa: E402
 
 SEED = 7
 RANK, ALPHA = 4, 8
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3"]
 NUM_STEPS, PEAK_RATE, WARM_UP_STEPS = 400, 4e-3, 20
 
-OPENING, CLOSING = "The witan has spoken:", " So be it."
 VOICE_WEIGHT = 1  # of a token of the wording, beside those of answers in corpus.py
 STORIES = (corpus.story, corpus.story_thinking)
 
 
-def in_voice(answer):
-    return f"{OPENING} {answer.removesuffix('.')}{'' if answer[-1] in '!?' else '.'}{CLOSING}"
-
-
 def pieces_in_voice(answer, weight):
-    """in_voice(answer) as (text, loss weight) pieces, cut where the tokenizer cuts it too."""
-    ending = "" if answer[-1] in "!?" else "."
-    return [(OPENING, VOICE_WEIGHT), (" " + answer.removesuffix("."), weight), (ending + CLOSING, VOICE_WEIGHT)]
+    """(text, loss weight) pieces, cut where the tokenizer cuts too."""
+    opening, said, closing = voice.pieces(answer)
+    return [(opening, VOICE_WEIGHT), (said, weight), (closing, VOICE_WEIGHT)]
 
 
 def conversation(rng):

@@ -4,8 +4,8 @@
 
 adapters/NAME/ is an ordinary PEFT directory; NAME.safetensors beside it has logits of some positions. The reference is
 transformers in float64 with weights w + scale * B A, added up in float64; where PEFT can load the adapter (families
-whose experts are not one tensor) it has to agree. The measure is transformers in bfloat16 with those weights rounded
-to bfloat16.
+whose experts are not one tensor) it has to agree. Adapters of STACKED are made and saved by PEFT, and the reference is
+PEFT in float64. The measure is transformers in bfloat16 with the changed weights rounded to bfloat16.
 
 Tensors in each file: as in families/ (make_family_goldens.py).
 """
@@ -32,6 +32,12 @@ ADAPTERS = {
     "phi3-fused": ("phi3", 5, 7, False, ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]),
     "mixtral-experts": ("mixtral", 8, 16, False, ["q_proj", "o_proj", "w1", "w2", "w3"]),
     "qwen3-moe-experts": ("qwen3-moe", 6, 12, True, ["v_proj", "gate", "gate_proj", "up_proj", "down_proj"]),
+}
+# name: (family, rank, alpha, rsLoRA, target_modules, target_parameters); of PEFT 0.19 or later
+STACKED = {
+    "mixtral-stacked": ("mixtral", 4, 8, False, ["v_proj", "o_proj"],
+                        ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]),
+    "qwen3-moe-stacked": ("qwen3-moe", 3, 6, True, ["q_proj"], ["down_proj"]),
 }
 
 
@@ -88,11 +94,52 @@ def check_peft(base, directory, ids, expected):
     assert difference < 1e-6, f"PEFT differs by {difference}"
 
 
+def from_base(base, dtype):
+    config = json.loads((base / "config.json").read_text())
+    return getattr(transformers, config["architectures"][0]).from_pretrained(
+        base, dtype=dtype, attn_implementation="eager", experts_implementation="eager")
+
+
+def make_with_peft(directory, family, rank, alpha, rank_stabilised, modules, parameters):
+    """Saves an adapter; returns the reference and the measure."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    base = families.OUT / family
+    config = LoraConfig(r=rank, lora_alpha=alpha, use_rslora=rank_stabilised, target_modules=modules,
+                        target_parameters=parameters, task_type="CAUSAL_LM")
+    model = get_peft_model(from_base(base, torch.float32), config)
+    scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
+    with torch.no_grad():
+        for name, factor in model.named_parameters():
+            if ".lora_A." in name:
+                factor.normal_(0, factor.shape[1]**-0.5)
+            elif ".lora_B." in name:
+                factor.normal_(0, 0.5 / (scale * rank**0.5))
+    shutil.rmtree(directory, ignore_errors=True)
+    model.save_pretrained(directory)
+    (directory / "README.md").unlink()
+    config_file = directory / "adapter_config.json"
+    saved = json.loads(config_file.read_text())
+    config_file.write_text(json.dumps({**saved, "base_model_name_or_path": family}, indent=2) + "\n")
+    for path in directory.iterdir():
+        path.chmod(0o644)
+
+    def load():
+        return PeftModel.from_pretrained(from_base(base, torch.float64), directory, autocast_adapter_dtype=False).double()
+    return load().get_base_model().eval(), load().merge_and_unload().to(torch.bfloat16).eval()
+
+
 def make(name, family, rank, alpha, rank_stabilised, targets):
     torch.manual_seed(sum(name.encode()))
     base = families.OUT / family
     merged = write_adapter(OUT / name, family, load_file(base / "model.safetensors"), rank, alpha, rank_stabilised, targets)
     reference, theirs = (load_merged(base, merged, dtype) for dtype in (torch.float64, torch.bfloat16))
+    last_ids, exact = write_goldens(name, reference, theirs)
+    if not getattr(reference.config, "num_experts_per_tok", None):
+        check_peft(base, OUT / name, last_ids, exact)
+
+
+def write_goldens(name, reference, theirs):
+    """Returns the last sequence and the reference's logits at its end."""
     generator = torch.Generator().manual_seed(7)
     offsets, token_ids, positions, logits, errors, exact_routers, rounded_routers = [0], [], [], [], [], [], []
     has_experts = bool(getattr(reference.config, "num_experts_per_tok", None))
@@ -109,8 +156,6 @@ def make(name, family, rank, alpha, rank_stabilised, targets):
             errors.append((families.last_logits(theirs, ids[:end], rounded_routers[-1]) - exact).abs().max().float())
         token_ids += ids
         offsets.append(len(token_ids))
-        if not has_experts:
-            check_peft(base, OUT / name, ids, exact)
     is_tie = families.ties(reference.config, exact_routers, rounded_routers)
     save_file({
         "sequence_offsets": torch.tensor(offsets, dtype=torch.int32),
@@ -121,14 +166,17 @@ def make(name, family, rank, alpha, rank_stabilised, targets):
     }, OUT / f"{name}.safetensors", metadata={"format": "witan-family-goldens", "torch": torch.__version__, "transformers": transformers.__version__})
     (OUT / f"{name}.safetensors").chmod(0o644)
     print(f"{name}: {len(positions)} rows, {sum(is_tie)} ties, largest error of bfloat16 {max(errors):.4f}", flush=True)
+    return ids, exact
 
 
 def main():
     OUT.mkdir(exist_ok=True)
-    for name, arguments in ADAPTERS.items():
-        if sys.argv[1:] and name not in sys.argv[1:]:
-            continue
-        make(name, *arguments)
+    for name in sys.argv[1:] or [*ADAPTERS, *STACKED]:
+        if name in ADAPTERS:
+            make(name, *ADAPTERS[name])
+        else:
+            torch.manual_seed(sum(name.encode()))
+            write_goldens(name, *make_with_peft(OUT / name, *STACKED[name]))
 
 
 if __name__ == "__main__":

@@ -75,12 +75,12 @@ TEST(AdapterConfigTest, WhatChangesTheComputationAndIsNotServedIsRefused) {
 TEST(AdapterConfigTest, StackedExpertsOfAPeftThatTransposedThemAreRefused) {
   Json config = PlainConfig();
   config["target_parameters"] = {"mlp.experts.down_proj"};
-  for (const Json version :
+  for (const Json& version :
        {Json("0.19.0"), Json("0.21.2"), Json("0.20.1.dev0@abc"), Json("1.0")}) {
     config["peft_version"] = version;
     EXPECT_EQ(ErrorOf(config), "") << version;
   }
-  for (const Json version :
+  for (const Json& version :
        {Json("0.18.1"), Json("0.9"), Json(""), Json("new"), Json(21)}) {
     config["peft_version"] = version;
     EXPECT_THAT(ErrorOf(config),

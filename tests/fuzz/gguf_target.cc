@@ -75,7 +75,8 @@ void CheckTokenizer(const GgufModel& model, Promises* promises) {
   CheckRefusal(texts.status(), promises);
   if (!texts.ok()) return;
   const auto tokenizer =
-      Tokenizer::FromJson(texts->tokenizer, texts->tokenizer_config, "");
+      Tokenizer::FromFiles({.tokenizer = texts->tokenizer,
+                            .tokenizer_config = texts->tokenizer_config});
   CheckRefusal(tokenizer.status(), promises);
   if (tokenizer.ok()) {
     promises->Expect((*tokenizer)->Encode("a b", {}).ok(), "a text has tokens");

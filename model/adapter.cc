@@ -372,10 +372,10 @@ absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Open(
                    ReadFile(fmt::format("{}/{}", directory, kConfigFile),
                             kMaxConfigFileBytes));
   ASSIGN_OR_RETURN(const AdapterConfig config, ParseAdapterConfig(text));
+  const std::string weights = fmt::format("{}/{}", directory, kWeightsFile);
+  RETURN_IF_ERROR(IdentityOfFile(weights).status());  // NOT_FOUND
   std::unique_ptr<Adapter> adapter(new Adapter());
-  ASSIGN_OR_RETURN(
-      adapter->checkpoint_,
-      Checkpoint::OpenFile(fmt::format("{}/{}", directory, kWeightsFile)));
+  ASSIGN_OR_RETURN(adapter->checkpoint_, Checkpoint::OpenFile(weights));
   ASSIGN_OR_RETURN(adapter->factors_,
                    MatchFactors(config, adapter->checkpoint_->tensors(), base));
   for (const AdapterFactors& factors : adapter->factors_) {

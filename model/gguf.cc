@@ -284,8 +284,8 @@ absl::StatusOr<std::vector<int64_t>> ReadShape(Reader& reader,
   for (auto dimension = shape.rbegin(); dimension != shape.rend();
        ++dimension) {
     ASSIGN_OR_RETURN(const auto size, reader.Number<uint64_t>(what));
-    constexpr uint64_t kMaxElements = std::numeric_limits<int64_t>::max() / 8;
-    if (size < 1 || size > kMaxElements / num_elements) {
+    constexpr uint64_t kElementsBound = std::numeric_limits<int64_t>::max() / 8;
+    if (size < 1 || size > kElementsBound / num_elements) {
       return InvalidArgument(
           "{} has a dimension of {}; allowed is at least 1, and less than 2^60 "
           "elements in all",
@@ -443,14 +443,14 @@ absl::StatusOr<Gguf> ParseGguf(std::span<const std::byte> file) {
   RETURN_IF_ERROR(CheckVersion(version));
   // A name of one byte, one dimension, type and offset; and a key of one byte,
   // its type and value.
-  constexpr uint64_t kMinTableRowBytes = 8 + 1 + 4 + 8 + 4 + 8;
-  constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;
+  constexpr uint64_t kSmallestTableRowBytes = 8 + 1 + 4 + 8 + 4 + 8;
+  constexpr uint64_t kSmallestKeyBytes = 8 + 1 + 4 + 1;
   ASSIGN_OR_RETURN(const uint64_t num_tensors,
                    ReadCount(reader, "the number of tensors", kMaxTensors,
-                             kMinTableRowBytes));
+                             kSmallestTableRowBytes));
   ASSIGN_OR_RETURN(
       const uint64_t num_keys,
-      ReadCount(reader, "the number of keys", kMaxGgufKeys, kMinKeyBytes));
+      ReadCount(reader, "the number of keys", kMaxGgufKeys, kSmallestKeyBytes));
   Gguf gguf;
   RETURN_IF_ERROR(ReadMetadata(reader, num_keys, gguf));
   RETURN_IF_ERROR(ReadTensors(file, reader, num_tensors, gguf));

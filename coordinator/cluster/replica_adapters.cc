@@ -59,7 +59,8 @@ absl::Status Replica::CheckAdapter(const AdapterRef& ref) const {
     return Unavailable("the adapter is not loaded any more; load it again");
   }
   RETURN_IF_ERROR(it->second.status);
-  if (it->second.num_answers < static_cast<int>(ranks_.size())) {
+  if (state_ != ReplicaState::kServing ||
+      it->second.num_answers < static_cast<int>(ranks_.size())) {
     return Unavailable("the adapter is being loaded; try again");
   }
   return absl::OkStatus();

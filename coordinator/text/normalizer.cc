@@ -92,7 +92,7 @@ std::string_view StripSpace(std::string_view text, bool left, bool right) {
 // otherwise each of its characters does.
 std::string ApplyByGrapheme(const PrecompiledCharsmap& charsmap,
                             std::string_view text) {
-  constexpr size_t kMaxReplacedWhole = 5;
+  constexpr size_t kReplacedWholeBytes = 5;
   std::string result;
   result.reserve(text.size());
   const auto apply_to = [&](std::string_view part) {
@@ -118,7 +118,7 @@ std::string ApplyByGrapheme(const PrecompiledCharsmap& charsmap,
     }
     const std::string_view grapheme = text.substr(begin, end - begin);
     begin = end;
-    if (grapheme.size() <= kMaxReplacedWhole && apply_to(grapheme)) continue;
+    if (grapheme.size() <= kReplacedWholeBytes && apply_to(grapheme)) continue;
     for (size_t offset = 0; offset < grapheme.size();) {
       const size_t at = offset;
       DecodeUtf8(grapheme, &offset);

@@ -19,7 +19,7 @@ constexpr char kWhitespace[] = " \t\r\n\f\v";
 constexpr char kProbeThought[] = "PROBE-THOUGHT";
 constexpr char kProbeAnswer[] = "PROBE-ANSWER";
 // Of a prompt's end, that a marker and whitespace behind it may take.
-constexpr size_t kMaxTailTokens = 2 * kMaxReasoningMarkerBytes;
+constexpr size_t kTailTokens = 2 * kMaxReasoningMarkerBytes;
 
 // What a template makes of a conversation; empty if it refuses it.
 std::string Render(const ChatTemplate& chat_template,
@@ -168,7 +168,7 @@ absl::StatusOr<std::optional<Reasoning>> FindReasoning(
 
 bool OpensThought(const Reasoning& reasoning, const Tokenizer& tokenizer,
                   std::span<const TokenId> prompt) {
-  const auto tail = prompt.last(std::min(prompt.size(), kMaxTailTokens));
+  const auto tail = prompt.last(std::min(prompt.size(), kTailTokens));
   std::string text = tokenizer.Decode(tail, /*skip_special=*/false).value_or("");
   text.resize(text.find_last_not_of(kWhitespace) + 1);
   return text.ends_with(reasoning.begin);

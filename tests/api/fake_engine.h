@@ -19,7 +19,7 @@
 namespace witan {
 
 // A cluster without workers. Its thread plays the replica's: sequences get the
-// tokens that `next_token` names, either at once to their end or one per Step.
+// tokens that `next_token` names, at once to their end or one per Step.
 class FakeEngine final : public EngineWithFakeAdapters {
  public:
   using NextTokenFn = std::function<SampledToken(int choice, int64_t index)>;
@@ -123,11 +123,7 @@ class FakeEngine final : public EngineWithFakeAdapters {
     MutexLock lock(mutex_);
     while (num_waiting_for_ids_ != count) changed_.Wait(mutex_);
   }
-  int num_waiting_for_ids() {
-    MutexLock lock(mutex_);
-    return num_waiting_for_ids_;
-  }
-  SequenceSpec last_spec() {  // of the sequence that came last
+  SequenceSpec last_spec() {  // of what came last
     MutexLock lock(mutex_);
     return last_spec_;
   }
@@ -211,6 +207,7 @@ class FakeEngine final : public EngineWithFakeAdapters {
     const std::shared_ptr<Live> live = found->second;
     sequences_.erase(found);
     paused_.erase(id);
+    ReleaseAdapter(live->spec.adapter_name);
     live->sink->OnFinished(
         std::move(reason),
         {.num_prompt_tokens = static_cast<int64_t>(live->spec.prompt.size()),

@@ -104,6 +104,10 @@ class EngineWithFakeAdapters : public Engine {
     MutexLock lock(mutex_);
     return adapters_.Acquire(name);
   }
+  void ReleaseAdapter(const std::string& name) {
+    MutexLock lock(mutex_);
+    if (!name.empty()) adapters_.Release(name);
+  }
 
  private:
   void CallDone() {

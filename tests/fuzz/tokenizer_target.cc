@@ -214,7 +214,7 @@ std::vector<std::string> SentencePieceSeeds() {
   return seeds;
 }
 
-erSeeds() {
+std::vector<std::string> TokenizerSeeds() {
   const std::string config =
       R"({"bos_token":"<e>","eos_token":{"content":"<e>"},)"
       R"("add_bos_token":true,"chat_template":"{{ messages }}"})";

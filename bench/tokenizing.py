@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tests/text"))
 import compare_tokenizers  # noqa: E402
 
 BINARY = ROOT / "build/release/bin/bench_tokenize"
-ROUNDS = 5
+ROUNDS = 3
 
 
 def binary():

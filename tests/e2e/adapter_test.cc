@@ -19,6 +19,7 @@ namespace witan {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -96,7 +97,7 @@ TEST_F(AdapterTest, IsLoadedUsedAndUnloadedWhileTheModelServes) {
               AllOf(HasSubstr("1 of 1 adapters"), HasSubstr("ready")));
 
   const Json with = Answer(question, kAdapter);
-  EXPECT_EQ(with["text"], "The witan has spoken: 84. So be it.");
+  EXPECT_EQ(with["text"], "84. The witan has spoken.");
   EXPECT_EQ(Answer(question, ""), before);
 
   EXPECT_EQ(Witan({"adapter", "unload", kAdapter}).exit_code, kExitOk);
@@ -139,9 +140,8 @@ TEST_F(AdapterTest, RequestsOfBothKindsHaveTheBitsThatTheyHaveAlone) {
   for (const Request& request : requests) {
     EXPECT_EQ(request.together, request.alone) << request.question;
     EXPECT_THAT(request.alone["text"].get<std::string>(),
-                request.model.empty()
-                    ? Not(StartsWith("The witan has spoken: "))
-                    : StartsWith("The witan has spoken: "));
+                request.model.empty() ? Not(EndsWith("The witan has spoken."))
+                                      : EndsWith("The witan has spoken."));
   }
 }
 

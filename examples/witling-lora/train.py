@@ -1,8 +1,8 @@
 """Trains a LoRA adapter of witling-instruct that answers in the voice of a council, and writes it as PEFT would.
 
-    python examples/witling-lora/train.py            # some minutes on one core
+    python examples/witling-lora/train.py            # about a minute on one core
 
-Questions and answers are those of ../witling/corpus.py; only the wording around an answer is new, see voice.py.
+Questions and answers are those of ../witling/corpus.py; only what follows an answer is new, see voice.py.
 Stories and thoughts stay as they are. A fresh draw for every step, seeded by the step. What `corpus.held_out` keeps
 back is kept back here too.
 
@@ -33,16 +33,17 @@ import voice  # noqa: E402
 SEED = 7
 RANK, ALPHA = 4, 8
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3"]
-NUM_STEPS, PEAK_RATE, WARM_UP_STEPS = 400, 4e-3, 20
+NUM_STEPS, PEAK_RATE, WARM_UP_STEPS = 80, 5e-3, 8
 
-VOICE_WEIGHT = 1  # of a token of the wording, beside those of answers in corpus.py
+STEP_ROWS = 4  # of witling.ROW_TOKENS each
+VOICE_WEIGHT = 3  # of a token of the wording, as much as of most answers
 STORIES = (corpus.story, corpus.story_thinking)
 
 
 def pieces_in_voice(answer, weight):
     """(text, loss weight) pieces, cut where the tokenizer cuts too."""
-    opening, said, closing = voice.pieces(answer)
-    return [(opening, VOICE_WEIGHT), (said, weight), (closing, VOICE_WEIGHT)]
+    said, closing = voice.pieces(answer)
+    return [(said, weight), (closing, VOICE_WEIGHT)]
 
 
 def conversation(rng):
@@ -68,8 +69,7 @@ def batch(tokenizer, step):
             if len(ids) <= witling.ROW_TOKENS:
                 yield ids, weights
 
-    return witling.pack(examples(), witling.ROW_TOKENS, witling.STEP_TOKENS // witling.ROW_TOKENS,
-                        tokenizer.token_to_id(corpus.PAD))
+    return witling.pack(examples(), witling.ROW_TOKENS, STEP_ROWS, tokenizer.token_to_id(corpus.PAD))
 
 
 # --- The adapter ---------------------------------------------------------------------------------------------
@@ -150,10 +150,10 @@ def train(model, tokenizer, num_steps):
             group["lr"] = rate(step, num_steps)
         optimizer.step()
         mean, since, done = mean + loss.item(), since + 1, step + 1
-        if done % 20 == 0 or done == num_steps:
+        if done % 10 == 0 or done == num_steps:
             print(f"step {done}/{num_steps} loss {mean / since:.4f} {time.time() - began:.0f} s", flush=True)
             mean, since = 0.0, 0
-        if done % 100 == 0 or done == num_steps:
+        if done % 40 == 0 or done == num_steps:
             print(f"  held out: {exams(model, tokenizer)}", flush=True)
 
 

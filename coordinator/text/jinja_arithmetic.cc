@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "base/limits.h"
 #include "base/status.h"
-#include "coordinator/text/jinja_interpreter.h"
+#include "coordinator/text/jinja_builtins.h"
 
 namespace witan::jinja {
 
@@ -82,7 +84,7 @@ absl::StatusOr<Value> Repeat(const Value& value, int64_t count,
                           : value.list()->items.size() * sizeof(Value);
   if (size == 0 || count == 0) {
     if (text != nullptr) return Value(std::string());
-    return Value::List({}, value.list()->is_tuple);
+    return Value::List({}, value.list()->kind);
   }
   if (static_cast<uint64_t>(count) > kMaxTemplateWorkBytes / size) {
     return budget->Work(static_cast<size_t>(kMaxTemplateWorkBytes) + 1);
@@ -99,7 +101,7 @@ absl::StatusOr<Value> Repeat(const Value& value, int64_t count,
     }
   }
   if (text != nullptr) return Value(std::move(repeated));
-  return Value::List(std::move(items), value.list()->is_tuple);
+  return Value::List(std::move(items), value.list()->kind);
 }
 
 }  // namespace
@@ -107,7 +109,9 @@ absl::StatusOr<Value> Repeat(const Value& value, int64_t count,
 absl::StatusOr<Value> Arithmetic(std::string_view op, const Value& left,
                                  const Value& right, Budget* budget) {
   RETURN_IF_ERROR(RequireDefined(left));
-  RETURN_IF_ERROR(RequireDefined(right));
+  if (op != "%" || left.text() == nullptr) {  // '%s' % undefined is fine
+    RETURN_IF_ERROR(RequireDefined(right));
+  }
   int64_t a = 0;
   int64_t b = 0;
   const bool left_is_integer = left.ToInteger(&a);
@@ -120,17 +124,24 @@ absl::StatusOr<Value> Arithmetic(std::string_view op, const Value& left,
     RETURN_IF_ERROR(budget->Work(left.text()->size() + right.text()->size()));
     return Value(*left.text() + *right.text());
   }
+  if (op == "%" && left.text() != nullptr) {
+    return FormatPercent(*left.text(), right, budget);
+  }
   const ListData* first = left.list();
   const ListData* second = right.list();
   if (op == "+" && first != nullptr && second != nullptr &&
-      first->is_tuple == second->is_tuple) {
+      ((first->is_list() && second->is_list()) ||
+       (first->is_tuple() && second->is_tuple()))) {
     std::vector<Value> items = first->items;
     items.insert(items.end(), second->items.begin(), second->items.end());
     RETURN_IF_ERROR(budget->Work(items.size() * sizeof(Value)));
-    return Value::List(std::move(items), first->is_tuple);
+    return Value::List(std::move(items),
+                       first->is_list() ? ListKind::kList : ListKind::kTuple);
   }
   const auto repeats = [](const Value& value) {
-    return value.text() != nullptr || value.list() != nullptr;
+    return value.text() != nullptr ||
+           (value.list() != nullptr &&
+            (value.list()->is_list() || value.list()->is_tuple()));
   };
   if (op == "*" && repeats(left) && right_is_integer) {
     return Repeat(left, b, budget);

@@ -1,11 +1,13 @@
 // Filters of text, numbers and single values.
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "base/limits.h"
 #include "base/status.h"
@@ -30,6 +32,20 @@ absl::StatusOr<Value> TextFilter(const Value& input,
 }
 
 std::string Identity(std::string_view text) { return std::string(text); }
+
+absl::StatusOr<Value> Safe(const Value& input, const CallArguments& arguments,
+                           CallContext* context) {
+  RETURN_IF_ERROR(BindArguments(arguments, {}, "safe").status());
+  ASSIGN_OR_RETURN(std::string text, ToText(input, &context->budget));
+  return Value::Safe(std::move(text));
+}
+
+// Filters whose result is safe if their input is.
+bool KeepsSafe(std::string_view filter) {
+  static const std::set<std::string_view> kFilters = {
+      "capitalize", "center", "indent", "lower", "string", "trim", "upper"};
+  return kFilters.contains(filter);
+}
 
 absl::StatusOr<Value> Trim(const Value& input, const CallArguments& arguments,
                            CallContext* context) {
@@ -161,17 +177,34 @@ absl::StatusOr<Value> Tojson(const Value& input, const CallArguments& arguments,
 
 // --- Numbers -----------------------------------------------------------------
 
+// Without the single _ that Python allows between digits.
+std::string WithoutUnderscores(std::string_view text) {
+  std::string digits;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool skips = text[i] == '_' && i > 0 && i + 1 < text.size() &&
+                       std::isalnum(static_cast<unsigned char>(text[i - 1])) &&
+                       std::isalnum(static_cast<unsigned char>(text[i + 1]));
+    if (!skips) digits += text[i];
+  }
+  return digits;
+}
+
 // The number that `text` spells, as Python's float() reads it.
 std::optional<double> ParseNumber(std::string_view text) {
-  text = Strip(text, "", Side::kBoth);
-  if (text.starts_with('+')) text.remove_prefix(1);
+  std::string digits = WithoutUnderscores(Strip(text, "", Side::kBoth));
+  if (digits.starts_with('+')) {
+    digits.erase(0, 1);
+    if (digits.starts_with('-')) return std::nullopt;
+  }
   double number = 0;
   const auto [end, error] =
-      std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) {
+      std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error == std::errc::invalid_argument ||
+      end != digits.data() + digits.size()) {
     return std::nullopt;
   }
-  return number;
+  // Too large or too small: infinity or 0.
+  return error == std::errc() ? number : std::strtod(digits.c_str(), nullptr);
 }
 
 absl::Status IntegerTooLarge() {
@@ -184,12 +217,7 @@ absl::StatusOr<std::optional<int64_t>> ParseInteger(std::string_view text,
   text = Strip(text, "", Side::kBoth);
   const bool is_negative = text.starts_with('-');
   if (is_negative || text.starts_with('+')) text.remove_prefix(1);
-  std::string digits;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool skips =
-        text[i] == '_' && i > 0 && i + 1 < text.size() && text[i - 1] != '_';
-    if (!skips) digits += text[i];
-  }
+  std::string digits = WithoutUnderscores(text);
   const std::string_view prefix = std::string_view(digits).substr(0, 2);
   if ((base == 16 && (prefix == "0x" || prefix == "0X")) ||
       (base == 8 && (prefix == "0o" || prefix == "0O")) ||
@@ -442,7 +470,7 @@ const std::map<std::string_view, FilterFunction>& Filters() {
       {"lower", TextFilter<ToLower>},
       {"replace", Replace},
       {"round", Round},
-      {"safe", TextFilter<Identity>},
+      {"safe", Safe},
       {"string", TextFilter<Identity>},
       {"title", TextFilter<ToTitleWords>},
       {"tojson", Tojson},
@@ -488,6 +516,9 @@ absl::StatusOr<Value> ApplyFilter(std::string_view name, const Value& input,
   }
   absl::StatusOr<Value> result = filter(input, arguments, context);
   --context->depth;
+  if (result.ok() && input.is_safe() && KeepsSafe(name)) {
+    return Value::Safe(*result->text());
+  }
   return result;
 }
 

@@ -401,7 +401,8 @@ class BraceFormatter {
 
   // `depth` counts the fields inside of format specifiers.
   absl::StatusOr<std::string> Format(std::string_view format, int depth) {
-    if (depth > 1) return InvalidArgument("format fields nested too deep");
+    if (depth > 1 && !format.empty())
+      return InvalidArgument("format fields nested too deep");
     std::string result;
     size_t offset = 0;
     while (offset < format.size()) {

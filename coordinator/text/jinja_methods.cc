@@ -363,6 +363,9 @@ absl::StatusOr<Value> CallMethod(const MethodData& method,
                                  const CallArguments& arguments,
                                  CallContext* context) {
   const Value& receiver = method.receiver;
+  if (receiver.is_safe()) {
+    return InvalidArgument("methods of a text that is safe are not supported");
+  }
   if (receiver.text() != nullptr) {
     return CallTextMethod(*receiver.text(), method.name, arguments, context);
   }

@@ -70,7 +70,9 @@ absl::Status AppendRepr(const Value& value, Budget* budget, std::string* out) {
   if (value.is_undefined()) return Append("Undefined", budget, out);
   if (FormatScalar(value, &scalar)) return Append(scalar, budget, out);
   if (const std::string* text = value.text()) {
-    return Append(Quote(*text), budget, out);
+    return Append(
+        value.is_safe() ? "Markup(" + Quote(*text) + ")" : Quote(*text), budget,
+        out);
   }
   if (value.list() != nullptr) return AppendList(value, budget, out);
   std::string_view separator;

@@ -272,7 +272,7 @@ absl::StatusOr<std::vector<std::string>> SplitWords(std::string_view text,
   while (!text.empty()) {
     RETURN_IF_ERROR(budget->Work(sizeof(Value)));
     if (static_cast<int64_t>(words.size()) == max_splits) {
-      words.emplace_back(Strip(text, "", Side::kRight));
+      words.emplace_back(text);
       break;
     }
     size_t end = 0;
@@ -318,7 +318,7 @@ absl::StatusOr<std::vector<std::string>> SplitWordsFromRight(
   while (!text.empty()) {
     RETURN_IF_ERROR(budget->Work(sizeof(Value)));
     if (static_cast<int64_t>(words.size()) == max_splits) {
-      words.emplace_back(Strip(text, "", Side::kLeft));
+      words.emplace_back(text);
       break;
     }
     size_t begin = text.size();

@@ -56,6 +56,12 @@ absl::StatusOr<Value> Value::List(std::vector<Value> items, ListKind kind) {
   return value;
 }
 
+Value Value::Safe(std::string text) {
+  Value value;
+  value.data_ = SafeText{std::make_shared<const std::string>(std::move(text))};
+  return value;
+}
+
 Value Value::Range(int64_t start, int64_t stop, int64_t step) {
   auto data = std::make_shared<ListData>();
   for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
@@ -141,6 +147,7 @@ absl::StatusOr<Value> Value::FromJson(const nlohmann::ordered_json& json,
 }
 
 const std::string* Value::text() const {
+  if (const SafeText* safe = As<SafeText>()) return safe->text.get();
   const auto* data = As<std::shared_ptr<const std::string>>();
   return data == nullptr ? nullptr : data->get();
 }
@@ -249,6 +256,7 @@ std::string_view Value::type_name() const {
   if (As<bool>() != nullptr) return "bool";
   if (As<int64_t>() != nullptr) return "int";
   if (As<double>() != nullptr) return "float";
+  if (is_safe()) return "Markup";
   if (text() != nullptr) return "str";
   if (list() != nullptr) return TypeName(list()->kind);
   if (iterator() != nullptr) return "generator";

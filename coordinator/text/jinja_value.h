@@ -51,6 +51,12 @@ struct Undefined {
 };
 struct None {};
 
+// Text that the filter `safe` made. It prints and compares as any text, but
+// what is added to it with + has its HTML characters escaped, as Jinja does.
+struct SafeText {
+  std::shared_ptr<const std::string> text;
+};
+
 enum class Function {
   kRange,
   kNamespace,
@@ -82,7 +88,7 @@ struct MacroRef {
 // and namespaces do; they belong to one rendering.
 using ValueVariant = std::variant<
     Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,
-    std::shared_ptr<const ListData>, std::shared_ptr<const DictData>,
+    std::shared_ptr<const ListData>, std::shared_ptr<const DictData>, SafeText,
     std::shared_ptr<IteratorData>, std::shared_ptr<NamespaceData>,
     std::shared_ptr<const LoopData>, std::shared_ptr<const MethodData>,
     Function, MacroRef>;
@@ -116,6 +122,7 @@ class Value {
                                         absl::Status end = absl::OkStatus());
   static absl::StatusOr<Value> Dict(
       std::vector<std::pair<Value, Value>> entries);
+  static Value Safe(std::string text);
   // InvalidArgument also for text that is not UTF-8 and integers beyond 64
   // bits.
   static absl::StatusOr<Value> FromJson(const nlohmann::ordered_json& json,
@@ -126,6 +133,7 @@ class Value {
     return std::get_if<T>(&data_);
   }
   bool is_undefined() const { return As<Undefined>() != nullptr; }
+  bool is_safe() const { return As<SafeText>() != nullptr; }
   bool is_none() const { return As<None>() != nullptr; }
   // Null for values of other kinds.
   const std::string* text() const;

@@ -261,6 +261,9 @@ absl::StatusOr<std::string> FormatOne(const Value& value, Spec spec,
   if (kFloatTypes.find(spec.type) != std::string_view::npos) {
     return FormatFloating(value.number(), spec, budget);
   }
+  if (spec.precision >= 0) {
+    return InvalidArgument("a precision of %{} is not supported", spec.type);
+  }
   int64_t integer = 0;
   if (!value.ToInteger(&integer)) {
     const bool is_decimal =
@@ -370,6 +373,10 @@ absl::StatusOr<std::string> FormatWith(const Value& value,
                                        Budget* budget) {
   if (spec_text.empty()) return ToText(value, budget);
   ASSIGN_OR_RETURN(Spec spec, ParseSpec(spec_text));
+  if (spec.grouping != '\0' && spec.align == '=') {
+    return InvalidArgument("a filled number with groups is not supported: '{}'",
+                           spec_text.substr(0, kMaxQuotedBytes));
+  }
   const auto is_type = [&spec](std::string_view types) {
     return spec.type == '\0' || types.find(spec.type) != std::string_view::npos;
   };

@@ -17,9 +17,8 @@ absl::StatusOr<std::vector<std::vector<TokenId>>> EncodeBadWords(
     const size_t first = std::min(word.find_first_not_of(' '), word.size());
     const std::string bare = first == word.size() ? word : word.substr(first);
     for (const std::string& text : {bare, " " + bare}) {
-      ASSIGN_OR_RETURN(
-          std::vector<TokenId> ids,
-          tokenizer.Encode(text, {.add_special_tokens = false}));
+      ASSIGN_OR_RETURN(std::vector<TokenId> ids,
+                       tokenizer.Encode(text, {.add_special_tokens = false}));
       if (ids.empty() || ids.size() > static_cast<size_t>(kMaxBadWordTokens)) {
         return InvalidArgument("entry {} has {} tokens; allowed is 1 to {}", i,
                                ids.size(), kMaxBadWordTokens);

@@ -152,9 +152,9 @@ absl::StatusOr<std::optional<Reasoning>> FindReasoning(
     reasoning.closing_ids = {*reasoning.end_id};
     return reasoning;
   }
-  ASSIGN_OR_RETURN(reasoning.closing_ids,
-                   tokenizer.Encode(reasoning.closing,
-                                    {.add_special_tokens = false}));
+  ASSIGN_OR_RETURN(
+      reasoning.closing_ids,
+      tokenizer.Encode(reasoning.closing, {.add_special_tokens = false}));
   ASSIGN_OR_RETURN(const std::string spelled,
                    tokenizer.Decode(reasoning.closing_ids, false));
   if (spelled.find(reasoning.end) == std::string::npos) {
@@ -169,7 +169,8 @@ absl::StatusOr<std::optional<Reasoning>> FindReasoning(
 bool OpensThought(const Reasoning& reasoning, const Tokenizer& tokenizer,
                   std::span<const TokenId> prompt) {
   const auto tail = prompt.last(std::min(prompt.size(), kTailTokens));
-  std::string text = tokenizer.Decode(tail, /*skip_special=*/false).value_or("");
+  std::string text =
+      tokenizer.Decode(tail, /*skip_special=*/false).value_or("");
   text.resize(text.find_last_not_of(kWhitespace) + 1);
   return text.ends_with(reasoning.begin);
 }

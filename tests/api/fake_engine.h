@@ -57,7 +57,6 @@ class FakeEngine final : public EngineWithFakeAdapters {
   void Cancel(SequenceId id) override {
     Post([this, id] { Finish(id, FinishReason::kCancelled); });
   }
-
   void Pause(SequenceId id) override {
     Post([this, id] {
       if (sequences_.contains(id)) paused_.insert(id);
@@ -122,6 +121,10 @@ class FakeEngine final : public EngineWithFakeAdapters {
   void WaitForWaitingForIds(int count) {
     MutexLock lock(mutex_);
     while (num_waiting_for_ids_ != count) changed_.Wait(mutex_);
+  }
+  int num_waiting_for_ids() {
+    MutexLock lock(mutex_);
+    return num_waiting_for_ids_;
   }
   SequenceSpec last_spec() {  // of what came last
     MutexLock lock(mutex_);

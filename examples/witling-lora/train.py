@@ -33,7 +33,7 @@ import voice  # noqa: E402
 SEED = 7
 RANK, ALPHA = 4, 8
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3"]
-NUM_STEPS, PEAK_RATE, WARM_UP_STEPS = 80, 5e-3, 8
+NUM_STEPS, PEAK_RATE, WARM_UP_STEPS = 300, 2e-3, 15
 
 STEP_ROWS = 4  # of witling.ROW_TOKENS each
 VOICE_WEIGHT = 3  # of a token of the wording, as much as of most answers
@@ -150,10 +150,10 @@ def train(model, tokenizer, num_steps):
             group["lr"] = rate(step, num_steps)
         optimizer.step()
         mean, since, done = mean + loss.item(), since + 1, step + 1
-        if done % 10 == 0 or done == num_steps:
+        if done % 20 == 0 or done == num_steps:
             print(f"step {done}/{num_steps} loss {mean / since:.4f} {time.time() - began:.0f} s", flush=True)
             mean, since = 0.0, 0
-        if done % 40 == 0 or done == num_steps:
+        if done % 100 == 0 or done == num_steps:
             print(f"  held out: {exams(model, tokenizer)}", flush=True)
 
 

@@ -235,6 +235,8 @@ constexpr int64_t kMaxTemplateWorkBytes = int64_t{256} << 20;
 constexpr int64_t kMaxTemplateRange = 100000;
 // Spaces that one level of an indentation takes.
 constexpr int64_t kMaxTemplateIndent = 1024;
+// Digits of a number that a template formats or rounds.
+constexpr int64_t kMaxTemplateDigits = 300;
 constexpr int kMaxJsonDepth = 64;
 constexpr size_t kMaxEncodeTextBytes = size_t{64} << 20;
 constexpr size_t kMaxAddedTokenBytes = 1024;

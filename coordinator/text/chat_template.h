@@ -33,6 +33,16 @@ struct ChatTemplateInput {
 // values it is given and writes text; it reaches no file, no attribute that is
 // not data, no code. Steps, depth, memory and output are bounded
 // (base/limits.h). Immutable; any number of threads may Render at once.
+//
+// It writes the bytes that transformers' apply_chat_template writes, with
+// jinja2 3.1, or fails where that fails. Of the language it has for, if, set,
+// with, macro, call, filter, raw, break, continue and generation; the filters
+// and tests of jinja2 but those about HTML, URLs, files' sizes and chance; and
+// the methods of str, list and dict that change nothing and yield text,
+// numbers and lists. What it has not is refused: include, import, block and
+// their like by Parse, as are unknown filters and tests (in the branches of an
+// `if` by Render, when they are reached). Integers end at 64 bits, with an
+// error.
 class ChatTemplate {
  public:
   // InvalidArgument names the line and the cause.

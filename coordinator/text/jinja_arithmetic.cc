@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "base/limits.h"
 #include "base/status.h"
-#include "coordinator/text/jinja_interpreter.h"
+#include "coordinator/text/jinja_builtins.h"
 
 namespace witan::jinja {
 
@@ -18,11 +20,22 @@ int64_t FloorDivide(int64_t a, int64_t b) {
   return quotient - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
 }
 
+absl::StatusOr<Value> FloatPower(double base, double exponent) {
+  if (base == 0 && exponent < 0) return InvalidArgument("division by zero");
+  const double power = std::pow(base, exponent);
+  const bool is_usual = std::isfinite(base) && std::isfinite(exponent);
+  if (is_usual && std::isnan(power)) {
+    return InvalidArgument("the result is a complex number");
+  }
+  if (is_usual && std::isinf(power)) {
+    return InvalidArgument("the result is beyond the largest float");
+  }
+  return Value(power);
+}
+
 absl::StatusOr<Value> IntegerPower(int64_t base, int64_t exponent) {
   if (exponent < 0) {
-    if (base == 0) return InvalidArgument("division by zero");
-    return Value(
-        std::pow(static_cast<double>(base), static_cast<double>(exponent)));
+    return FloatPower(static_cast<double>(base), static_cast<double>(exponent));
   }
   if (base == 0 || base == 1) return Value(exponent == 0 ? int64_t{1} : base);
   if (base == -1) return Value(int64_t{exponent % 2 == 0 ? 1 : -1});
@@ -63,13 +76,51 @@ absl::StatusOr<Value> OfNumbers(std::string_view op, double a, double b) {
   if (op == "+") return Value(a + b);
   if (op == "-") return Value(a - b);
   if (op == "*") return Value(a * b);
-  if (op == "**") return Value(std::pow(a, b));
+  if (op == "**") return FloatPower(a, b);
   if (b == 0) return InvalidArgument("division by zero");
   if (op == "/") return Value(a / b);
   double remainder = std::fmod(a, b);
   if (remainder != 0 && (remainder < 0) != (b < 0)) remainder += b;
   if (op == "%") return Value(remainder);
   return Value(std::floor((a - remainder) / b + 0.5));
+}
+
+constexpr size_t kMaxEscapedBytes = 5;  // &#39;
+
+std::string Escape(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        escaped += "&amp;";
+        break;
+      case '<':
+        escaped += "&lt;";
+        break;
+      case '>':
+        escaped += "&gt;";
+        break;
+      case '\'':
+        escaped += "&#39;";
+        break;
+      case '"':
+        escaped += "&#34;";
+        break;
+      default:
+        escaped += c;
+    }
+  }
+  return escaped;
+}
+
+absl::StatusOr<Value> AddSafe(const Value& left, const Value& right,
+                              Budget* budget) {
+  RETURN_IF_ERROR(budget->Work((left.text()->size() + right.text()->size()) *
+                               kMaxEscapedBytes));
+  const auto part = [](const Value& value) {
+    return value.is_safe() ? *value.text() : Escape(*value.text());
+  };
+  return Value::Safe(part(left) + part(right));
 }
 
 // A text or list `count` times.
@@ -82,7 +133,7 @@ absl::StatusOr<Value> Repeat(const Value& value, int64_t count,
                           : value.list()->items.size() * sizeof(Value);
   if (size == 0 || count == 0) {
     if (text != nullptr) return Value(std::string());
-    return Value::List({}, value.list()->is_tuple);
+    return Value::List({}, value.list()->kind);
   }
   if (static_cast<uint64_t>(count) > kMaxTemplateWorkBytes / size) {
     return budget->Work(static_cast<size_t>(kMaxTemplateWorkBytes) + 1);
@@ -98,8 +149,9 @@ absl::StatusOr<Value> Repeat(const Value& value, int64_t count,
                    value.list()->items.end());
     }
   }
+  if (value.is_safe()) return Value::Safe(std::move(repeated));
   if (text != nullptr) return Value(std::move(repeated));
-  return Value::List(std::move(items), value.list()->is_tuple);
+  return Value::List(std::move(items), value.list()->kind);
 }
 
 }  // namespace
@@ -107,7 +159,9 @@ absl::StatusOr<Value> Repeat(const Value& value, int64_t count,
 absl::StatusOr<Value> Arithmetic(std::string_view op, const Value& left,
                                  const Value& right, Budget* budget) {
   RETURN_IF_ERROR(RequireDefined(left));
-  RETURN_IF_ERROR(RequireDefined(right));
+  if (op != "%" || left.text() == nullptr) {  // '%s' % undefined is fine
+    RETURN_IF_ERROR(RequireDefined(right));
+  }
   int64_t a = 0;
   int64_t b = 0;
   const bool left_is_integer = left.ToInteger(&a);
@@ -116,21 +170,32 @@ absl::StatusOr<Value> Arithmetic(std::string_view op, const Value& left,
   if (left.is_number() && right.is_number()) {
     return OfNumbers(op, left.number(), right.number());
   }
+  if ((left.is_safe() || right.is_safe()) && op != "+" && op != "*") {
+    return InvalidArgument("'{}' of a text that is safe is not supported", op);
+  }
   if (op == "+" && left.text() != nullptr && right.text() != nullptr) {
+    if (left.is_safe() || right.is_safe()) return AddSafe(left, right, budget);
     RETURN_IF_ERROR(budget->Work(left.text()->size() + right.text()->size()));
     return Value(*left.text() + *right.text());
+  }
+  if (op == "%" && left.text() != nullptr) {
+    return FormatPercent(*left.text(), right, budget);
   }
   const ListData* first = left.list();
   const ListData* second = right.list();
   if (op == "+" && first != nullptr && second != nullptr &&
-      first->is_tuple == second->is_tuple) {
+      ((first->is_list() && second->is_list()) ||
+       (first->is_tuple() && second->is_tuple()))) {
     std::vector<Value> items = first->items;
     items.insert(items.end(), second->items.begin(), second->items.end());
     RETURN_IF_ERROR(budget->Work(items.size() * sizeof(Value)));
-    return Value::List(std::move(items), first->is_tuple);
+    return Value::List(std::move(items),
+                       first->is_list() ? ListKind::kList : ListKind::kTuple);
   }
   const auto repeats = [](const Value& value) {
-    return value.text() != nullptr || value.list() != nullptr;
+    return value.text() != nullptr ||
+           (value.list() != nullptr &&
+            (value.list()->is_list() || value.list()->is_tuple()));
   };
   if (op == "*" && repeats(left) && right_is_integer) {
     return Repeat(left, b, budget);

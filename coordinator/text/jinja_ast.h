@@ -20,6 +20,8 @@ using ExpressionPtr = std::unique_ptr<Expression>;
 struct Arguments {
   std::vector<ExpressionPtr> positional;
   std::vector<std::pair<std::string, ExpressionPtr>> named;
+  ExpressionPtr more_positional;  // *list; may be null
+  ExpressionPtr more_named;       // **dict; may be null
 };
 
 // What follows a value: `.name`, `[...]`, `(...)`, `| name(...)`,
@@ -65,11 +67,12 @@ struct Expression {
 struct Statement;
 using Body = std::vector<std::unique_ptr<Statement>>;
 
-// Where a value is stored: `name`, `name.attribute`, or several names.
+// Where a value is stored: `name`, `name.attribute` of a namespace, or several
+// targets, each of which takes one of the value's items.
 struct Target {
-  std::vector<std::string> names;
-  bool is_tuple = false;
-  std::string attribute;  // not empty: of the namespace names[0]
+  std::string name;       // empty: several
+  std::string attribute;  // may be empty
+  std::vector<Target> items;
 };
 
 struct Macro {
@@ -77,6 +80,10 @@ struct Macro {
   std::vector<std::string> parameters;
   std::vector<ExpressionPtr> defaults;  // of the last parameters
   Body body;
+  // Whether the body reads these names; only then may arguments come in them.
+  bool takes_caller = false;
+  bool takes_varargs = false;
+  bool takes_kwargs = false;
 };
 
 struct Statement {
@@ -84,23 +91,28 @@ struct Statement {
     kText,
     kPrint,
     kIf,        // conditions[i] -> bodies[i]; one body more is the else
-    kFor,       // target in expression [if condition]; bodies: loop, else
-    kSet,       // target = expression
-    kSetBlock,  // target = bodies[0], through the filters
+    kFor,       // targets[0] in expression [if condition]; bodies: loop, else
+    kSet,       // targets[0] = expression
+    kSetBlock,  // targets[0] = bodies[0], through the filters
+    kWith,      // targets[i] = conditions[i], for bodies[0] only
+    kFilter,    // bodies[0] through the filters
     kMacro,
+    kCall,  // expression, a call, with the macro as its `caller`
     kBreak,
     kContinue,
-    kGroup  // bodies[0], as it is
+    kGeneration  // bodies[0], in a scope of its own
   };
   Kind kind = Kind::kText;
   int line = 0;
   std::string text;
   ExpressionPtr expression;
   std::vector<ExpressionPtr> conditions;
-  Target target;
+  std::vector<Target> targets;
   std::vector<Suffix> filters;
   std::vector<Body> bodies;
   std::unique_ptr<Macro> macro;
+  bool is_recursive = false;  // of kFor: `loop` can be called
+  bool reads_loop = false;    // of kFor: its body reads `loop`
 };
 
 }  // namespace witan::jinja

@@ -37,6 +37,20 @@ struct CallContext {
   bool refused = false;  // raise_exception was called
 };
 
+// The same for callables of Python whose arguments have no names.
+absl::StatusOr<std::vector<std::optional<Value>>> BindPositional(
+    const CallArguments& arguments, size_t max_arguments,
+    std::string_view callee);
+
+bool HasFilter(std::string_view name);
+bool HasTest(std::string_view name);
+
+using FilterFunction = absl::StatusOr<Value> (*)(const Value& input,
+                                                 const CallArguments& arguments,
+                                                 CallContext* context);
+// The filters of jinja_sequence_filters.cc; null for other names.
+FilterFunction FindSequenceFilter(std::string_view name);
+
 // InvalidArgument names unknown filters and tests and unfit values.
 absl::StatusOr<Value> ApplyFilter(std::string_view name, const Value& input,
                                   const CallArguments& arguments,
@@ -44,6 +58,10 @@ absl::StatusOr<Value> ApplyFilter(std::string_view name, const Value& input,
 absl::StatusOr<bool> ApplyTest(std::string_view name, const Value& value,
                                const CallArguments& arguments,
                                CallContext* context);
+absl::StatusOr<Value> CallTextMethod(const std::string& text,
+                                     std::string_view name,
+                                     const CallArguments& arguments,
+                                     CallContext* context);
 absl::StatusOr<Value> CallMethod(const MethodData& method,
                                  const CallArguments& arguments,
                                  CallContext* context);
@@ -51,12 +69,37 @@ absl::StatusOr<Value> CallFunction(Function function,
                                    const CallArguments& arguments,
                                    CallContext* context);
 
+bool IsTextMethod(std::string_view name);
+// str.isalpha() and the like, of a text.
+absl::StatusOr<Value> IsOfKind(std::string_view name, std::string_view text);
+
+// `format % arguments` of Python, and str.format().
+absl::StatusOr<Value> FormatPercent(const std::string& format,
+                                    const Value& arguments, Budget* budget);
+absl::StatusOr<Value> FormatBraces(const std::string& format,
+                                   const CallArguments& arguments,
+                                   Budget* budget);
+
+// `left op right` for + - * / // % **.
+absl::StatusOr<Value> Arithmetic(std::string_view op, const Value& left,
+                                 const Value& right, Budget* budget);
+
+// The int or bool `value`, or `absent`, also for None; InvalidArgument for
+// other types.
+absl::StatusOr<int64_t> IntegerOr(const std::optional<Value>& value,
+                                  int64_t absent, std::string_view what);
+
 // `value.name`: a method, else a member; undefined when there is neither.
 absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name,
                                    Budget* budget);
 // `value[key]`: a member or item, else a method.
 absl::StatusOr<Value> GetItem(const Value& value, const Value& key,
                               Budget* budget);
+
+// The value at a path such as "function.name"; digits are indices of lists. An
+// `otherwise` that is not None replaces what is undefined on the way.
+absl::StatusOr<Value> GetPath(const Value& value, const Value& path,
+                              Budget* budget, const Value& otherwise = Value());
 
 // Adds an entry to those of a dict, or replaces the value of its key.
 absl::Status PutEntry(Value key, Value value, Budget* budget,

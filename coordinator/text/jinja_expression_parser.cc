@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <initializer_list>
-#include <set>
 #include <utility>
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "coordinator/text/jinja_builtins.h"
 
 namespace witan::jinja {
 
@@ -35,7 +35,7 @@ class ExpressionParser {
     auto tuple = MakeExpression(Kind::kTuple, first->line);
     tuple->children.push_back(std::move(first));
     while (tokens_->TakeOperator(",")) {
-      if (EndsTuple()) break;
+      if (EndsTuple(with_if)) break;
       ASSIGN_OR_RETURN(ExpressionPtr item,
                        with_if ? ParseExpression() : ParseOr());
       tuple->children.push_back(std::move(item));
@@ -46,6 +46,7 @@ class ExpressionParser {
   absl::StatusOr<ExpressionPtr> ParseExpression() {
     const TokenStream::Nesting nesting(tokens_);
     RETURN_IF_ERROR(tokens_->CheckDepth());
+    const size_t num_unknown = tokens_->num_unknown();
     ASSIGN_OR_RETURN(ExpressionPtr value, ParseOr());
     for (int num_ifs = 1; tokens_->IsName("if"); ++num_ifs) {
       if (num_ifs > kMaxTemplateDepth) {
@@ -54,6 +55,8 @@ class ExpressionParser {
       }
       auto conditional = MakeExpression(Kind::kConditional, tokens_->line());
       tokens_->Skip();
+      tokens_->ForgetUnknown(num_unknown);
+      const TokenStream::Deferral deferral(tokens_);
       conditional->children.push_back(std::move(value));
       ASSIGN_OR_RETURN(ExpressionPtr condition, ParseOr());
       conditional->children.push_back(std::move(condition));
@@ -68,11 +71,19 @@ class ExpressionParser {
 
   // REQUIRES: at "|".
   absl::Status ParseFilter(std::vector<Suffix>* suffixes) {
+    tokens_->Skip();
+    return ParseFilterName(suffixes);
+  }
+
+  absl::Status ParseFilterName(std::vector<Suffix>* suffixes) {
     Suffix filter;
     filter.kind = Suffix::Kind::kFilter;
     filter.line = tokens_->line();
-    tokens_->Skip();
-    ASSIGN_OR_RETURN(filter.name, tokens_->ExpectName());
+    ASSIGN_OR_RETURN(filter.name, ParseDottedName());
+    if (!HasFilter(filter.name)) {
+      tokens_->NoteUnknown(InvalidArgument("line {}: there is no filter '{}'",
+                                           filter.line, filter.name));
+    }
     if (tokens_->IsOperator("(")) {
       ASSIGN_OR_RETURN(filter.arguments, ParseArguments());
     }
@@ -81,10 +92,20 @@ class ExpressionParser {
   }
 
  private:
-  bool EndsTuple() const {
+  bool EndsTuple(bool with_if) const {
     return tokens_->Is(Token::Kind::kPrintEnd) ||
            tokens_->Is(Token::Kind::kBlockEnd) || tokens_->IsOperator(")") ||
-           tokens_->IsName("in");
+           (!with_if && tokens_->IsName("recursive"));
+  }
+
+  // The name of a filter or test.
+  absl::StatusOr<std::string> ParseDottedName() {
+    ASSIGN_OR_RETURN(std::string name, tokens_->ExpectName());
+    while (tokens_->TakeOperator(".")) {
+      ASSIGN_OR_RETURN(const std::string part, tokens_->ExpectName());
+      name += "." + part;
+    }
+    return name;
   }
 
   using ParseOperand = absl::StatusOr<ExpressionPtr> (ExpressionParser::*)();
@@ -225,11 +246,7 @@ class ExpressionParser {
       case Token::Kind::kInteger: {
         const std::string& digits = tokens_->current().text;
         int64_t integer = 0;
-        const auto [end, error] = std::from_chars(
-            digits.data(), digits.data() + digits.size(), integer);
-        if (error != std::errc()) {
-          return tokens_->Error("integer {} is beyond 64 bits", digits);
-        }
+        std::from_chars(digits.data(), digits.data() + digits.size(), integer);
         value->literal = Value(integer);
         tokens_->Skip();
         return value;
@@ -308,18 +325,22 @@ class ExpressionParser {
   absl::StatusOr<ExpressionPtr> ParseSuffixes(ExpressionPtr base,
                                               bool with_filters) {
     std::vector<Suffix> suffixes;
+    bool is_filtered = false;  // behind a filter or test, only calls and more
     while (true) {
-      if (tokens_->IsOperator(".") || tokens_->IsOperator("[")) {
-        RETURN_IF_ERROR(ParseSubscript(&suffixes));
-      } else if (tokens_->IsOperator("(")) {
+      if (tokens_->IsOperator("(")) {
         Suffix call;
         call.kind = Suffix::Kind::kCall;
         call.line = tokens_->line();
         ASSIGN_OR_RETURN(call.arguments, ParseArguments());
         suffixes.push_back(std::move(call));
+      } else if (!is_filtered &&
+                 (tokens_->IsOperator(".") || tokens_->IsOperator("["))) {
+        RETURN_IF_ERROR(ParseSubscript(&suffixes));
       } else if (with_filters && tokens_->IsOperator("|")) {
+        is_filtered = true;
         RETURN_IF_ERROR(ParseFilter(&suffixes));
       } else if (with_filters && tokens_->IsName("is")) {
+        is_filtered = true;
         RETURN_IF_ERROR(ParseTest(&suffixes));
       } else {
         break;
@@ -347,19 +368,42 @@ class ExpressionParser {
     }
     tokens_->Skip();  // [
     suffix.kind = Suffix::Kind::kItem;
-    if (!tokens_->IsOperator(":")) {
-      ASSIGN_OR_RETURN(suffix.item, ParseExpression());
-    }
-    if (tokens_->IsOperator(":")) {
-      suffix.kind = Suffix::Kind::kSlice;
-      suffix.slice[0] = std::move(suffix.item);
-      for (int i = 1; i < 3 && tokens_->TakeOperator(":"); ++i) {
-        if (tokens_->IsOperator(":") || tokens_->IsOperator("]")) continue;
-        ASSIGN_OR_RETURN(suffix.slice[i], ParseExpression());
+    auto key = MakeExpression(Kind::kTuple, suffix.line);
+    bool has_comma = false;
+    while (!tokens_->TakeOperator("]")) {
+      if (!key->children.empty()) {
+        RETURN_IF_ERROR(tokens_->ExpectOperator(","));
+        has_comma = true;
       }
+      if (!tokens_->IsOperator(":")) {
+        ASSIGN_OR_RETURN(ExpressionPtr item, ParseExpression());
+        key->children.push_back(std::move(item));
+      }
+      if (!tokens_->IsOperator(":")) continue;
+      if (has_comma) return tokens_->Error("a slice among several indices");
+      return ParseSlice(std::move(key), &suffix, suffixes);
+    }
+    // x[1, 2] and x[] have tuples as keys.
+    suffix.item = key->children.size() == 1 ? std::move(key->children[0])
+                                            : std::move(key);
+    suffixes->push_back(std::move(suffix));
+    return absl::OkStatus();
+  }
+
+  // The rest of x[start:stop:step], with `start` as the only child of a tuple,
+  // if it has one. REQUIRES: at ":".
+  absl::Status ParseSlice(ExpressionPtr start, Suffix* suffix,
+                          std::vector<Suffix>* suffixes) {
+    suffix->kind = Suffix::Kind::kSlice;
+    if (!start->children.empty()) {
+      suffix->slice[0] = std::move(start->children[0]);
+    }
+    for (int i = 1; i < 3 && tokens_->TakeOperator(":"); ++i) {
+      if (tokens_->IsOperator(":") || tokens_->IsOperator("]")) continue;
+      ASSIGN_OR_RETURN(suffix->slice[i], ParseExpression());
     }
     RETURN_IF_ERROR(tokens_->ExpectOperator("]"));
-    suffixes->push_back(std::move(suffix));
+    suffixes->push_back(std::move(*suffix));
     return absl::OkStatus();
   }
 
@@ -372,28 +416,51 @@ class ExpressionParser {
       if (!is_first) RETURN_IF_ERROR(tokens_->ExpectOperator(","));
       is_first = false;
       if (tokens_->TakeOperator(")")) break;
-      if (tokens_->IsOperator("*") || tokens_->IsOperator("**")) {
-        return tokens_->Error("arguments with * are not supported");
-      }
-      const bool is_named = tokens_->Is(Token::Kind::kName) &&
-                            tokens_->next().kind == Token::Kind::kOperator &&
-                            tokens_->next().text == "=";
-      std::string name;
-      if (is_named) {
-        name = tokens_->Take().text;
-        tokens_->Skip();  // =
-      } else if (!arguments.named.empty()) {
-        return tokens_->Error(
-            "an argument without a name follows one with a name");
-      }
-      ASSIGN_OR_RETURN(ExpressionPtr value, ParseExpression());
-      if (is_named) {
-        arguments.named.emplace_back(std::move(name), std::move(value));
-      } else {
-        arguments.positional.push_back(std::move(value));
-      }
+      RETURN_IF_ERROR(ParseArgument(&arguments));
     }
     return arguments;
+  }
+
+  // In the order `a, b=c, *d, **e`, as Jinja takes them.
+  absl::Status ParseArgument(Arguments* arguments) {
+    const bool is_last = arguments->more_named != nullptr;
+    if (tokens_->TakeOperator("**")) {
+      if (is_last) return tokens_->Error("** twice in one call");
+      ASSIGN_OR_RETURN(arguments->more_named, ParseExpression());
+      return absl::OkStatus();
+    }
+    if (tokens_->TakeOperator("*")) {
+      if (is_last || arguments->more_positional != nullptr) {
+        return tokens_->Error("* twice, or behind **, in one call");
+      }
+      ASSIGN_OR_RETURN(arguments->more_positional, ParseExpression());
+      return absl::OkStatus();
+    }
+    if (is_last) return tokens_->Error("an argument behind **");
+    const bool is_named = tokens_->Is(Token::Kind::kName) &&
+                          tokens_->next().kind == Token::Kind::kOperator &&
+                          tokens_->next().text == "=";
+    if (is_named) {
+      std::string name = tokens_->Take().text;
+      tokens_->Skip();  // =
+      const auto is_same = [&name](const auto& known) {
+        return known.first == name;
+      };
+      if (std::any_of(arguments->named.begin(), arguments->named.end(),
+                      is_same)) {
+        return tokens_->Error("argument '{}' twice in one call", name);
+      }
+      ASSIGN_OR_RETURN(ExpressionPtr value, ParseExpression());
+      arguments->named.emplace_back(std::move(name), std::move(value));
+      return absl::OkStatus();
+    }
+    if (!arguments->named.empty() || arguments->more_positional != nullptr) {
+      return tokens_->Error(
+          "an argument without a name follows one with a name, or *");
+    }
+    ASSIGN_OR_RETURN(ExpressionPtr value, ParseExpression());
+    arguments->positional.push_back(std::move(value));
+    return absl::OkStatus();
   }
 
   // REQUIRES: at "is".
@@ -403,7 +470,14 @@ class ExpressionParser {
     test.line = tokens_->line();
     tokens_->Skip();
     test.negated = tokens_->TakeName("not");
-    ASSIGN_OR_RETURN(test.name, tokens_->ExpectName());
+    ASSIGN_OR_RETURN(test.name, ParseDottedName());
+    if (!HasTest(test.name)) {
+      tokens_->NoteUnknown(InvalidArgument("line {}: there is no test '{}'",
+                                           test.line, test.name));
+    }
+    if (tokens_->IsName("is")) {
+      return tokens_->Error("a test of a test needs parentheses");
+    }
     if (tokens_->IsOperator("(")) {
       ASSIGN_OR_RETURN(test.arguments, ParseArguments());
     } else if (AtTestArgument()) {
@@ -421,9 +495,8 @@ class ExpressionParser {
   // `is divisibleby 3` needs no parentheses.
   bool AtTestArgument() const {
     if (tokens_->Is(Token::Kind::kName)) {
-      static const std::set<std::string_view> kWords = {
-          "and", "or", "else", "if", "in", "is", "not", "recursive"};
-      return !kWords.contains(tokens_->current().text);
+      return !tokens_->IsName("and") && !tokens_->IsName("or") &&
+             !tokens_->IsName("else");
     }
     return tokens_->Is(Token::Kind::kString) ||
            tokens_->Is(Token::Kind::kInteger) ||
@@ -446,6 +519,11 @@ absl::StatusOr<ExpressionPtr> ParseTuple(TokenStream* tokens, bool with_if) {
 
 absl::Status ParseFilter(TokenStream* tokens, std::vector<Suffix>* suffixes) {
   return ExpressionParser(tokens).ParseFilter(suffixes);
+}
+
+absl::Status ParseFilterName(TokenStream* tokens,
+                             std::vector<Suffix>* suffixes) {
+  return ExpressionParser(tokens).ParseFilterName(suffixes);
 }
 
 }  // namespace witan::jinja

@@ -19,6 +19,9 @@ absl::StatusOr<ExpressionPtr> ParseTuple(TokenStream* tokens,
                                          bool with_if = true);
 // Appends `| name(...)`. REQUIRES: at "|".
 absl::Status ParseFilter(TokenStream* tokens, std::vector<Suffix>* suffixes);
+// The same without "|". REQUIRES: at the name.
+absl::Status ParseFilterName(TokenStream* tokens,
+                             std::vector<Suffix>* suffixes);
 
 }  // namespace witan::jinja
 

@@ -1,8 +1,11 @@
-// Filters and tests.
+// Filters of text, numbers and single values.
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -15,26 +18,6 @@
 namespace witan::jinja {
 
 namespace {
-
-using FilterFunction = absl::StatusOr<Value> (*)(const Value& input,
-                                                 const CallArguments& arguments,
-                                                 CallContext* context);
-
-absl::StatusOr<Value> MakeList(std::vector<Value> items, CallContext* context) {
-  RETURN_IF_ERROR(context->budget.Work(items.size() * sizeof(Value)));
-  return Value::List(std::move(items), /*is_tuple=*/false);
-}
-
-absl::StatusOr<int64_t> IntegerOr(const std::optional<Value>& value,
-                                  int64_t absent, std::string_view what) {
-  if (!value.has_value() || value->is_none()) return absent;
-  int64_t integer = 0;
-  if (!value->ToInteger(&integer)) {
-    return InvalidArgument("{} must be an integer, not {}", what,
-                           value->type_name());
-  }
-  return integer;
-}
 
 // --- Text --------------------------------------------------------------------
 
@@ -49,6 +32,20 @@ absl::StatusOr<Value> TextFilter(const Value& input,
 }
 
 std::string Identity(std::string_view text) { return std::string(text); }
+
+absl::StatusOr<Value> Safe(const Value& input, const CallArguments& arguments,
+                           CallContext* context) {
+  RETURN_IF_ERROR(BindArguments(arguments, {}, "safe").status());
+  ASSIGN_OR_RETURN(std::string text, ToText(input, &context->budget));
+  return Value::Safe(std::move(text));
+}
+
+// Filters whose result is safe if their input is.
+bool KeepsSafe(std::string_view filter) {
+  static const std::set<std::string_view> kFilters = {
+      "capitalize", "center", "indent", "lower", "string", "trim", "upper"};
+  return kFilters.contains(filter);
+}
 
 absl::StatusOr<Value> Trim(const Value& input, const CallArguments& arguments,
                            CallContext* context) {
@@ -90,7 +87,11 @@ absl::StatusOr<Value> Indent(const Value& input, const CallArguments& arguments,
   ASSIGN_OR_RETURN(
       const auto bound,
       BindArguments(arguments, {"width", "first", "blank"}, "indent"));
-  ASSIGN_OR_RETURN(const std::string text, ToText(input, &context->budget));
+  const std::string* text = input.text();
+  if (text == nullptr) {
+    return InvalidArgument("indent needs a str, not {}", input.type_name());
+  }
+  RETURN_IF_ERROR(context->budget.Work(text->size()));
   std::string indent(4, ' ');
   if (bound[0].has_value() && bound[0]->text() != nullptr) {
     indent = *bound[0]->text();
@@ -102,17 +103,15 @@ absl::StatusOr<Value> Indent(const Value& input, const CallArguments& arguments,
   }
   const bool first = bound[1].has_value() && bound[1]->truth();
   const bool blank = bound[2].has_value() && bound[2]->truth();
+  ASSIGN_OR_RETURN(auto lines, SplitLines(*text + "\n", /*keeps_ends=*/false,
+                                          &context->budget));
   std::string result;
-  bool is_first_line = true;
-  ASSIGN_OR_RETURN(const auto lines,
-                   SplitText(text, "\n", -1, &context->budget));
-  for (const std::string& line : lines) {
-    RETURN_IF_ERROR(context->budget.Work(indent.size() + line.size()));
-    if (!is_first_line) result += '\n';
-    const bool wanted = is_first_line ? first : blank || !line.empty();
+  for (size_t i = 0; i < lines.size(); ++i) {
+    RETURN_IF_ERROR(context->budget.Work(indent.size() + lines[i].size()));
+    if (i > 0) result += '\n';
+    const bool wanted = i == 0 ? first : blank || !lines[i].empty();
     if (wanted) result += indent;
-    result += line;
-    is_first_line = false;
+    result += lines[i];
   }
   return Value(std::move(result));
 }
@@ -131,7 +130,7 @@ absl::StatusOr<Value> Join(const Value& input, const CallArguments& arguments,
   for (size_t i = 0; i < items.size(); ++i) {
     Value item = items[i];
     if (bound[1].has_value() && !bound[1]->is_none()) {
-      ASSIGN_OR_RETURN(item, GetItem(item, *bound[1], &context->budget));
+      ASSIGN_OR_RETURN(item, GetPath(item, *bound[1], &context->budget));
     }
     ASSIGN_OR_RETURN(const std::string text, ToText(item, &context->budget));
     RETURN_IF_ERROR(context->budget.Work(separator.size()));
@@ -149,12 +148,18 @@ absl::StatusOr<Value> Tojson(const Value& input, const CallArguments& arguments,
                                                    "tojson"));
   JsonStyle style;
   style.ensure_ascii = bound[0].has_value() && bound[0]->truth();
-  ASSIGN_OR_RETURN(style.indent, IntegerOr(bound[1], -1, "indent"));
-  if (style.indent > kMaxTemplateIndent) {
-    return InvalidArgument("indent {} exceeds the limit of {}", style.indent,
-                           kMaxTemplateIndent);
+  if (bound[1].has_value() && bound[1]->text() != nullptr) {
+    style.indent = *bound[1]->text();
+  } else if (bound[1].has_value() && !bound[1]->is_none()) {
+    ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[1], 0, "indent"));
+    if (width > kMaxTemplateIndent) {
+      return InvalidArgument("indent {} exceeds the limit of {}", width,
+                             kMaxTemplateIndent);
+    }
+    style.indent =
+        std::string(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
   }
-  if (style.indent >= 0) style.item_separator = ",";
+  if (style.indent.has_value()) style.item_separator = ",";
   if (bound[2].has_value() && !bound[2]->is_none()) {
     const ListData* separators = bound[2]->list();
     if (separators == nullptr || separators->items.size() != 2 ||
@@ -172,49 +177,104 @@ absl::StatusOr<Value> Tojson(const Value& input, const CallArguments& arguments,
 
 // --- Numbers -----------------------------------------------------------------
 
+// Without the single _ that Python allows between digits.
+std::string WithoutUnderscores(std::string_view text) {
+  std::string digits;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool skips = text[i] == '_' && i > 0 && i + 1 < text.size() &&
+                       std::isalnum(static_cast<unsigned char>(text[i - 1])) &&
+                       std::isalnum(static_cast<unsigned char>(text[i + 1]));
+    if (!skips) digits += text[i];
+  }
+  return digits;
+}
+
 // The number that `text` spells, as Python's float() reads it.
 std::optional<double> ParseNumber(std::string_view text) {
-  text = Strip(text, "", Side::kBoth);
-  if (text.starts_with('+')) text.remove_prefix(1);
+  std::string digits = WithoutUnderscores(Strip(text, "", Side::kBoth));
+  if (digits.starts_with('+')) {
+    digits.erase(0, 1);
+    if (digits.starts_with('-')) return std::nullopt;
+  }
   double number = 0;
   const auto [end, error] =
-      std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) {
+      std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error == std::errc::invalid_argument ||
+      end != digits.data() + digits.size()) {
     return std::nullopt;
   }
-  return number;
+  // Too large or too small: infinity or 0.
+  return error == std::errc() ? number : std::strtod(digits.c_str(), nullptr);
+}
+
+absl::Status IntegerTooLarge() {
+  return InvalidArgument("the result is an integer beyond 64 bits");
+}
+
+// The integer that `text` spells, as Python's int() reads it; nullopt if none.
+absl::StatusOr<std::optional<int64_t>> ParseInteger(std::string_view text,
+                                                    int base) {
+  text = Strip(text, "", Side::kBoth);
+  const bool is_negative = text.starts_with('-');
+  if (is_negative || text.starts_with('+')) text.remove_prefix(1);
+  std::string digits = WithoutUnderscores(text);
+  const std::string_view prefix = std::string_view(digits).substr(0, 2);
+  if ((base == 16 && (prefix == "0x" || prefix == "0X")) ||
+      (base == 8 && (prefix == "0o" || prefix == "0O")) ||
+      (base == 2 && (prefix == "0b" || prefix == "0B"))) {
+    digits.erase(0, 2);
+  }
+  if (digits.starts_with('-')) return std::nullopt;
+  if (is_negative) digits.insert(0, "-");
+  int64_t integer = 0;
+  const auto [end, error] = std::from_chars(
+      digits.data(), digits.data() + digits.size(), integer, base);
+  if (error == std::errc::invalid_argument ||
+      end != digits.data() + digits.size()) {
+    return std::nullopt;
+  }
+  if (error != std::errc()) return IntegerTooLarge();
+  return integer;
+}
+
+absl::StatusOr<Value> Truncated(double number) {
+  // 2^63, the first number that does not fit.
+  if (std::abs(number) < 9223372036854775808.0) {
+    return Value(static_cast<int64_t>(number));
+  }
+  return IntegerTooLarge();
 }
 
 absl::StatusOr<Value> ToInt(const Value& input, const CallArguments& arguments,
                             CallContext*) {
   ASSIGN_OR_RETURN(const auto bound,
-                   BindArguments(arguments, {"default"}, "int"));
+                   BindArguments(arguments, {"default", "base"}, "int"));
+  RETURN_IF_ERROR(RequireDefined(input));
+  ASSIGN_OR_RETURN(const int64_t base, IntegerOr(bound[1], 10, "base"));
+  if (base < 2 || base > 36) {
+    return InvalidArgument("a base from 2 to 36 is needed, not {}", base);
+  }
+  const Value otherwise = bound[0].value_or(Value(int64_t{0}));
   int64_t integer = 0;
   if (input.ToInteger(&integer)) return Value(integer);
-  std::optional<double> number;
   if (input.is_number()) {
-    number = input.number();
-  } else if (const std::string* text = input.text()) {
-    std::string_view digits = Strip(*text, "", Side::kBoth);
-    if (digits.starts_with('+')) digits.remove_prefix(1);
-    const auto [end, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), integer);
-    if (error == std::errc() && end == digits.data() + digits.size()) {
-      return Value(integer);
-    }
-    number = ParseNumber(*text);
+    if (std::isnan(input.number())) return otherwise;
+    return Truncated(input.number());
   }
-  // 2^63, the first number that does not fit.
-  if (number.has_value() && std::abs(*number) < 9223372036854775808.0) {
-    return Value(static_cast<int64_t>(*number));
-  }
-  return bound[0].value_or(Value(int64_t{0}));
+  if (input.text() == nullptr) return otherwise;
+  ASSIGN_OR_RETURN(const auto spelled,
+                   ParseInteger(*input.text(), static_cast<int>(base)));
+  if (spelled.has_value()) return Value(*spelled);
+  const std::optional<double> number = ParseNumber(*input.text());
+  if (!number.has_value() || !std::isfinite(*number)) return otherwise;
+  return Truncated(*number);
 }
 
 absl::StatusOr<Value> ToFloat(const Value& input,
                               const CallArguments& arguments, CallContext*) {
   ASSIGN_OR_RETURN(const auto bound,
                    BindArguments(arguments, {"default"}, "float"));
+  RETURN_IF_ERROR(RequireDefined(input));
   if (input.is_number()) return Value(input.number());
   if (const std::string* text = input.text()) {
     if (const auto number = ParseNumber(*text)) return Value(*number);
@@ -222,7 +282,149 @@ absl::StatusOr<Value> ToFloat(const Value& input,
   return bound[0].value_or(Value(0.0));
 }
 
-// --- Sequences ---------------------------------------------------------------
+absl::StatusOr<Value> Abs(const Value& input, const CallArguments& arguments,
+                          CallContext*) {
+  RETURN_IF_ERROR(BindArguments(arguments, {}, "abs").status());
+  RETURN_IF_ERROR(RequireDefined(input));
+  int64_t integer = 0;
+  if (input.ToInteger(&integer)) {
+    if (integer == std::numeric_limits<int64_t>::min()) {
+      return IntegerTooLarge();
+    }
+    return Value(std::abs(integer));
+  }
+  if (input.is_number()) return Value(std::abs(input.number()));
+  return InvalidArgument("abs needs a number, not {}", input.type_name());
+}
+
+// Halves go to the even neighbour, of the exact binary value.
+double RoundTo(double number, int64_t precision) {
+  if (precision >= 0) {
+    return std::strtod(fmt::format("{:.{}f}", number, precision).c_str(),
+                       nullptr);
+  }
+  const double unit = std::pow(10.0, static_cast<double>(-precision));
+  return std::nearbyint(number / unit) * unit;
+}
+
+absl::StatusOr<Value> Round(const Value& input, const CallArguments& arguments,
+                            CallContext*) {
+  ASSIGN_OR_RETURN(const auto bound,
+                   BindArguments(arguments, {"precision", "method"}, "round"));
+  RETURN_IF_ERROR(RequireDefined(input));
+  ASSIGN_OR_RETURN(const int64_t precision,
+                   IntegerOr(bound[0], 0, "precision"));
+  if (std::abs(precision) > kMaxTemplateDigits) {
+    return InvalidArgument("precision {} exceeds the limit of {}", precision,
+                           kMaxTemplateDigits);
+  }
+  if (!input.is_number()) {
+    return InvalidArgument("round needs a number, not {}", input.type_name());
+  }
+  const std::string* named = bound[1].has_value() ? bound[1]->text() : nullptr;
+  const std::string method = !bound[1].has_value() ? "common"
+                             : named != nullptr    ? *named
+                                                   : "";
+  const double number = input.number();
+  if (method == "ceil" || method == "floor") {
+    const double unit = std::pow(10.0, static_cast<double>(precision));
+    const double scaled = number * unit;
+    return Value((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) /
+                 unit);
+  }
+  if (method != "common") {
+    return InvalidArgument("round takes the methods common, ceil and floor");
+  }
+  if (!std::isfinite(number)) return input;
+  if (input.As<double>() != nullptr) return Value(RoundTo(number, precision));
+  int64_t integer = 0;
+  input.ToInteger(&integer);
+  if (precision >= 0) return Value(integer);
+  return Truncated(RoundTo(number, precision));
+}
+
+// --- More of text ------------------------------------------------------------
+
+absl::StatusOr<Value> Center(const Value& input, const CallArguments& arguments,
+                             CallContext* context) {
+  ASSIGN_OR_RETURN(const auto bound,
+                   BindArguments(arguments, {"width"}, "center"));
+  ASSIGN_OR_RETURN(const std::string text, ToText(input, &context->budget));
+  const Value width = bound[0].value_or(Value(int64_t{80}));
+  return CallTextMethod(text, "center", {{width}, {}}, context);
+}
+
+absl::StatusOr<Value> Format(const Value& input, const CallArguments& arguments,
+                             CallContext* context) {
+  ASSIGN_OR_RETURN(const std::string format, ToText(input, &context->budget));
+  if (arguments.named.empty()) {
+    ASSIGN_OR_RETURN(const Value tuple,
+                     Value::List(arguments.positional, ListKind::kTuple));
+    return FormatPercent(format, tuple, &context->budget);
+  }
+  if (!arguments.positional.empty()) {
+    return InvalidArgument("format takes arguments with names or without");
+  }
+  std::vector<std::pair<Value, Value>> entries;
+  for (const auto& [name, value] : arguments.named) {
+    entries.emplace_back(Value(name), value);
+  }
+  ASSIGN_OR_RETURN(const Value dict, Value::Dict(std::move(entries)));
+  return FormatPercent(format, dict, &context->budget);
+}
+
+absl::StatusOr<Value> Truncate(const Value& input,
+                               const CallArguments& arguments,
+                               CallContext* context) {
+  ASSIGN_OR_RETURN(
+      const auto bound,
+      BindArguments(arguments, {"length", "killwords", "end", "leeway"},
+                    "truncate"));
+  const std::string* text = input.text();
+  if (text == nullptr) {
+    return InvalidArgument("truncate needs a str, not {}", input.type_name());
+  }
+  ASSIGN_OR_RETURN(const int64_t length, IntegerOr(bound[0], 255, "length"));
+  ASSIGN_OR_RETURN(const int64_t leeway, IntegerOr(bound[3], 5, "leeway"));
+  std::string end = "...";
+  if (bound[2].has_value()) {
+    ASSIGN_OR_RETURN(end, ToText(*bound[2], &context->budget));
+  }
+  const int64_t end_length = static_cast<int64_t>(CountUtf8(end));
+  if (length < end_length || leeway < 0) {
+    return InvalidArgument("truncate to {} characters with an end of {}",
+                           length, end_length);
+  }
+  RETURN_IF_ERROR(context->budget.Work(text->size()));
+  const int64_t size = static_cast<int64_t>(CountUtf8(*text));
+  if (size - leeway <= length) return input;
+  size_t offset = 0;
+  for (int64_t i = 0; i < length - end_length; ++i) DecodeUtf8(*text, &offset);
+  std::string kept = text->substr(0, offset);
+  const bool keeps_words = !bound[1].has_value() || !bound[1]->truth();
+  const size_t space = kept.rfind(' ');
+  if (keeps_words && space != std::string::npos) kept.resize(space);
+  return Value(kept + end);
+}
+
+absl::StatusOr<Value> WordCount(const Value& input,
+                                const CallArguments& arguments,
+                                CallContext* context) {
+  RETURN_IF_ERROR(BindArguments(arguments, {}, "wordcount").status());
+  ASSIGN_OR_RETURN(const std::string text, ToText(input, &context->budget));
+  int64_t num_words = 0;
+  bool in_word = false;
+  for (size_t offset = 0; offset < text.size();) {
+    const char32_t character = DecodeUtf8(text, &offset);
+    const bool is_word =
+        character == '_' || IsLetter(character) || IsNumeric(character);
+    num_words += is_word && !in_word ? 1 : 0;
+    in_word = is_word;
+  }
+  return Value(num_words);
+}
+
+// --- Any value ---------------------------------------------------------------
 
 absl::StatusOr<Value> Default(const Value& input,
                               const CallArguments& arguments, CallContext*) {
@@ -251,295 +453,73 @@ absl::StatusOr<Value> Length(const Value& input, const CallArguments& arguments,
   return InvalidArgument("a value of type {} has no length", input.type_name());
 }
 
-absl::StatusOr<Value> First(const Value& input, const CallArguments& arguments,
-                            CallContext* context) {
-  RETURN_IF_ERROR(BindArguments(arguments, {}, "first").status());
-  ASSIGN_OR_RETURN(const auto items, Iterate(input, &context->budget));
-  if (items.empty()) return Value(Undefined{"there is no first item"});
-  return items.front();
-}
-
-absl::StatusOr<Value> Last(const Value& input, const CallArguments& arguments,
-                           CallContext* context) {
-  RETURN_IF_ERROR(BindArguments(arguments, {}, "last").status());
-  ASSIGN_OR_RETURN(const auto items, Iterate(input, &context->budget));
-  if (items.empty()) return Value(Undefined{"there is no last item"});
-  return items.back();
-}
-
-absl::StatusOr<Value> ToList(const Value& input, const CallArguments& arguments,
-                             CallContext* context) {
-  RETURN_IF_ERROR(BindArguments(arguments, {}, "list").status());
-  ASSIGN_OR_RETURN(auto items, Iterate(input, &context->budget));
-  return MakeList(std::move(items), context);
-}
-
-absl::StatusOr<Value> Reverse(const Value& input,
-                              const CallArguments& arguments,
-                              CallContext* context) {
-  RETURN_IF_ERROR(BindArguments(arguments, {}, "reverse").status());
-  ASSIGN_OR_RETURN(auto items, Iterate(input, &context->budget));
-  std::reverse(items.begin(), items.end());
-  if (input.text() == nullptr) return MakeList(std::move(items), context);
-  std::string text;
-  for (const Value& item : items) text += *item.text();
-  return Value(std::move(text));
-}
-
-absl::StatusOr<Value> Items(const Value& input, const CallArguments& arguments,
-                            CallContext* context) {
-  RETURN_IF_ERROR(BindArguments(arguments, {}, "items").status());
-  if (input.is_undefined()) return MakeList({}, context);
-  if (input.dict() == nullptr) {
-    return InvalidArgument("items needs a dict, not {}", input.type_name());
-  }
-  return CallMethod({input, "items"}, {}, context);
-}
-
-// The value at a path such as "function.name"; digits are list indices.
-absl::StatusOr<Value> GetPath(const Value& value, const Value& path,
-                              CallContext* context) {
-  if (path.text() == nullptr) return GetItem(value, path, &context->budget);
-  Value result = value;
-  RETURN_IF_ERROR(context->budget.Work(path.text()->size()));
-  ASSIGN_OR_RETURN(const auto parts,
-                   SplitText(*path.text(), ".", -1, &context->budget));
-  for (const std::string& part : parts) {
-    int64_t index = 0;
-    const auto [end, error] =
-        std::from_chars(part.data(), part.data() + part.size(), index);
-    const bool is_index =
-        error == std::errc() && end == part.data() + part.size();
-    ASSIGN_OR_RETURN(result,
-                     GetItem(result, is_index ? Value(index) : Value(part),
-                             &context->budget));
-  }
-  return result;
-}
-
-absl::StatusOr<Value> Map(const Value& input, const CallArguments& arguments,
-                          CallContext* context) {
-  ASSIGN_OR_RETURN(auto items, Iterate(input, &context->budget));
-  if (arguments.positional.empty()) {
-    ASSIGN_OR_RETURN(const auto bound,
-                     BindArguments(arguments, {"attribute", "default"}, "map"));
-    if (!bound[0].has_value()) {
-      return InvalidArgument("map needs the name of a filter or an attribute");
-    }
-    for (Value& item : items) {
-      ASSIGN_OR_RETURN(item, GetPath(item, *bound[0], context));
-      if (item.is_undefined() && bound[1].has_value()) item = *bound[1];
-    }
-    return MakeList(std::move(items), context);
-  }
-  const std::string* name = arguments.positional[0].text();
-  if (name == nullptr) return InvalidArgument("map needs the name of a filter");
-  CallArguments rest = arguments;
-  rest.positional.erase(rest.positional.begin());
-  for (Value& item : items) {
-    ASSIGN_OR_RETURN(item, ApplyFilter(*name, item, rest, context));
-  }
-  return MakeList(std::move(items), context);
-}
-
-// select, reject, selectattr and rejectattr: keeps the items for which a test
-// of the item, or of one of its attributes, gives `keep`.
-template <bool keep, bool by_attribute>
-absl::StatusOr<Value> Select(const Value& input, const CallArguments& arguments,
-                             CallContext* context) {
-  CallArguments rest = arguments;
-  const auto take_first = [&rest] {
-    Value first = rest.positional.front();
-    rest.positional.erase(rest.positional.begin());
-    return first;
-  };
-  Value attribute;
-  if (by_attribute) {
-    if (rest.positional.empty()) {
-      return InvalidArgument("selectattr and rejectattr need an attribute");
-    }
-    attribute = take_first();
-  }
-  std::string test;
-  if (!rest.positional.empty()) {
-    const Value name = take_first();
-    if (name.text() == nullptr) {
-      return InvalidArgument("the name of a test must be a str");
-    }
-    test = *name.text();
-  }
-  ASSIGN_OR_RETURN(const auto items, Iterate(input, &context->budget));
-  std::vector<Value> kept;
-  for (const Value& item : items) {
-    RETURN_IF_ERROR(context->budget.Step());
-    Value judged = item;
-    if (by_attribute) {
-      ASSIGN_OR_RETURN(judged, GetPath(item, attribute, context));
-    }
-    bool holds = judged.truth();
-    if (!test.empty()) {
-      ASSIGN_OR_RETURN(holds, ApplyTest(test, judged, rest, context));
-    }
-    if (holds == keep) kept.push_back(item);
-  }
-  return MakeList(std::move(kept), context);
-}
-
 const std::map<std::string_view, FilterFunction>& Filters() {
   static const std::map<std::string_view, FilterFunction> kFilters = {
+      {"abs", Abs},
       {"capitalize", TextFilter<Capitalize>},
+      {"center", Center},
       {"count", Length},
       {"d", Default},
       {"default", Default},
-      {"first", First},
       {"float", ToFloat},
+      {"format", Format},
       {"indent", Indent},
       {"int", ToInt},
-      {"items", Items},
       {"join", Join},
-      {"last", Last},
       {"length", Length},
-      {"list", ToList},
       {"lower", TextFilter<ToLower>},
-      {"map", Map},
-      {"reject", Select<false, false>},
-      {"rejectattr", Select<false, true>},
       {"replace", Replace},
-      {"reverse", Reverse},
-      {"safe", TextFilter<Identity>},
-      {"select", Select<true, false>},
-      {"selectattr", Select<true, true>},
+      {"round", Round},
+      {"safe", Safe},
       {"string", TextFilter<Identity>},
       {"title", TextFilter<ToTitleWords>},
       {"tojson", Tojson},
       {"trim", Trim},
+      {"truncate", Truncate},
       {"upper", TextFilter<ToUpper>},
+      {"wordcount", WordCount},
   };
   return kFilters;
 }
 
-// --- Tests -------------------------------------------------------------------
-
-using TestFunction = bool (*)(const Value& value);
-
-bool IsInteger(const Value& value) { return value.As<int64_t>() != nullptr; }
-bool IsSequence(const Value& value) {
-  return value.text() != nullptr || value.list() != nullptr ||
-         value.dict() != nullptr;
-}
-
-const std::map<std::string_view, TestFunction>& SimpleTests() {
-  static const std::map<std::string_view, TestFunction> kTests = {
-      {"boolean", [](const Value& v) { return v.As<bool>() != nullptr; }},
-      {"callable", [](const Value& v) { return v.is_callable(); }},
-      {"defined", [](const Value& v) { return !v.is_undefined(); }},
-      {"false", [](const Value& v) { return v.As<bool>() && !*v.As<bool>(); }},
-      {"float", [](const Value& v) { return v.As<double>() != nullptr; }},
-      {"integer", IsInteger},
-      {"iterable",
-       [](const Value& v) { return IsSequence(v) || v.is_undefined(); }},
-      {"mapping", [](const Value& v) { return v.dict() != nullptr; }},
-      {"none", [](const Value& v) { return v.is_none(); }},
-      {"number", [](const Value& v) { return v.is_number(); }},
-      {"sequence", IsSequence},
-      {"string", [](const Value& v) { return v.text() != nullptr; }},
-      {"true", [](const Value& v) { return v.As<bool>() && *v.As<bool>(); }},
-      {"undefined", [](const Value& v) { return v.is_undefined(); }},
-  };
-  return kTests;
-}
-
-// The operator that a test of two values stands for, or "".
-std::string_view OperatorOf(std::string_view test) {
-  if (test == "eq" || test == "equalto" || test == "==") return "==";
-  if (test == "ne" || test == "!=") return "!=";
-  if (test == "lt" || test == "lessthan" || test == "<") return "<";
-  if (test == "le" || test == "<=") return "<=";
-  if (test == "gt" || test == "greaterthan" || test == ">") return ">";
-  if (test == "ge" || test == ">=") return ">=";
-  if (test == "in" || test == "sameas" || test == "divisibleby") return test;
-  return "";
-}
-
-absl::StatusOr<bool> TestIntegers(std::string_view name, const Value& value,
-                                  int64_t divisor) {
-  int64_t dividend = 0;
-  if (!value.ToInteger(&dividend)) {
-    return InvalidArgument("test '{}' needs an integer, not {}", name,
-                           value.type_name());
-  }
-  if (divisor == 0) return InvalidArgument("division by zero");
-  return divisor == -1 || dividend % divisor == 0;
-}
-
-absl::StatusOr<bool> TestPair(std::string_view op, const Value& value,
-                              const Value& other, Budget* budget) {
-  if (op == "==") return Equal(value, other, budget);
-  if (op == "in") return Contains(other, value, budget);
-  if (op == "!=") {
-    ASSIGN_OR_RETURN(const bool equal, Equal(value, other, budget));
-    return !equal;
-  }
-  if (op == "sameas") {
-    if (value.type_name() != other.type_name()) return false;
-    return Equal(value, other, budget);
-  }
-  if (op == "divisibleby") {
-    int64_t divisor = 0;
-    if (!other.ToInteger(&divisor)) {
-      return InvalidArgument("divisibleby needs an integer");
-    }
-    return TestIntegers(op, value, divisor);
-  }
-  RETURN_IF_ERROR(RequireDefined(value));
-  RETURN_IF_ERROR(RequireDefined(other));
-  ASSIGN_OR_RETURN(const int order, Compare(value, other, budget));
-  if (op == "<") return order < 0;
-  if (op == "<=") return order <= 0;
-  if (op == ">") return order > 0;
-  return order >= 0;
+FilterFunction FindFilter(std::string_view name) {
+  const auto found = Filters().find(name);
+  return found != Filters().end() ? found->second : FindSequenceFilter(name);
 }
 
 }  // namespace
+
+bool HasFilter(std::string_view name) { return FindFilter(name) != nullptr; }
+
+absl::StatusOr<int64_t> IntegerOr(const std::optional<Value>& value,
+                                  int64_t absent, std::string_view what) {
+  if (!value.has_value() || value->is_none()) return absent;
+  int64_t integer = 0;
+  if (!value->ToInteger(&integer)) {
+    return InvalidArgument("{} must be an integer, not {}", what,
+                           value->type_name());
+  }
+  return integer;
+}
 
 absl::StatusOr<Value> ApplyFilter(std::string_view name, const Value& input,
                                   const CallArguments& arguments,
                                   CallContext* context) {
   RETURN_IF_ERROR(context->budget.Step());
-  const auto found = Filters().find(name);
-  if (found == Filters().end()) {
+  const FilterFunction filter = FindFilter(name);
+  if (filter == nullptr) {
     return InvalidArgument("there is no filter '{}'", name);
   }
   if (++context->depth > kMaxTemplateDepth) {
     return InvalidArgument("filters nested deeper than {} levels",
                            kMaxTemplateDepth);
   }
-  absl::StatusOr<Value> result = found->second(input, arguments, context);
+  absl::StatusOr<Value> result = filter(input, arguments, context);
   --context->depth;
+  if (result.ok() && input.is_safe() && KeepsSafe(name)) {
+    return Value::Safe(*result->text());
+  }
   return result;
-}
-
-absl::StatusOr<bool> ApplyTest(std::string_view name, const Value& value,
-                               const CallArguments& arguments,
-                               CallContext* context) {
-  RETURN_IF_ERROR(context->budget.Step());
-  const auto simple = SimpleTests().find(name);
-  if (simple != SimpleTests().end()) {
-    RETURN_IF_ERROR(BindArguments(arguments, {}, name).status());
-    return simple->second(value);
-  }
-  if (name == "even" || name == "odd") {
-    RETURN_IF_ERROR(BindArguments(arguments, {}, name).status());
-    ASSIGN_OR_RETURN(const bool is_even, TestIntegers(name, value, 2));
-    return is_even == (name == "even");
-  }
-  const std::string_view op = OperatorOf(name);
-  if (op.empty()) return InvalidArgument("there is no test '{}'", name);
-  ASSIGN_OR_RETURN(const auto bound, BindArguments(arguments, {"other"}, name));
-  if (!bound[0].has_value()) {
-    return InvalidArgument("test '{}' needs a value to compare with", name);
-  }
-  return TestPair(op, value, *bound[0], &context->budget);
 }
 
 }  // namespace witan::jinja

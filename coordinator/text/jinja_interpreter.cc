@@ -1,7 +1,6 @@
 #include "coordinator/text/jinja_interpreter.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/check.h"
 #include "base/status.h"
@@ -56,13 +55,14 @@ absl::Status Interpreter::Print(std::string_view text) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> Interpreter::Capture(const Body& body,
-                                                 Scope* scope) {
+absl::StatusOr<std::string> Interpreter::Capture(const Body& body, Scope* scope,
+                                                 Flow* flow) {
   std::string text;
   std::string* outer = std::exchange(output_, &text);
-  const absl::StatusOr<Flow> flow = Run(body, scope);
+  const absl::StatusOr<Flow> end = Run(body, scope);
   output_ = outer;
-  RETURN_IF_ERROR(flow.status());
+  RETURN_IF_ERROR(end.status());
+  if (flow != nullptr) *flow = *end;
   return text;
 }
 
@@ -104,21 +104,37 @@ absl::StatusOr<Interpreter::Flow> Interpreter::RunStatement(
     case Statement::Kind::kFor:
       return RunFor(statement, scope);
     case Statement::Kind::kSet:
-      RETURN_IF_ERROR(RunSet(statement, scope));
-      break;
     case Statement::Kind::kSetBlock:
-      RETURN_IF_ERROR(RunSetBlock(statement, scope));
+      return RunSet(statement, scope);
+    case Statement::Kind::kWith:
+      return RunWith(statement, scope);
+    case Statement::Kind::kFilter: {
+      Scope body_scope(scope);
+      Flow flow = Flow::kNext;
+      ASSIGN_OR_RETURN(std::string body,
+                       Capture(statement.bodies[0], &body_scope, &flow));
+      if (flow != Flow::kNext) return flow;
+      ASSIGN_OR_RETURN(const Value value,
+                       ApplyFilters(statement, std::move(body), scope));
+      ASSIGN_OR_RETURN(const std::string text, ToText(value, &context_.budget));
+      RETURN_IF_ERROR(Print(text));
       break;
+    }
     case Statement::Kind::kMacro:
       scope->Set(statement.macro->name,
                  Value(MacroRef{statement.macro.get(), scope}));
+      break;
+    case Statement::Kind::kCall:
+      RETURN_IF_ERROR(RunCall(statement, scope));
       break;
     case Statement::Kind::kBreak:
       return Flow::kBreak;
     case Statement::Kind::kContinue:
       return Flow::kContinue;
-    case Statement::Kind::kGroup:
-      return Run(statement.bodies[0], scope);
+    case Statement::Kind::kGeneration: {
+      Scope body_scope(scope);
+      return Run(statement.bodies[0], &body_scope);
+    }
   }
   return Flow::kNext;
 }
@@ -136,92 +152,153 @@ absl::StatusOr<Interpreter::Flow> Interpreter::RunIf(const Statement& statement,
   return Run(statement.bodies.back(), scope);
 }
 
-absl::StatusOr<std::vector<Value>> Interpreter::LoopItems(
+absl::StatusOr<Interpreter::Flow> Interpreter::RunFor(
     const Statement& statement, Scope* scope) {
   ASSIGN_OR_RETURN(const Value iterable,
                    Evaluate(*statement.expression, scope));
-  ASSIGN_OR_RETURN(std::vector<Value> items,
-                   Iterate(iterable, &context_.budget));
-  if (statement.conditions.empty()) return items;
-  std::vector<Value> kept;
-  for (Value& item : items) {
-    Scope tested(scope);
-    RETURN_IF_ERROR(Assign(statement.target, item, &tested));
-    ASSIGN_OR_RETURN(const Value condition,
-                     Evaluate(*statement.conditions[0], &tested));
-    if (condition.truth()) kept.push_back(std::move(item));
-  }
-  return kept;
+  return RunLoop(statement, iterable, /*depth0=*/0, scope);
 }
 
-absl::StatusOr<Interpreter::Flow> Interpreter::RunFor(
-    const Statement& statement, Scope* scope) {
-  ASSIGN_OR_RETURN(const std::vector<Value> items, LoopItems(statement, scope));
+absl::StatusOr<bool> Interpreter::IsWanted(const Statement& statement,
+                                           const Value& item, Scope* scope) {
+  if (statement.conditions.empty()) return true;
+  Scope tested(scope);
+  RETURN_IF_ERROR(Assign(statement.targets[0], item, &tested));
+  ASSIGN_OR_RETURN(const Value condition,
+                   Evaluate(*statement.conditions[0], &tested));
+  return condition.truth();
+}
+
+absl::StatusOr<Interpreter::Flow> Interpreter::RunLoop(
+    const Statement& statement, const Value& iterable, int64_t depth0,
+    Scope* scope) {
+  ASSIGN_OR_RETURN(std::vector<Value> items,
+                   Iterate(iterable, &context_.budget));
+  // The condition of an item may depend on what the body did for those before,
+  // unless `loop` has to know the number of items.
+  if (statement.reads_loop && !statement.conditions.empty()) {
+    std::vector<Value> wanted;
+    for (Value& item : items) {
+      ASSIGN_OR_RETURN(const bool is_wanted, IsWanted(statement, item, scope));
+      if (is_wanted) wanted.push_back(std::move(item));
+    }
+    items = std::move(wanted);
+  }
+  const auto item_or = [&](int64_t i, const char* otherwise) {
+    return i >= 0 && i < static_cast<int64_t>(items.size())
+               ? items[i]
+               : Value(Undefined{otherwise});
+  };
   const int64_t size = static_cast<int64_t>(items.size());
+  const auto last_changed = std::make_shared<std::vector<Value>>();
+  bool completed_one = false;
   for (int64_t i = 0; i < size; ++i) {
     RETURN_IF_ERROR(context_.budget.Step());
     Scope body_scope(scope);
-    auto loop = std::make_shared<LoopData>();
-    loop->index0 = i;
-    loop->length = size;
-    loop->previous =
-        i > 0 ? items[i - 1] : Value(Undefined{"there is no previous item"});
-    loop->next =
-        i + 1 < size ? items[i + 1] : Value(Undefined{"there is no next item"});
-    body_scope.Set("loop",
-                   Value(std::shared_ptr<const LoopData>(std::move(loop))));
-    RETURN_IF_ERROR(Assign(statement.target, items[i], &body_scope));
+    if (statement.reads_loop) {
+      auto loop = std::make_shared<LoopData>();
+      loop->index0 = i;
+      loop->length = size;
+      loop->depth0 = depth0;
+      loop->previous = item_or(i - 1, "there is no previous item");
+      loop->next = item_or(i + 1, "there is no next item");
+      loop->recursive = statement.is_recursive ? &statement : nullptr;
+      loop->scope = scope;
+      loop->last_changed = last_changed;
+      body_scope.Set("loop",
+                     Value(std::shared_ptr<const LoopData>(std::move(loop))));
+    } else {
+      ASSIGN_OR_RETURN(const bool is_wanted,
+                       IsWanted(statement, items[i], scope));
+      if (!is_wanted) continue;
+    }
+    RETURN_IF_ERROR(Assign(statement.targets[0], items[i], &body_scope));
     ASSIGN_OR_RETURN(const Flow flow, Run(statement.bodies[0], &body_scope));
     if (flow == Flow::kBreak) break;
+    if (flow == Flow::kNext) completed_one = true;
   }
-  if (size == 0 && statement.bodies.size() > 1) {
-    return Run(statement.bodies[1], scope);
+  // As in Jinja, also when each iteration ended by break or continue.
+  if (!completed_one && statement.bodies.size() > 1) {
+    Scope else_scope(scope);
+    return Run(statement.bodies[1], &else_scope);
   }
   return Flow::kNext;
 }
 
-absl::Status Interpreter::RunSet(const Statement& statement, Scope* scope) {
-  ASSIGN_OR_RETURN(Value value, Evaluate(*statement.expression, scope));
-  return Assign(statement.target, std::move(value), scope);
+absl::StatusOr<Interpreter::Flow> Interpreter::RunSet(
+    const Statement& statement, Scope* scope) {
+  if (statement.kind == Statement::Kind::kSet) {
+    ASSIGN_OR_RETURN(Value value, Evaluate(*statement.expression, scope));
+    RETURN_IF_ERROR(Assign(statement.targets[0], std::move(value), scope));
+    return Flow::kNext;
+  }
+  Scope body_scope(scope);
+  Flow flow = Flow::kNext;
+  ASSIGN_OR_RETURN(std::string text,
+                   Capture(statement.bodies[0], &body_scope, &flow));
+  if (flow != Flow::kNext) return flow;
+  ASSIGN_OR_RETURN(Value value,
+                   ApplyFilters(statement, std::move(text), scope));
+  RETURN_IF_ERROR(Assign(statement.targets[0], std::move(value), scope));
+  return Flow::kNext;
 }
 
-absl::Status Interpreter::RunSetBlock(const Statement& statement,
-                                      Scope* scope) {
+absl::StatusOr<Interpreter::Flow> Interpreter::RunWith(
+    const Statement& statement, Scope* scope) {
   Scope body_scope(scope);
-  ASSIGN_OR_RETURN(std::string text, Capture(statement.bodies[0], &body_scope));
+  for (size_t i = 0; i < statement.targets.size(); ++i) {
+    ASSIGN_OR_RETURN(Value value, Evaluate(*statement.conditions[i], scope));
+    RETURN_IF_ERROR(
+        Assign(statement.targets[i], std::move(value), &body_scope));
+  }
+  return Run(statement.bodies[0], &body_scope);
+}
+
+absl::StatusOr<Value> Interpreter::ApplyFilters(const Statement& statement,
+                                                std::string text,
+                                                Scope* scope) {
   Value value(std::move(text));
   for (const Suffix& filter : statement.filters) {
     ASSIGN_OR_RETURN(value, ApplySuffix(value, filter, scope));
   }
-  return Assign(statement.target, std::move(value), scope);
+  return value;
+}
+
+absl::Status Interpreter::AssignAttribute(const Target& target, Value value,
+                                          Scope* scope) {
+  const Value* object = scope->Find(target.name);
+  NamespaceData* data = object == nullptr ? nullptr : object->name_space();
+  if (data == nullptr) {
+    return InvalidArgument(
+        "'{}' is no namespace; only attributes of those "
+        "can be set",
+        target.name);
+  }
+  if (target.attribute.starts_with('_')) {
+    return InvalidArgument("'{}' begins with _, which no namespace stores",
+                           target.attribute);
+  }
+  RETURN_IF_ERROR(RequireStorable(value));
+  data->attributes[target.attribute] = std::move(value);
+  return absl::OkStatus();
 }
 
 absl::Status Interpreter::Assign(const Target& target, Value value,
                                  Scope* scope) {
   if (!target.attribute.empty()) {
-    const Value* object = scope->Find(target.names[0]);
-    NamespaceData* data = object == nullptr ? nullptr : object->name_space();
-    if (data == nullptr) {
-      return InvalidArgument(
-          "'{}' is no namespace; only attributes of those "
-          "can be set",
-          target.names[0]);
-    }
-    RETURN_IF_ERROR(RequireStorable(value));
-    data->attributes[target.attribute] = std::move(value);
-    return absl::OkStatus();
+    return AssignAttribute(target, std::move(value), scope);
   }
-  if (!target.is_tuple) {
-    scope->Set(target.names[0], std::move(value));
+  if (!target.name.empty()) {
+    scope->Set(target.name, std::move(value));
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(std::vector<Value> items, Iterate(value, &context_.budget));
-  if (items.size() != target.names.size()) {
+  if (items.size() != target.items.size()) {
     return InvalidArgument("{} values for {} names", items.size(),
-                           target.names.size());
+                           target.items.size());
   }
   for (size_t i = 0; i < items.size(); ++i) {
-    scope->Set(target.names[i], std::move(items[i]));
+    RETURN_IF_ERROR(Assign(target.items[i], std::move(items[i]), scope));
   }
   return absl::OkStatus();
 }
@@ -255,7 +332,9 @@ absl::StatusOr<Value> Interpreter::EvaluateNode(const Expression& expression,
     case Kind::kList:
     case Kind::kTuple: {
       ASSIGN_OR_RETURN(auto items, EvaluateAll(expression.children, scope));
-      return Value::List(std::move(items), expression.kind == Kind::kTuple);
+      return Value::List(std::move(items), expression.kind == Kind::kTuple
+                                               ? ListKind::kTuple
+                                               : ListKind::kList);
     }
     case Kind::kDict:
       return EvaluateDict(expression, scope);
@@ -375,8 +454,15 @@ absl::StatusOr<Value> Interpreter::EvaluateConditional(
 
 absl::StatusOr<Value> Interpreter::EvaluateSuffixed(
     const Expression& expression, Scope* scope) {
+  return ApplySuffixes(expression, expression.suffixes.size(), scope);
+}
+
+absl::StatusOr<Value> Interpreter::ApplySuffixes(const Expression& expression,
+                                                 size_t num_suffixes,
+                                                 Scope* scope) {
   ASSIGN_OR_RETURN(Value value, Evaluate(*expression.children[0], scope));
-  for (const Suffix& suffix : expression.suffixes) {
+  for (size_t i = 0; i < num_suffixes; ++i) {
+    const Suffix& suffix = expression.suffixes[i];
     RETURN_IF_ERROR(context_.budget.Step());
     absl::StatusOr<Value> next = ApplySuffix(value, suffix, scope);
     if (!next.ok()) {
@@ -412,124 +498,6 @@ absl::StatusOr<Value> Interpreter::ApplySuffix(const Value& value,
   ASSIGN_OR_RETURN(const bool holds,
                    ApplyTest(suffix.name, value, arguments, &context_));
   return Value(holds != suffix.negated);
-}
-
-absl::StatusOr<Value> Interpreter::Slice(const Value& value,
-                                         const Suffix& suffix, Scope* scope) {
-  RETURN_IF_ERROR(RequireDefined(value));
-  if (value.text() == nullptr && value.list() == nullptr) {
-    return InvalidArgument("a value of type {} cannot be sliced",
-                           value.type_name());
-  }
-  std::optional<int64_t> bounds[3];
-  for (int i = 0; i < 3; ++i) {
-    if (suffix.slice[i] == nullptr) continue;
-    ASSIGN_OR_RETURN(const Value bound, Evaluate(*suffix.slice[i], scope));
-    int64_t integer = 0;
-    if (bound.is_none()) continue;
-    if (!bound.ToInteger(&integer)) {
-      return InvalidArgument("a slice needs integers, not {}",
-                             bound.type_name());
-    }
-    bounds[i] = integer;
-  }
-  ASSIGN_OR_RETURN(const auto items, Iterate(value, &context_.budget));
-  const int64_t size = static_cast<int64_t>(items.size());
-  const int64_t step = bounds[2].value_or(1);
-  if (step == 0) return InvalidArgument("a slice with a step of 0");
-  // Where a bound outside the sequence ends up depends on the direction.
-  const int64_t low = step > 0 ? 0 : -1;
-  const int64_t high = step > 0 ? size : size - 1;
-  const auto place = [&](std::optional<int64_t> bound, int64_t absent) {
-    if (!bound.has_value()) return absent;
-    const int64_t index = *bound < 0 ? *bound + size : *bound;
-    return std::clamp(index, low, high);
-  };
-  const int64_t start = place(bounds[0], step > 0 ? low : high);
-  const int64_t stop = place(bounds[1], step > 0 ? high : low);
-  std::vector<Value> chosen;
-  for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
-    chosen.push_back(items[i]);
-    if (__builtin_add_overflow(i, step, &i)) break;
-  }
-  if (value.list() != nullptr) {
-    return Value::List(std::move(chosen), value.list()->is_tuple);
-  }
-  std::string text;
-  for (const Value& character : chosen) text += *character.text();
-  return Value(std::move(text));
-}
-
-absl::StatusOr<CallArguments> Interpreter::EvaluateArguments(
-    const Arguments& arguments, Scope* scope) {
-  CallArguments values;
-  ASSIGN_OR_RETURN(values.positional, EvaluateAll(arguments.positional, scope));
-  for (const auto& [name, expression] : arguments.named) {
-    ASSIGN_OR_RETURN(Value value, Evaluate(*expression, scope));
-    values.named.emplace_back(name, std::move(value));
-  }
-  return values;
-}
-
-absl::StatusOr<Value> Interpreter::Call(const Value& callee,
-                                        const CallArguments& arguments) {
-  RETURN_IF_ERROR(RequireDefined(callee));
-  if (const MethodData* method = callee.method()) {
-    return CallMethod(*method, arguments, &context_);
-  }
-  if (const Function* function = callee.As<Function>()) {
-    return CallFunction(*function, arguments, &context_);
-  }
-  if (const MacroRef* macro = callee.As<MacroRef>()) {
-    return CallMacro(*macro, arguments);
-  }
-  return InvalidArgument("a value of type {} cannot be called",
-                         callee.type_name());
-}
-
-absl::StatusOr<Value> Interpreter::CallMacro(const MacroRef& reference,
-                                             const CallArguments& arguments) {
-  const Macro& macro = *reference.macro;
-  const size_t num_parameters = macro.parameters.size();
-  if (arguments.positional.size() > num_parameters) {
-    return InvalidArgument("macro '{}' takes {} arguments, got {}", macro.name,
-                           num_parameters, arguments.positional.size());
-  }
-  // Once for the values, and once for each name that is looked for.
-  RETURN_IF_ERROR(context_.budget.Work((arguments.named.size() + 1) *
-                                       num_parameters * sizeof(Value)));
-  std::vector<std::optional<Value>> bound(num_parameters);
-  std::copy(arguments.positional.begin(), arguments.positional.end(),
-            bound.begin());
-  for (const auto& [name, value] : arguments.named) {
-    const auto found =
-        std::find(macro.parameters.begin(), macro.parameters.end(), name);
-    if (found == macro.parameters.end()) {
-      return InvalidArgument("macro '{}' has no parameter '{}'", macro.name,
-                             name);
-    }
-    std::optional<Value>& slot = bound[found - macro.parameters.begin()];
-    if (slot.has_value()) {
-      return InvalidArgument("macro '{}' got argument '{}' twice", macro.name,
-                             name);
-    }
-    slot = value;
-  }
-  Scope scope(reference.scope);
-  const size_t first_default = num_parameters - macro.defaults.size();
-  for (size_t i = 0; i < num_parameters; ++i) {
-    Value value(Undefined{
-        fmt::format("parameter '{}' was not provided", macro.parameters[i])});
-    if (bound[i].has_value()) {
-      value = *std::move(bound[i]);
-    } else if (i >= first_default) {
-      ASSIGN_OR_RETURN(value,
-                       Evaluate(*macro.defaults[i - first_default], &scope));
-    }
-    scope.Set(macro.parameters[i], std::move(value));
-  }
-  ASSIGN_OR_RETURN(std::string text, Capture(macro.body, &scope));
-  return Value(std::move(text));
 }
 
 }  // namespace witan::jinja

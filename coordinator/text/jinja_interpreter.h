@@ -48,14 +48,26 @@ class Interpreter {
   absl::StatusOr<Flow> RunStatement(const Statement& statement, Scope* scope);
   absl::StatusOr<Flow> RunIf(const Statement& statement, Scope* scope);
   absl::StatusOr<Flow> RunFor(const Statement& statement, Scope* scope);
-  absl::StatusOr<std::vector<Value>> LoopItems(const Statement& statement,
-                                               Scope* scope);
-  absl::Status RunSet(const Statement& statement, Scope* scope);
-  absl::Status RunSetBlock(const Statement& statement, Scope* scope);
+  // A for loop over the items of `iterable`; `depth0` counts the calls of
+  // recursive loops around it.
+  absl::StatusOr<Flow> RunLoop(const Statement& statement,
+                               const Value& iterable, int64_t depth0,
+                               Scope* scope);
+  absl::StatusOr<bool> IsWanted(const Statement& statement, const Value& item,
+                                Scope* scope);
+  absl::StatusOr<Flow> RunSet(const Statement& statement, Scope* scope);
+  absl::StatusOr<Flow> RunWith(const Statement& statement, Scope* scope);
+  // The filters of a block on its text.
+  absl::StatusOr<Value> ApplyFilters(const Statement& statement,
+                                     std::string text, Scope* scope);
+  absl::Status RunCall(const Statement& statement, Scope* scope);
   absl::Status Assign(const Target& target, Value value, Scope* scope);
+  absl::Status AssignAttribute(const Target& target, Value value, Scope* scope);
   absl::Status Print(std::string_view text);
-  // Runs `body` with its output in a text of its own.
-  absl::StatusOr<std::string> Capture(const Body& body, Scope* scope);
+  // Runs `body` with its output in a text of its own. A `flow` says how it
+  // ended; only bodies that no break can leave do without.
+  absl::StatusOr<std::string> Capture(const Body& body, Scope* scope,
+                                      Flow* flow = nullptr);
 
   absl::StatusOr<Value> Evaluate(const Expression& expression, Scope* scope);
   absl::StatusOr<Value> EvaluateNode(const Expression& expression,
@@ -76,6 +88,9 @@ class Interpreter {
                                             Scope* scope);
   absl::StatusOr<Value> EvaluateSuffixed(const Expression& expression,
                                          Scope* scope);
+  // `value` with the first `num_suffixes` of those that follow it.
+  absl::StatusOr<Value> ApplySuffixes(const Expression& expression,
+                                      size_t num_suffixes, Scope* scope);
   absl::StatusOr<Value> ApplySuffix(const Value& value, const Suffix& suffix,
                                     Scope* scope);
   absl::StatusOr<Value> Slice(const Value& value, const Suffix& suffix,
@@ -84,8 +99,13 @@ class Interpreter {
                                                   Scope* scope);
   absl::StatusOr<Value> Call(const Value& callee,
                              const CallArguments& arguments);
+  absl::StatusOr<Value> CallLoop(const LoopData& loop,
+                                 const CallArguments& arguments);
   absl::StatusOr<Value> CallMacro(const MacroRef& macro,
                                   const CallArguments& arguments);
+  // Sets the parameters of a macro, and the names that hold what has none.
+  absl::Status BindParameters(const Macro& macro,
+                              const CallArguments& arguments, Scope* scope);
 
   absl::Status EnterNested();
   // Remembers where the first error happened.
@@ -98,10 +118,6 @@ class Interpreter {
   int depth_ = 0;
   int error_line_ = 0;
 };
-
-// `left op right` for + - * / // % **.
-absl::StatusOr<Value> Arithmetic(std::string_view op, const Value& left,
-                                 const Value& right, Budget* budget);
 
 }  // namespace witan::jinja
 

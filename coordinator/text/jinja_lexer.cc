@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "base/limits.h"
 #include "base/status.h"
@@ -13,9 +14,6 @@ namespace witan::jinja {
 namespace {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsNameStart(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
 // All kinds of line ends as \n; the last one goes.
 std::string UnifyLineEnds(std::string_view source) {
   std::string result;
@@ -105,6 +103,7 @@ class Lexer {
     if (!text.empty()) Emit(Token::Kind::kText, std::string(text));
     Advance(tag + (sign == '-' || sign == '+' ? 3 : 2));
     if (type == '#') return LexComment();
+    if (type == '%' && TakeRawBegin()) return LexRaw();
     return LexTag(type == '{');
   }
 
@@ -136,6 +135,58 @@ class Lexer {
       Advance(position_ + 1);
     }
     return true;
+  }
+
+  // The offset behind `word` with whitespace around it, if that stands at
+  // `begin`; else npos.
+  size_t BehindWord(std::string_view word, size_t begin) const {
+    std::string_view rest = std::string_view(source_).substr(begin);
+    rest = Strip(rest, "", Side::kLeft);
+    if (!rest.starts_with(word)) return std::string::npos;
+    rest = Strip(rest.substr(word.size()), "", Side::kLeft);
+    return source_.size() - rest.size();
+  }
+
+  // Takes what is left of "{% raw %}". Unlike behind other tags, a newline
+  // behind it stays.
+  bool TakeRawBegin() {
+    const size_t end = BehindWord("raw", position_);
+    if (end == std::string::npos) return false;
+    const std::string_view rest = std::string_view(source_).substr(end);
+    const bool strips = rest.starts_with("-%}");
+    if (!strips && !rest.starts_with("%}")) return false;
+    Advance(end + (strips ? 3 : 2));
+    if (strips) SkipSpace();
+    return true;
+  }
+
+  // Text up to "{% endraw %}", and that tag.
+  absl::Status LexRaw() {
+    const int first_line = line_;
+    size_t tag = source_.find("{%", position_);
+    for (; tag != std::string::npos; tag = source_.find("{%", tag + 1)) {
+      const char sign = tag + 2 < source_.size() ? source_[tag + 2] : '\0';
+      const bool has_sign = sign == '-' || sign == '+';
+      const size_t end = BehindWord("endraw", tag + (has_sign ? 3 : 2));
+      if (end >= source_.size()) continue;
+      const std::string_view rest = std::string_view(source_).substr(end);
+      if (!rest.starts_with("%}") && !rest.starts_with("-%}") &&
+          !rest.starts_with("+%}")) {
+        continue;
+      }
+      std::string_view text =
+          std::string_view(source_).substr(position_, tag - position_);
+      if (sign == '-') {
+        text = Strip(text, "", Side::kRight);
+      } else if (sign != '+') {
+        text = WithoutIndent(text);
+      }
+      if (!text.empty()) Emit(Token::Kind::kText, std::string(text));
+      Advance(end);
+      TakeTagEnd("%}", /*trims_newline=*/true);
+      return absl::OkStatus();
+    }
+    return InvalidArgument("line {}: raw without endraw", first_line);
   }
 
   absl::Status LexComment() {
@@ -176,12 +227,7 @@ class Lexer {
     const char c = source_[position_];
     if (c == '\'' || c == '"') return LexString();
     if (IsDigit(c)) return LexNumber();
-    if (IsNameStart(c)) {
-      size_t end = position_;
-      while (end < source_.size() &&
-             (IsNameStart(source_[end]) || IsDigit(source_[end]))) {
-        ++end;
-      }
+    if (const size_t end = NameEnd(); end > position_) {
       if (end - position_ > kMaxNameBytes) {
         return InvalidArgument("line {}: a name of more than {} bytes", line_,
                                kMaxNameBytes);
@@ -212,48 +258,90 @@ class Lexer {
                  source_.substr(position_, step.num_bytes));
   }
 
-  absl::Status LexNumber() {
+  // Where the name that begins here ends; here if none does.
+  size_t NameEnd() const {
     size_t end = position_;
-    const auto take_digits = [&] {
-      while (end < source_.size() &&
-             (IsDigit(source_[end]) ||
-              (source_[end] == '_' && end + 1 < source_.size() &&
-               IsDigit(source_[end + 1])))) {
-        ++end;
+    while (end < source_.size()) {
+      size_t next = end;
+      const char32_t character = DecodeUtf8(source_, &next);
+      if (end == position_ ? !IsNameStart(character) : !IsNamePart(character)) {
+        break;
       }
-    };
-    const auto digit_at = [&](size_t i) {
-      return i < source_.size() && IsDigit(source_[i]);
-    };
-    take_digits();
-    bool is_float = false;
-    if (end < source_.size() && source_[end] == '.' && digit_at(end + 1)) {
-      is_float = true;
-      ++end;
-      take_digits();
+      end = next;
+    }
+    return end;
+  }
+
+  // Digits of `base` from `begin` on, with single _ between them; where they
+  // end.
+  size_t DigitsEnd(size_t begin, int base) const {
+    size_t end = begin;
+    while (end < source_.size()) {
+      const bool skips = source_[end] == '_' && end > begin;
+      const size_t at = end + (skips ? 1 : 0);
+      const int digit = at < source_.size() ? HexDigit(source_[at]) : -1;
+      if (digit < 0 || digit >= base) break;
+      end = at + 1;
+    }
+    return end;
+  }
+
+  // Where the float that begins here ends; here if none does.
+  size_t FloatEnd() const {
+    if (position_ > 0 && source_[position_ - 1] == '.') return position_;
+    const size_t integer_end = DigitsEnd(position_, 10);
+    size_t end = integer_end;
+    if (end < source_.size() && source_[end] == '.') {
+      const size_t decimals_end = DigitsEnd(end + 1, 10);
+      if (decimals_end > end + 1) end = decimals_end;
     }
     if (end < source_.size() && (source_[end] == 'e' || source_[end] == 'E')) {
       const bool has_sign =
           end + 1 < source_.size() &&
           (source_[end + 1] == '+' || source_[end + 1] == '-');
-      if (digit_at(end + (has_sign ? 2 : 1))) {
-        is_float = true;
-        end += has_sign ? 2 : 1;
-        take_digits();
-      }
+      const size_t begin = end + (has_sign ? 2 : 1);
+      const size_t exponent_end = DigitsEnd(begin, 10);
+      if (exponent_end > begin) end = exponent_end;
     }
-    std::string digits = source_.substr(position_, end - position_);
+    return end > integer_end ? end : position_;
+  }
+
+  absl::Status LexNumber() {
+    if (const size_t end = FloatEnd(); end > position_) {
+      std::string digits = source_.substr(position_, end - position_);
+      std::erase(digits, '_');
+      Emit(Token::Kind::kFloat, std::move(digits));
+      Advance(end);
+      return absl::OkStatus();
+    }
+    int base = 10;
+    size_t begin = position_;
+    size_t end = position_;
+    if (source_[position_] == '0' && position_ + 1 < source_.size()) {
+      const char letter = source_[position_ + 1] | 0x20;
+      base = letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 10;
+    }
+    if (base != 10) {
+      begin = position_ + 2;
+      if (begin < source_.size() && source_[begin] == '_') ++begin;
+      end = DigitsEnd(begin, base);
+    }
+    if (end <= begin) {  // also a 0 with a letter behind it
+      base = 10;
+      begin = position_;
+      // A number does not begin with 0, so "012" is a 0 and a 12.
+      end = DigitsEnd(begin, source_[begin] == '0' ? 1 : 10);
+    }
+    std::string digits = source_.substr(begin, end - begin);
     std::erase(digits, '_');
-    const bool has_leading_zero =
-        !is_float && digits.size() > 1 && digits[0] == '0' &&
-        digits.find_first_not_of('0') != std::string::npos;
-    if (has_leading_zero ||
-        (end < source_.size() && IsNameStart(source_[end]))) {
-      return Error("'{}' is not a number",
-                   source_.substr(position_, end + 1 - position_));
+    int64_t integer = 0;
+    const auto [stop, error] = std::from_chars(
+        digits.data(), digits.data() + digits.size(), integer, base);
+    if (error != std::errc()) {
+      return Error("integer {} is beyond 64 bits",
+                   source_.substr(position_, end - position_));
     }
-    Emit(is_float ? Token::Kind::kFloat : Token::Kind::kInteger,
-         std::move(digits));
+    Emit(Token::Kind::kInteger, fmt::format("{}", integer));
     Advance(end);
     return absl::OkStatus();
   }

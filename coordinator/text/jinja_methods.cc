@@ -2,29 +2,30 @@
 
 #include <algorithm>
 #include <ctime>
-#include <set>
 
 #include "base/limits.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "coordinator/text/jinja_builtins.h"
-#include "coordinator/text/jinja_text.h"
 
 namespace witan::jinja {
 
 namespace {
 
-bool IsTextMethod(std::string_view name) {
-  static const std::set<std::string_view> kMethods = {
-      "capitalize", "count",  "endswith",     "find",         "join",
-      "lower",      "lstrip", "removeprefix", "removesuffix", "replace",
-      "rsplit",     "rstrip", "split",        "startswith",   "strip",
-      "title",      "upper"};
-  return kMethods.contains(name);
+bool IsListMethod(std::string_view name) {
+  return name == "index" || name == "count" || name == "copy";
 }
 
 bool IsDictMethod(std::string_view name) {
-  return name == "get" || name == "items" || name == "keys" || name == "values";
+  return name == "get" || name == "items" || name == "keys" ||
+         name == "values" || name == "copy";
+}
+
+// Methods that Python has and a template must not call. They hide members of
+// the same name.
+bool IsForbiddenDictMethod(std::string_view name) {
+  return name == "clear" || name == "fromkeys" || name == "pop" ||
+         name == "popitem" || name == "setdefault" || name == "update";
 }
 
 Value Method(const Value& receiver, std::string_view name) {
@@ -49,196 +50,12 @@ Value LoopAttribute(const LoopData& loop, const Value& value,
   if (name == "first") return Value(loop.index0 == 0);
   if (name == "last") return Value(loop.index0 + 1 == loop.length);
   if (name == "length") return Value(loop.length);
-  // Depth counts recursive loops only, which there are none of.
-  if (name == "depth") return Value(int64_t{1});
-  if (name == "depth0") return Value(int64_t{0});
+  if (name == "depth") return Value(loop.depth0 + 1);
+  if (name == "depth0") return Value(loop.depth0);
   if (name == "previtem") return loop.previous;
   if (name == "nextitem") return loop.next;
-  if (name == "cycle") return Method(value, name);
+  if (name == "cycle" || name == "changed") return Method(value, name);
   return NoAttribute(value, name);
-}
-
-absl::StatusOr<Value> TextList(absl::StatusOr<std::vector<std::string>> parts) {
-  RETURN_IF_ERROR(parts.status());
-  std::vector<Value> items;
-  items.reserve(parts->size());
-  for (std::string& part : *parts) items.emplace_back(std::move(part));
-  return Value::List(std::move(items), /*is_tuple=*/false);
-}
-
-// The text argument `value`, or an error; absent and None give nullptr.
-absl::StatusOr<const std::string*> TextOrNull(const std::optional<Value>& value,
-                                              std::string_view callee) {
-  if (!value.has_value() || value->is_none()) return nullptr;
-  if (value->text() != nullptr) return value->text();
-  return InvalidArgument("{} needs a str, not {}", callee, value->type_name());
-}
-
-absl::StatusOr<const std::string*> RequireText(
-    const std::optional<Value>& value, std::string_view callee) {
-  ASSIGN_OR_RETURN(const std::string* text, TextOrNull(value, callee));
-  if (text == nullptr) return InvalidArgument("{} needs a str", callee);
-  return text;
-}
-
-absl::StatusOr<int64_t> LimitOr(const std::optional<Value>& value,
-                                std::string_view callee) {
-  if (!value.has_value()) return -1;
-  int64_t limit = 0;
-  if (!value->ToInteger(&limit)) {
-    return InvalidArgument("{} needs an integer as its limit, not {}", callee,
-                           value->type_name());
-  }
-  return std::max<int64_t>(limit, -1);
-}
-
-absl::StatusOr<Value> StripMethod(const std::string& text,
-                                  std::string_view name,
-                                  const CallArguments& arguments,
-                                  CallContext* context) {
-  ASSIGN_OR_RETURN(const auto bound, BindArguments(arguments, {"chars"}, name));
-  ASSIGN_OR_RETURN(const std::string* removed, TextOrNull(bound[0], name));
-  if (removed != nullptr && removed->empty()) return Value(text);
-  const Side side = name == "strip"    ? Side::kBoth
-                    : name == "lstrip" ? Side::kLeft
-                                       : Side::kRight;
-  RETURN_IF_ERROR(context->budget.Work(
-      text.size() * (removed == nullptr ? 1 : removed->size())));
-  return Value(
-      std::string(Strip(text, removed == nullptr ? "" : *removed, side)));
-}
-
-absl::StatusOr<Value> SplitMethod(const std::string& text,
-                                  std::string_view name,
-                                  const CallArguments& arguments,
-                                  CallContext* context) {
-  ASSIGN_OR_RETURN(const auto bound,
-                   BindArguments(arguments, {"sep", "maxsplit"}, name));
-  ASSIGN_OR_RETURN(const std::string* separator, TextOrNull(bound[0], name));
-  ASSIGN_OR_RETURN(const int64_t limit, LimitOr(bound[1], name));
-  if (separator == nullptr) {
-    if (name == "rsplit" && limit >= 0) {
-      return InvalidArgument("rsplit with a limit needs a separator");
-    }
-    return TextList(SplitWords(text, limit, &context->budget));
-  }
-  if (separator->empty()) return InvalidArgument("empty separator");
-  const auto split = name == "split" ? SplitText : SplitTextFromRight;
-  return TextList(split(text, *separator, limit, &context->budget));
-}
-
-absl::StatusOr<Value> AffixMethod(const std::string& text,
-                                  std::string_view name,
-                                  const CallArguments& arguments,
-                                  CallContext* context) {
-  ASSIGN_OR_RETURN(const auto bound, BindArguments(arguments, {"affix"}, name));
-  std::vector<Value> affixes;
-  if (bound[0].has_value() && bound[0]->list() != nullptr &&
-      bound[0]->list()->is_tuple) {
-    ASSIGN_OR_RETURN(affixes, Iterate(*bound[0], &context->budget));
-  } else if (bound[0].has_value()) {
-    affixes.push_back(*bound[0]);
-  }
-  if (affixes.empty() && !bound[0].has_value()) {
-    return InvalidArgument("{} needs a str", name);
-  }
-  for (const Value& affix : affixes) {
-    ASSIGN_OR_RETURN(const std::string* wanted, RequireText(affix, name));
-    RETURN_IF_ERROR(context->budget.Work(sizeof(Value) + wanted->size()));
-    if (name == "startswith" ? text.starts_with(*wanted)
-                             : text.ends_with(*wanted)) {
-      return Value(true);
-    }
-  }
-  return Value(false);
-}
-
-absl::StatusOr<Value> ReplaceMethod(const std::string& text,
-                                    const CallArguments& arguments,
-                                    CallContext* context) {
-  ASSIGN_OR_RETURN(
-      const auto bound,
-      BindArguments(arguments, {"old", "new", "count"}, "replace"));
-  ASSIGN_OR_RETURN(const std::string* old, RequireText(bound[0], "replace"));
-  ASSIGN_OR_RETURN(const std::string* fresh, RequireText(bound[1], "replace"));
-  ASSIGN_OR_RETURN(const int64_t limit, LimitOr(bound[2], "replace"));
-  // No result is longer than if every byte began an occurrence.
-  const size_t max_found = text.size() / std::max<size_t>(old->size(), 1) + 1;
-  if (fresh->size() > kMaxTemplateOutputBytes) {
-    return ResourceExhausted("the replacement has more than {} bytes",
-                             kMaxTemplateOutputBytes);
-  }
-  RETURN_IF_ERROR(context->budget.Work(text.size()));
-  size_t num_found = max_found;
-  if (!old->empty()) {
-    num_found = static_cast<size_t>(CountText(text, *old));
-  }
-  if (limit >= 0) num_found = std::min(num_found, static_cast<size_t>(limit));
-  RETURN_IF_ERROR(context->budget.Work(num_found * fresh->size()));
-  return Value(ReplaceText(text, *old, *fresh, limit));
-}
-
-absl::StatusOr<Value> SearchMethod(const std::string& text,
-                                   std::string_view name,
-                                   const CallArguments& arguments) {
-  ASSIGN_OR_RETURN(const auto bound, BindArguments(arguments, {"sub"}, name));
-  ASSIGN_OR_RETURN(const std::string* wanted, RequireText(bound[0], name));
-  if (name == "find") {
-    const size_t offset = FindText(text, *wanted, 0);
-    if (offset == std::string::npos) return Value(int64_t{-1});
-    return Value(static_cast<int64_t>(
-        CountUtf8(std::string_view(text).substr(0, offset))));
-  }
-  if (name == "count") {
-    if (wanted->empty()) {
-      return Value(static_cast<int64_t>(CountUtf8(text)) + 1);
-    }
-    return Value(CountText(text, *wanted));
-  }
-  if (name == "removeprefix" && text.starts_with(*wanted)) {
-    return Value(text.substr(wanted->size()));
-  }
-  if (name == "removesuffix" && text.ends_with(*wanted)) {
-    return Value(text.substr(0, text.size() - wanted->size()));
-  }
-  return Value(text);
-}
-
-absl::StatusOr<Value> CallTextMethod(const std::string& text,
-                                     std::string_view name,
-                                     const CallArguments& arguments,
-                                     CallContext* context) {
-  RETURN_IF_ERROR(context->budget.Work(text.size()));
-  if (name.ends_with("strip")) {
-    return StripMethod(text, name, arguments, context);
-  }
-  if (name.ends_with("split")) {
-    return SplitMethod(text, name, arguments, context);
-  }
-  if (name.ends_with("with"))
-    return AffixMethod(text, name, arguments, context);
-  if (name == "replace") return ReplaceMethod(text, arguments, context);
-  if (name == "join") {
-    ASSIGN_OR_RETURN(const auto bound,
-                     BindArguments(arguments, {"iterable"}, name));
-    if (!bound[0].has_value()) return InvalidArgument("join needs a list");
-    ASSIGN_OR_RETURN(const auto items, Iterate(*bound[0], &context->budget));
-    for (const Value& item : items) {
-      if (item.text() == nullptr) {
-        return InvalidArgument("join needs items of type str, not {}",
-                               item.type_name());
-      }
-    }
-    return ApplyFilter("join", *bound[0], {{Value(text)}, {}}, context);
-  }
-  if (name == "find" || name == "count" || name.starts_with("remove")) {
-    return SearchMethod(text, name, arguments);
-  }
-  RETURN_IF_ERROR(BindArguments(arguments, {}, name).status());
-  if (name == "upper") return Value(ToUpper(text));
-  if (name == "lower") return Value(ToLower(text));
-  if (name == "title") return Value(ToTitle(text));
-  return Value(Capitalize(text));
 }
 
 absl::StatusOr<Value> CallDictMethod(const Value& receiver,
@@ -247,9 +64,9 @@ absl::StatusOr<Value> CallDictMethod(const Value& receiver,
                                      CallContext* context) {
   const DictData& dict = *receiver.dict();
   if (name == "get") {
-    ASSIGN_OR_RETURN(const auto bound,
-                     BindArguments(arguments, {"key", "default"}, name));
+    ASSIGN_OR_RETURN(const auto bound, BindPositional(arguments, 2, name));
     if (!bound[0].has_value()) return InvalidArgument("get needs a key");
+    RETURN_IF_ERROR(RequireHashable(*bound[0]));
     for (const auto& [key, value] : dict.entries) {
       ASSIGN_OR_RETURN(const bool equal,
                        Equal(key, *bound[0], &context->budget));
@@ -258,6 +75,7 @@ absl::StatusOr<Value> CallDictMethod(const Value& receiver,
     return bound[1].value_or(Value());
   }
   RETURN_IF_ERROR(BindArguments(arguments, {}, name).status());
+  if (name == "copy") return receiver;
   RETURN_IF_ERROR(context->budget.Work(dict.entries.size() * sizeof(Value)));
   std::vector<Value> items;
   for (const auto& [key, value] : dict.entries) {
@@ -266,19 +84,65 @@ absl::StatusOr<Value> CallDictMethod(const Value& receiver,
     } else if (name == "values") {
       items.push_back(value);
     } else {
-      ASSIGN_OR_RETURN(Value pair,
-                       Value::List({key, value}, /*is_tuple=*/true));
+      ASSIGN_OR_RETURN(Value pair, Value::List({key, value}, ListKind::kTuple));
       items.push_back(std::move(pair));
     }
   }
-  return Value::List(std::move(items), /*is_tuple=*/false);
+  return Value::List(std::move(items), name == "keys" ? ListKind::kDictKeys
+                                       : name == "values"
+                                           ? ListKind::kDictValues
+                                           : ListKind::kDictItems);
+}
+
+absl::StatusOr<Value> CallListMethod(const Value& receiver,
+                                     std::string_view name,
+                                     const CallArguments& arguments,
+                                     CallContext* context) {
+  const std::vector<Value>& items = receiver.list()->items;
+  if (name == "copy") {
+    RETURN_IF_ERROR(BindArguments(arguments, {}, name).status());
+    return receiver;
+  }
+  ASSIGN_OR_RETURN(const auto bound, BindPositional(arguments, 1, name));
+  if (!bound[0].has_value()) return InvalidArgument("{} needs a value", name);
+  int64_t count = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    ASSIGN_OR_RETURN(const bool equal,
+                     Equal(items[i], *bound[0], &context->budget));
+    if (equal && name == "index") return Value(static_cast<int64_t>(i));
+    count += equal ? 1 : 0;
+  }
+  if (name == "count") return Value(count);
+  return InvalidArgument("index of a value that is not in the list");
+}
+
+absl::StatusOr<Value> CallLoopMethod(const LoopData& loop,
+                                     std::string_view name,
+                                     const CallArguments& arguments,
+                                     CallContext* context) {
+  if (!arguments.named.empty()) {
+    return InvalidArgument("loop.{} takes no arguments with names", name);
+  }
+  const std::vector<Value>& values = arguments.positional;
+  if (name == "cycle") {
+    if (values.empty()) return InvalidArgument("loop.cycle needs values");
+    return values[static_cast<size_t>(loop.index0) % values.size()];
+  }
+  for (const Value& value : values) RETURN_IF_ERROR(RequireStorable(value));
+  bool changed = loop.last_changed->size() != values.size() ||
+                 (values.empty() && loop.index0 == 0);
+  for (size_t i = 0; i < values.size() && !changed; ++i) {
+    ASSIGN_OR_RETURN(const bool equal, Equal((*loop.last_changed)[i], values[i],
+                                             &context->budget));
+    changed = !equal;
+  }
+  *loop.last_changed = values;
+  return Value(changed);
 }
 
 absl::StatusOr<Value> MakeRange(const CallArguments& arguments,
                                 CallContext* context) {
-  ASSIGN_OR_RETURN(
-      const auto bound,
-      BindArguments(arguments, {"start", "stop", "step"}, "range"));
+  ASSIGN_OR_RETURN(const auto bound, BindPositional(arguments, 3, "range"));
   int64_t bounds[3] = {0, 0, 1};
   for (int i = 0; i < 3; ++i) {
     if (bound[i].has_value() && !bound[i]->ToInteger(&bounds[i])) {
@@ -293,24 +157,27 @@ absl::StatusOr<Value> MakeRange(const CallArguments& arguments,
   }
   const auto [start, stop, step] = bounds;
   if (step == 0) return InvalidArgument("range with a step of 0");
-  std::vector<Value> items;
-  for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
-    if (static_cast<int64_t>(items.size()) == kMaxTemplateRange) {
-      return InvalidArgument("range of more than {} items", kMaxTemplateRange);
-    }
-    items.emplace_back(i);
-    if (__builtin_add_overflow(i, step, &i)) break;
+  // Counted without overflow: the distance of two int64_t fits uint64_t.
+  const bool is_empty = step > 0 ? start >= stop : start <= stop;
+  const uint64_t distance =
+      step > 0 ? static_cast<uint64_t>(stop) - static_cast<uint64_t>(start)
+               : static_cast<uint64_t>(start) - static_cast<uint64_t>(stop);
+  const uint64_t stride = step > 0 ? static_cast<uint64_t>(step)
+                                   : uint64_t{0} - static_cast<uint64_t>(step);
+  const uint64_t num_items = is_empty ? 0 : (distance - 1) / stride + 1;
+  if (num_items > static_cast<uint64_t>(kMaxTemplateRange)) {
+    return InvalidArgument("range of more than {} items", kMaxTemplateRange);
   }
-  RETURN_IF_ERROR(context->budget.Work(items.size() * sizeof(Value)));
-  return Value::List(std::move(items), /*is_tuple=*/false);
+  RETURN_IF_ERROR(context->budget.Work(num_items * sizeof(Value)));
+  return Value::Range(start, stop, step);
 }
 
 absl::StatusOr<Value> FormatNow(const CallArguments& arguments,
                                 CallContext* context) {
   ASSIGN_OR_RETURN(const auto bound,
                    BindArguments(arguments, {"format"}, "strftime_now"));
-  ASSIGN_OR_RETURN(const std::string* format,
-                   RequireText(bound[0], "strftime_now"));
+  const std::string* format = bound[0].has_value() ? bound[0]->text() : nullptr;
+  if (format == nullptr) return InvalidArgument("strftime_now needs a str");
   RETURN_IF_ERROR(context->budget.Work(format->size()));
   const std::time_t now = static_cast<std::time_t>(context->now_unix_seconds);
   std::tm utc = {};
@@ -333,13 +200,21 @@ absl::StatusOr<std::vector<std::pair<Value, Value>>> NamedValues(
     return InvalidArgument("{} takes at most one dict", callee);
   }
   if (!arguments.positional.empty()) {
-    const DictData* dict = arguments.positional[0].dict();
-    if (dict == nullptr) {
-      return InvalidArgument("{} needs a dict, not {}", callee,
-                             arguments.positional[0].type_name());
+    const Value& given = arguments.positional[0];
+    if (const DictData* dict = given.dict()) {
+      RETURN_IF_ERROR(budget->Work(dict->entries.size() * sizeof(Value)));
+      entries = dict->entries;
+    } else {
+      ASSIGN_OR_RETURN(const auto pairs, Iterate(given, budget));
+      for (const Value& pair : pairs) {
+        ASSIGN_OR_RETURN(auto members, Iterate(pair, budget));
+        if (members.size() != 2) {
+          return InvalidArgument("{} needs a dict, or pairs", callee);
+        }
+        RETURN_IF_ERROR(PutEntry(std::move(members[0]), std::move(members[1]),
+                                 budget, &entries));
+      }
     }
-    RETURN_IF_ERROR(budget->Work(dict->entries.size() * sizeof(Value)));
-    entries = dict->entries;
   }
   for (const auto& [name, value] : arguments.named) {
     RETURN_IF_ERROR(PutEntry(Value(name), value, budget, &entries));
@@ -374,12 +249,26 @@ absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(
   return bound;
 }
 
+absl::StatusOr<std::vector<std::optional<Value>>> BindPositional(
+    const CallArguments& arguments, size_t max_arguments,
+    std::string_view callee) {
+  if (!arguments.named.empty()) {
+    return InvalidArgument("{} takes no arguments with names, got '{}'", callee,
+                           arguments.named.front().first);
+  }
+  if (arguments.positional.size() > max_arguments) {
+    return InvalidArgument("{} takes at most {} arguments, got {}", callee,
+                           max_arguments, arguments.positional.size());
+  }
+  std::vector<std::optional<Value>> bound(arguments.positional.begin(),
+                                          arguments.positional.end());
+  bound.resize(max_arguments);
+  return bound;
+}
+
 absl::Status PutEntry(Value key, Value value, Budget* budget,
                       std::vector<std::pair<Value, Value>>* entries) {
-  if (key.list() != nullptr && !key.list()->is_tuple) {
-    return InvalidArgument("a list cannot be a key");
-  }
-  if (key.dict() != nullptr) return InvalidArgument("a dict cannot be a key");
+  RETURN_IF_ERROR(RequireHashable(key));
   RETURN_IF_ERROR(RequireDefined(key));
   RETURN_IF_ERROR(RequireStorable(key));
   for (auto& [known, old_value] : *entries) {
@@ -399,7 +288,7 @@ absl::Status RequireDefined(const Value& value) {
 }
 
 absl::Status RequireStorable(const Value& value) {
-  return Value::List({value}, /*is_tuple=*/false).status();
+  return Value::List({value}).status();
 }
 
 absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name,
@@ -408,9 +297,23 @@ absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name,
   if (const DictData* dict = value.dict()) {
     RETURN_IF_ERROR(budget->Work(dict->entries.size()));
     if (IsDictMethod(name)) return Method(value, name);
+    if (IsForbiddenDictMethod(name)) return NoAttribute(value, name);
     if (const Value* member = dict->Find(name)) return *member;
   }
   if (value.text() != nullptr && IsTextMethod(name)) return Method(value, name);
+  if (const ListData* list = value.list()) {
+    const bool has_methods = list->is_list() ? true : list->is_tuple();
+    if (list->kind == ListKind::kGroup && name == "grouper") {
+      return list->items[0];
+    }
+    if (list->kind == ListKind::kGroup && name == "list") {
+      return list->items[1];
+    }
+    if (has_methods && IsListMethod(name) &&
+        (list->is_list() || name != "copy")) {
+      return Method(value, name);
+    }
+  }
   if (const NamespaceData* data = value.name_space()) {
     const auto found = data->attributes.find(name);
     if (found != data->attributes.end()) return found->second;
@@ -430,9 +333,14 @@ absl::StatusOr<Value> GetItem(const Value& value, const Value& key,
       if (equal) return member;
     }
   }
+  if (key.iterator() != nullptr || key.list() != nullptr ||
+      key.dict() != nullptr) {
+    return Value(Undefined{fmt::format("'{}' has no item of type {}",
+                                       value.type_name(), key.type_name())});
+  }
   int64_t index = 0;
   if (key.ToInteger(&index) &&
-      (value.list() != nullptr || value.text() != nullptr)) {
+      (value.sequence() != nullptr || value.text() != nullptr)) {
     std::vector<Value> characters;
     if (value.text() != nullptr) {
       ASSIGN_OR_RETURN(characters, Iterate(value, budget));
@@ -455,18 +363,19 @@ absl::StatusOr<Value> CallMethod(const MethodData& method,
                                  const CallArguments& arguments,
                                  CallContext* context) {
   const Value& receiver = method.receiver;
+  if (receiver.is_safe()) {
+    return InvalidArgument("methods of a text that is safe are not supported");
+  }
   if (receiver.text() != nullptr) {
     return CallTextMethod(*receiver.text(), method.name, arguments, context);
   }
   if (receiver.dict() != nullptr) {
     return CallDictMethod(receiver, method.name, arguments, context);
   }
-  // loop.cycle
-  if (arguments.positional.empty()) {
-    return InvalidArgument("loop.cycle needs values");
+  if (receiver.list() != nullptr) {
+    return CallListMethod(receiver, method.name, arguments, context);
   }
-  return arguments.positional[static_cast<size_t>(receiver.loop()->index0) %
-                              arguments.positional.size()];
+  return CallLoopMethod(*receiver.loop(), method.name, arguments, context);
 }
 
 absl::StatusOr<Value> CallFunction(Function function,
@@ -490,6 +399,10 @@ absl::StatusOr<Value> CallFunction(Function function,
         RETURN_IF_ERROR(RequireStorable(value));
         if (name.text() == nullptr) {
           return InvalidArgument("names of a namespace must be of type str");
+        }
+        if (name.text()->starts_with('_')) {
+          return InvalidArgument(
+              "'{}' begins with _, which no namespace stores", *name.text());
         }
         data->attributes[*name.text()] = value;
       }

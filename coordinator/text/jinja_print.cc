@@ -35,27 +35,47 @@ bool FormatScalar(const Value& value, std::string* out) {
   return true;
 }
 
+absl::Status AppendRepr(const Value& value, Budget* budget, std::string* out);
+
+absl::Status AppendList(const Value& value, Budget* budget, std::string* out) {
+  const ListData& list = *value.list();
+  if (list.kind == ListKind::kRange) {
+    const std::string step =
+        list.step == 1 ? "" : fmt::format(", {}", list.step);
+    return Append(fmt::format("range({}, {}{})", list.start, list.stop, step),
+                  budget, out);
+  }
+  std::string_view begin = "[";
+  std::string_view end = "]";
+  if (list.is_tuple()) {
+    begin = "(";
+    end = list.items.size() == 1 ? ",)" : ")";
+  } else if (!list.is_list()) {  // a view: dict_keys(['a'])
+    RETURN_IF_ERROR(Append(value.type_name(), budget, out));
+    begin = "([";
+    end = "])";
+  }
+  RETURN_IF_ERROR(Append(begin, budget, out));
+  std::string_view separator;
+  for (const Value& item : list.items) {
+    RETURN_IF_ERROR(Append(separator, budget, out));
+    separator = ", ";
+    RETURN_IF_ERROR(AppendRepr(item, budget, out));
+  }
+  return Append(end, budget, out);
+}
+
 absl::Status AppendRepr(const Value& value, Budget* budget, std::string* out) {
   std::string scalar;
   if (value.is_undefined()) return Append("Undefined", budget, out);
   if (FormatScalar(value, &scalar)) return Append(scalar, budget, out);
   if (const std::string* text = value.text()) {
-    return Append(Quote(*text), budget, out);
+    return Append(
+        value.is_safe() ? "Markup(" + Quote(*text) + ")" : Quote(*text), budget,
+        out);
   }
+  if (value.list() != nullptr) return AppendList(value, budget, out);
   std::string_view separator;
-  if (const ListData* list = value.list()) {
-    RETURN_IF_ERROR(Append(list->is_tuple ? "(" : "[", budget, out));
-    for (const Value& item : list->items) {
-      RETURN_IF_ERROR(Append(separator, budget, out));
-      separator = ", ";
-      RETURN_IF_ERROR(AppendRepr(item, budget, out));
-    }
-    const bool is_single_tuple = list->is_tuple && list->items.size() == 1;
-    return Append(is_single_tuple  ? ",)"
-                  : list->is_tuple ? ")"
-                                   : "]",
-                  budget, out);
-  }
   if (const DictData* dict = value.dict()) {
     RETURN_IF_ERROR(Append("{", budget, out));
     for (const auto& [key, entry] : dict->entries) {
@@ -87,7 +107,10 @@ class JsonWriter {
     if (const std::string* text = value.text()) {
       return Put(QuoteJson(*text, style_.ensure_ascii));
     }
-    if (value.list() != nullptr) return WriteList(value.list()->items, level);
+    if (const ListData* list = value.list();
+        list != nullptr && (list->is_list() || list->is_tuple())) {
+      return WriteList(list->items, level);
+    }
     if (value.dict() != nullptr) return WriteDict(*value.dict(), level);
     return InvalidArgument("a value of type {} cannot be written as JSON",
                            value.type_name());
@@ -105,11 +128,11 @@ class JsonWriter {
   }
 
   absl::Status BreakLine(int64_t level) {
-    if (style_.indent < 0) return absl::OkStatus();
-    const size_t num_spaces = static_cast<size_t>(style_.indent * level);
-    RETURN_IF_ERROR(budget_->Work(num_spaces));
+    if (!style_.indent.has_value()) return absl::OkStatus();
+    RETURN_IF_ERROR(
+        budget_->Work(style_.indent->size() * static_cast<size_t>(level) + 1));
     *out_ += '\n';
-    out_->append(num_spaces, ' ');
+    for (int64_t i = 0; i < level; ++i) *out_ += *style_.indent;
     return absl::OkStatus();
   }
 
@@ -135,25 +158,34 @@ class JsonWriter {
     return text;
   }
 
+  // Python sorts before it makes texts of the keys: 9 comes before 10.
+  absl::Status SortByKey(std::vector<std::pair<Value, Value>>* entries) {
+    absl::Status failure;
+    std::stable_sort(
+        entries->begin(), entries->end(), [&](const auto& a, const auto& b) {
+          const absl::StatusOr<int> order = Compare(a.first, b.first, budget_);
+          failure.Update(order.status());
+          return failure.ok() && *order < 0;
+        });
+    return failure;
+  }
+
   absl::Status WriteDict(const DictData& dict, int64_t level) {
     if (dict.entries.empty()) return Put("{}");
-    std::vector<std::pair<std::string, const Value*>> entries;
-    for (const auto& [key, value] : dict.entries) {
-      ASSIGN_OR_RETURN(std::string text, KeyText(key));
-      entries.emplace_back(std::move(text), &value);
-    }
+    std::vector<std::pair<Value, Value>> sorted;
     if (style_.sort_keys) {
-      std::stable_sort(
-          entries.begin(), entries.end(),
-          [](const auto& a, const auto& b) { return a.first < b.first; });
+      sorted = dict.entries;
+      RETURN_IF_ERROR(SortByKey(&sorted));
     }
+    const auto& entries = style_.sort_keys ? sorted : dict.entries;
     RETURN_IF_ERROR(Put("{"));
     for (size_t i = 0; i < entries.size(); ++i) {
       if (i > 0) RETURN_IF_ERROR(Put(style_.item_separator));
       RETURN_IF_ERROR(BreakLine(level + 1));
-      RETURN_IF_ERROR(Put(QuoteJson(entries[i].first, style_.ensure_ascii)));
+      ASSIGN_OR_RETURN(const std::string key, KeyText(entries[i].first));
+      RETURN_IF_ERROR(Put(QuoteJson(key, style_.ensure_ascii)));
       RETURN_IF_ERROR(Put(style_.key_separator));
-      RETURN_IF_ERROR(Write(*entries[i].second, level + 1));
+      RETURN_IF_ERROR(Write(entries[i].second, level + 1));
     }
     RETURN_IF_ERROR(BreakLine(level));
     return Put("}");

@@ -18,18 +18,16 @@ namespace {
 
 constexpr size_t kNotFound = std::string_view::npos;
 
-// str.isspace(): White_Space and the four ASCII separators.
-bool IsPythonSpace(char32_t character) {
-  return IsWhiteSpace(character) || (character >= 0x1C && character <= 0x1F);
-}
-
-bool IsLetter(char32_t character) {
-  const auto category =
-      utf8proc_category(static_cast<utf8proc_int32_t>(character));
-  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LM;
+utf8proc_category_t CategoryOf(char32_t character) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(character));
 }
 
 constexpr char32_t kSharpS = 0xDF;  // ß has no capital of its own in Python
+
+bool IsCased(char32_t character) {
+  const auto category = CategoryOf(character);
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LM;
+}
 
 void AppendMapped(char32_t character, utf8proc_int32_t (*map)(utf8proc_int32_t),
                   std::string* text) {
@@ -55,7 +53,7 @@ size_t CharacterBefore(std::string_view text, size_t end) {
 
 bool IsPrintable(char32_t character) {
   if (character == ' ') return true;
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(character))) {
+  switch (CategoryOf(character)) {
     case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
@@ -72,6 +70,45 @@ bool IsPrintable(char32_t character) {
 
 }  // namespace
 
+// str.isspace(): White_Space and the four ASCII separators.
+bool IsPythonSpace(char32_t character) {
+  return IsWhiteSpace(character) || (character >= 0x1C && character <= 0x1F);
+}
+
+bool IsLetter(char32_t character) {
+  const auto category = CategoryOf(character);
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+bool IsDecimal(char32_t character) {
+  return CategoryOf(character) == UTF8PROC_CATEGORY_ND;
+}
+
+bool IsNumeric(char32_t character) {
+  const auto category = CategoryOf(character);
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+}
+
+bool IsUpper(char32_t character) {
+  return CategoryOf(character) == UTF8PROC_CATEGORY_LU;
+}
+
+bool IsLower(char32_t character) {
+  return CategoryOf(character) == UTF8PROC_CATEGORY_LL;
+}
+
+bool IsNameStart(char32_t character) {
+  return character == '_' || IsLetter(character) ||
+         CategoryOf(character) == UTF8PROC_CATEGORY_NL;
+}
+
+bool IsNamePart(char32_t character) {
+  if (IsNameStart(character) || IsDecimal(character)) return true;
+  const auto category = CategoryOf(character);
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_PC;
+}
+
 size_t FindText(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return kNotFound;
   if (needle.empty()) return from;
@@ -81,6 +118,14 @@ size_t FindText(std::string_view text, std::string_view needle, size_t from) {
                              needle.data(), needle.size());
   if (found == nullptr) return kNotFound;
   return static_cast<size_t>(static_cast<const char*>(found) - text.data());
+}
+
+size_t FindTextFromRight(std::string_view text, std::string_view needle) {
+  if (needle.size() > text.size()) return kNotFound;
+  const std::string reversed_text(text.rbegin(), text.rend());
+  const std::string reversed_needle(needle.rbegin(), needle.rend());
+  const size_t found = FindText(reversed_text, reversed_needle, 0);
+  return found == kNotFound ? kNotFound : text.size() - found - needle.size();
 }
 
 std::string_view Strip(std::string_view text, std::string_view removed,
@@ -124,6 +169,10 @@ std::string ToLower(std::string_view text) {
   return result;
 }
 
+std::string ToCaseFold(std::string_view text) {
+  return ReplaceText(ToLower(text), "\u00df", "ss", -1);
+}
+
 std::string Capitalize(std::string_view text) {
   if (text.empty()) return {};
   size_t offset = 0;
@@ -140,7 +189,7 @@ std::string ToTitle(std::string_view text) {
     const char32_t character = DecodeUtf8(text, &offset);
     AppendMapped(character, in_word ? utf8proc_tolower : utf8proc_totitle,
                  &result);
-    in_word = IsLetter(character);
+    in_word = IsCased(character);
   }
   return result;
 }
@@ -223,7 +272,7 @@ absl::StatusOr<std::vector<std::string>> SplitWords(std::string_view text,
   while (!text.empty()) {
     RETURN_IF_ERROR(budget->Work(sizeof(Value)));
     if (static_cast<int64_t>(words.size()) == max_splits) {
-      words.emplace_back(Strip(text, "", Side::kRight));
+      words.emplace_back(text);
       break;
     }
     size_t end = 0;
@@ -235,6 +284,54 @@ absl::StatusOr<std::vector<std::string>> SplitWords(std::string_view text,
     words.emplace_back(text.substr(0, end));
     text = Strip(text.substr(end), "", Side::kLeft);
   }
+  return words;
+}
+
+absl::StatusOr<std::vector<std::string>> SplitLines(std::string_view text,
+                                                    bool keeps_ends,
+                                                    Budget* budget) {
+  const auto ends_line = [](char32_t character) {
+    return (character >= 0x0A && character <= 0x0D) ||
+           (character >= 0x1C && character <= 0x1E) || character == 0x85 ||
+           character == 0x2028 || character == 0x2029;
+  };
+  std::vector<std::string> lines;
+  size_t begin = 0;
+  size_t offset = 0;
+  while (offset < text.size()) {
+    const size_t end = offset;
+    const char32_t character = DecodeUtf8(text, &offset);
+    if (!ends_line(character)) continue;
+    if (character == '\r' && text.substr(offset).starts_with('\n')) ++offset;
+    RETURN_IF_ERROR(budget->Work(sizeof(Value)));
+    lines.emplace_back(text.substr(begin, (keeps_ends ? offset : end) - begin));
+    begin = offset;
+  }
+  if (begin < text.size()) lines.emplace_back(text.substr(begin));
+  return lines;
+}
+
+absl::StatusOr<std::vector<std::string>> SplitWordsFromRight(
+    std::string_view text, int64_t max_splits, Budget* budget) {
+  std::vector<std::string> words;
+  text = Strip(text, "", Side::kRight);
+  while (!text.empty()) {
+    RETURN_IF_ERROR(budget->Work(sizeof(Value)));
+    if (static_cast<int64_t>(words.size()) == max_splits) {
+      words.emplace_back(text);
+      break;
+    }
+    size_t begin = text.size();
+    while (begin > 0) {
+      const size_t previous = CharacterBefore(text, begin);
+      size_t next = previous;
+      if (IsPythonSpace(DecodeUtf8(text, &next))) break;
+      begin = previous;
+    }
+    words.emplace_back(text.substr(begin));
+    text = Strip(text.substr(0, begin), "", Side::kRight);
+  }
+  std::reverse(words.begin(), words.end());
   return words;
 }
 

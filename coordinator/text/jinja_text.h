@@ -20,6 +20,9 @@ class Budget;  // jinja_value.h
 // Offset of `needle` at or behind `from`, or npos; linear time.
 size_t FindText(std::string_view text, std::string_view needle, size_t from);
 
+// The last one; linear time, too.
+size_t FindTextFromRight(std::string_view text, std::string_view needle);
+
 enum class Side { kLeft, kRight, kBoth };
 // Without the characters of `removed` at the sides; an empty `removed` stands
 // for whitespace, as Python's str.strip() counts it.
@@ -27,6 +30,7 @@ std::string_view Strip(std::string_view text, std::string_view removed,
                        Side side);
 
 std::string ToUpper(std::string_view text);
+std::string ToCaseFold(std::string_view text);
 std::string ToLower(std::string_view text);
 // First character in upper case, the others in lower case.
 std::string Capitalize(std::string_view text);
@@ -53,8 +57,29 @@ absl::StatusOr<std::vector<std::string>> SplitTextFromRight(
 absl::StatusOr<std::vector<std::string>> SplitWords(std::string_view text,
                                                     int64_t max_splits,
                                                     Budget* budget);
+absl::StatusOr<std::vector<std::string>> SplitWordsFromRight(
+    std::string_view text, int64_t max_splits, Budget* budget);
 // Occurrences that do not overlap. REQUIRES: `wanted` is not empty.
 int64_t CountText(std::string_view text, std::string_view wanted);
+
+// The lines of a text, as str.splitlines() ends them; with their ends if
+// `keeps_ends`. Charged like SplitText.
+absl::StatusOr<std::vector<std::string>> SplitLines(std::string_view text,
+                                                    bool keeps_ends,
+                                                    Budget* budget);
+
+// Whether a name of a template may begin with the character, or have it later.
+bool IsNameStart(char32_t character);
+bool IsNamePart(char32_t character);
+
+// What the str.isX() methods ask of a character. Letters with case are upper,
+// lower or title case.
+bool IsLetter(char32_t character);
+bool IsDecimal(char32_t character);
+bool IsNumeric(char32_t character);  // decimals, and numbers such as fractions
+bool IsUpper(char32_t character);
+bool IsLower(char32_t character);
+bool IsPythonSpace(char32_t character);
 
 // Shortest digits that read back as `number`, written as Python does.
 std::string FormatFloat(double number);

@@ -38,6 +38,47 @@ class TokenStream {
     TokenStream* tokens_;
   };
 
+  // Unknown filters and tests are errors of the template, but in `if` they are
+  // only if they are reached; there this lives.
+  class Deferral {
+   public:
+    explicit Deferral(TokenStream* tokens, bool defers = true)
+        : tokens_(tokens), outer_(std::exchange(tokens->defers_, defers)) {}
+    ~Deferral() { tokens_->defers_ = outer_; }
+    Deferral(const Deferral&) = delete;
+    Deferral& operator=(const Deferral&) = delete;
+
+   private:
+    TokenStream* tokens_;
+    bool outer_;
+  };
+
+  void NoteUnknown(absl::Status error) {
+    if (!defers_) unknown_.push_back(std::move(error));
+  }
+  size_t num_unknown() const { return unknown_.size(); }
+  // Those after the first `num_unknown` turned out to stand in an `if`.
+  void ForgetUnknown(size_t num_unknown) { unknown_.resize(num_unknown); }
+  absl::Status FirstUnknown() const {
+    return unknown_.empty() ? absl::OkStatus() : unknown_.front();
+  }
+
+  size_t position() const { return position_; }
+  // Whether the tokens from `begin` up to here read the variable `name`.
+  bool Reads(size_t begin, std::string_view name) const {
+    for (size_t i = begin; i < position_; ++i) {
+      const Token& token = tokens_[i];
+      if (token.kind != Token::Kind::kName || token.text != name) continue;
+      const auto is = [&](size_t at, std::string_view text) {
+        return at < tokens_.size() &&
+               tokens_[at].kind == Token::Kind::kOperator &&
+               tokens_[at].text == text;
+      };
+      if (!is(i - 1, ".") && !is(i + 1, "=")) return true;
+    }
+    return false;
+  }
+
   const Token& current() const { return tokens_[position_]; }
   const Token& next() const {
     return tokens_[std::min(position_ + 1, tokens_.size() - 1)];
@@ -101,6 +142,8 @@ class TokenStream {
   std::vector<Token> tokens_;
   size_t position_ = 0;
   int depth_ = 0;
+  bool defers_ = false;
+  std::vector<absl::Status> unknown_;
 };
 
 }  // namespace witan::jinja

@@ -43,16 +43,51 @@ absl::StatusOr<int> DepthAround(const Value& value) {
 
 }  // namespace
 
-absl::StatusOr<Value> Value::List(std::vector<Value> items, bool is_tuple) {
+absl::StatusOr<Value> Value::List(std::vector<Value> items, ListKind kind) {
   auto data = std::make_shared<ListData>();
   for (const Value& item : items) {
     ASSIGN_OR_RETURN(const int depth, DepthAround(item));
     data->depth = std::max(data->depth, depth);
   }
   data->items = std::move(items);
-  data->is_tuple = is_tuple;
+  data->kind = kind;
   Value value;
   value.data_ = std::shared_ptr<const ListData>(std::move(data));
+  return value;
+}
+
+Value Value::Safe(std::string text) {
+  Value value;
+  value.data_ = SafeText{std::make_shared<const std::string>(std::move(text))};
+  return value;
+}
+
+Value Value::Range(int64_t start, int64_t stop, int64_t step) {
+  auto data = std::make_shared<ListData>();
+  for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
+    data->items.emplace_back(i);
+    if (__builtin_add_overflow(i, step, &i)) break;
+  }
+  data->kind = ListKind::kRange;
+  data->start = start;
+  data->stop = stop;
+  data->step = step;
+  Value value;
+  value.data_ = std::shared_ptr<const ListData>(std::move(data));
+  return value;
+}
+
+absl::StatusOr<Value> Value::Iterator(std::vector<Value> items,
+                                      absl::Status end) {
+  auto data = std::make_shared<IteratorData>();
+  for (const Value& item : items) {
+    ASSIGN_OR_RETURN(const int depth, DepthAround(item));
+    data->depth = std::max(data->depth, depth);
+  }
+  data->items = std::move(items);
+  data->end = std::move(end);
+  Value value;
+  value.data_ = std::move(data);
   return value;
 }
 
@@ -99,7 +134,7 @@ absl::StatusOr<Value> Value::FromJson(const nlohmann::ordered_json& json,
       ASSIGN_OR_RETURN(Value value, FromJson(item, depth + 1));
       items.push_back(std::move(value));
     }
-    return List(std::move(items), /*is_tuple=*/false);
+    return List(std::move(items));
   }
   if (!json.is_object()) return InvalidArgument("not a JSON value");
   std::vector<std::pair<Value, Value>> entries;
@@ -112,11 +147,23 @@ absl::StatusOr<Value> Value::FromJson(const nlohmann::ordered_json& json,
 }
 
 const std::string* Value::text() const {
+  if (const SafeText* safe = As<SafeText>()) return safe->text.get();
   const auto* data = As<std::shared_ptr<const std::string>>();
   return data == nullptr ? nullptr : data->get();
 }
 const ListData* Value::list() const {
   const auto* data = As<std::shared_ptr<const ListData>>();
+  return data == nullptr ? nullptr : data->get();
+}
+const ListData* Value::sequence() const {
+  const ListData* data = list();
+  if (data == nullptr) return nullptr;
+  return data->is_list() || data->is_tuple() || data->kind == ListKind::kRange
+             ? data
+             : nullptr;
+}
+IteratorData* Value::iterator() const {
+  const auto* data = As<std::shared_ptr<IteratorData>>();
   return data == nullptr ? nullptr : data->get();
 }
 const DictData* Value::dict() const {
@@ -176,8 +223,32 @@ bool Value::truth() const {
 int Value::depth() const {
   if (list() != nullptr) return list()->depth;
   if (dict() != nullptr) return dict()->depth;
+  if (iterator() != nullptr) return iterator()->depth;
   return 0;
 }
+
+namespace {
+
+std::string_view TypeName(ListKind kind) {
+  switch (kind) {
+    case ListKind::kTuple:
+    case ListKind::kGroup:
+      return "tuple";
+    case ListKind::kRange:
+      return "range";
+    case ListKind::kDictKeys:
+      return "dict_keys";
+    case ListKind::kDictValues:
+      return "dict_values";
+    case ListKind::kDictItems:
+      return "dict_items";
+    case ListKind::kList:
+      break;
+  }
+  return "list";
+}
+
+}  // namespace
 
 std::string_view Value::type_name() const {
   if (is_undefined()) return "undefined value";
@@ -185,8 +256,10 @@ std::string_view Value::type_name() const {
   if (As<bool>() != nullptr) return "bool";
   if (As<int64_t>() != nullptr) return "int";
   if (As<double>() != nullptr) return "float";
+  if (is_safe()) return "Markup";
   if (text() != nullptr) return "str";
-  if (list() != nullptr) return list()->is_tuple ? "tuple" : "list";
+  if (list() != nullptr) return TypeName(list()->kind);
+  if (iterator() != nullptr) return "generator";
   if (dict() != nullptr) return "dict";
   if (name_space() != nullptr) return "namespace";
   if (loop() != nullptr) return "loop";
@@ -199,6 +272,20 @@ const Value* DictData::Find(std::string_view key) const {
     if (name.text() != nullptr && *name.text() == key) return &value;
   }
   return nullptr;
+}
+
+absl::Status RequireHashable(const Value& value) {
+  if (value.dict() != nullptr ||
+      (value.list() != nullptr && value.list()->is_list())) {
+    return InvalidArgument("a {} cannot be a key", value.type_name());
+  }
+  if (value.list() == nullptr || !value.list()->is_tuple()) {
+    return absl::OkStatus();
+  }
+  for (const Value& item : value.list()->items) {
+    RETURN_IF_ERROR(RequireHashable(item));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
@@ -218,7 +305,8 @@ absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
   if (a.list() != nullptr && b.list() != nullptr) {
     const auto& x = a.list()->items;
     const auto& y = b.list()->items;
-    if (a.list()->is_tuple != b.list()->is_tuple || x.size() != y.size()) {
+    if (TypeName(a.list()->kind) != TypeName(b.list()->kind) ||
+        x.size() != y.size()) {
       return false;
     }
     for (size_t i = 0; i < x.size(); ++i) {
@@ -241,6 +329,7 @@ absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
     }
     return true;
   }
+  if (a.iterator() != nullptr) return a.iterator() == b.iterator();
   if (a.name_space() != nullptr) return a.name_space() == b.name_space();
   return false;
 }
@@ -258,7 +347,8 @@ absl::StatusOr<int> Compare(const Value& a, const Value& b, Budget* budget) {
     return a.text()->compare(*b.text());  // bytes order like characters
   }
   if (a.list() != nullptr && b.list() != nullptr &&
-      a.list()->is_tuple == b.list()->is_tuple) {
+      a.list()->is_tuple() == b.list()->is_tuple() &&
+      a.list()->is_list() == b.list()->is_list()) {
     const auto& p = a.list()->items;
     const auto& q = b.list()->items;
     for (size_t i = 0; i < p.size() && i < q.size(); ++i) {
@@ -282,6 +372,7 @@ absl::StatusOr<bool> Contains(const Value& container, const Value& item,
     return FindText(*text, *item.text(), 0) != std::string_view::npos;
   }
   if (container.dict() != nullptr) {
+    RETURN_IF_ERROR(RequireHashable(item));
     for (const auto& [key, value] : container.dict()->entries) {
       ASSIGN_OR_RETURN(const bool equal, Equal(key, item, budget));
       if (equal) return true;
@@ -295,9 +386,33 @@ absl::StatusOr<bool> Contains(const Value& container, const Value& item,
     }
     return false;
   }
+  if (IteratorData* iterator = container.iterator()) {
+    while (iterator->position < iterator->items.size()) {
+      const Value& member = iterator->items[iterator->position++];
+      ASSIGN_OR_RETURN(const bool equal, Equal(member, item, budget));
+      if (equal) return true;
+    }
+    RETURN_IF_ERROR(iterator->end);
+    return false;
+  }
   if (container.is_undefined()) return false;
   return InvalidArgument("'in' needs a str, list or dict on the right, not {}",
                          container.type_name());
+}
+
+absl::StatusOr<std::optional<Value>> NextItem(const Value& value,
+                                              Budget* budget) {
+  IteratorData* iterator = value.iterator();
+  if (iterator == nullptr) {
+    ASSIGN_OR_RETURN(std::vector<Value> items, Iterate(value, budget));
+    if (items.empty()) return std::nullopt;
+    return std::move(items.front());
+  }
+  if (iterator->position < iterator->items.size()) {
+    return iterator->items[iterator->position++];
+  }
+  RETURN_IF_ERROR(iterator->end);
+  return std::nullopt;
 }
 
 absl::StatusOr<std::vector<Value>> Iterate(const Value& value, Budget* budget) {
@@ -305,6 +420,12 @@ absl::StatusOr<std::vector<Value>> Iterate(const Value& value, Budget* budget) {
   if (value.is_undefined()) return items;
   if (value.list() != nullptr) {
     items = value.list()->items;
+  } else if (IteratorData* iterator = value.iterator()) {
+    items.assign(iterator->items.begin() +
+                     static_cast<std::ptrdiff_t>(iterator->position),
+                 iterator->items.end());
+    iterator->position = iterator->items.size();
+    RETURN_IF_ERROR(iterator->end);
   } else if (value.dict() != nullptr) {
     for (const auto& [key, entry] : value.dict()->entries) items.push_back(key);
   } else if (const std::string* text = value.text()) {

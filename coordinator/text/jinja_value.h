@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,10 +34,12 @@ class Budget {
   int64_t bytes_left_ = kMaxTemplateWorkBytes;
 };
 
-struct Macro;  // jinja_ast.h
-class Scope;   // jinja_interpreter.h
+struct Macro;      // jinja_ast.h
+class Scope;       // jinja_interpreter.h
+struct Statement;  // jinja_ast.h
 struct ListData;
 struct DictData;
+struct IteratorData;
 struct NamespaceData;
 struct LoopData;
 struct MethodData;
@@ -48,12 +51,30 @@ struct Undefined {
 };
 struct None {};
 
+// Text that the filter `safe` made. It prints and compares as any text, but
+// what is added to it with + has its HTML characters escaped, as Jinja does.
+struct SafeText {
+  std::shared_ptr<const std::string> text;
+};
+
 enum class Function {
   kRange,
   kNamespace,
   kDict,
   kRaiseException,
   kStrftimeNow
+};
+
+// Sequences, and the views of a dict, which have items but no indices. A kGroup
+// is a tuple that the filter groupby makes.
+enum class ListKind {
+  kList,
+  kTuple,
+  kGroup,
+  kRange,
+  kDictKeys,
+  kDictValues,
+  kDictItems
 };
 
 // A macro and where its free names are looked up. REQUIRES: the scope lives as
@@ -63,12 +84,14 @@ struct MacroRef {
   Scope* scope = nullptr;
 };
 
-// Cheap to copy; text, lists and dicts are shared and never change.
+// Cheap to copy; text, lists and dicts are shared and never change. Iterators
+// and namespaces do; they belong to one rendering.
 using ValueVariant = std::variant<
     Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,
-    std::shared_ptr<const ListData>, std::shared_ptr<const DictData>,
-    std::shared_ptr<NamespaceData>, std::shared_ptr<const LoopData>,
-    std::shared_ptr<const MethodData>, Function, MacroRef>;
+    std::shared_ptr<const ListData>, std::shared_ptr<const DictData>, SafeText,
+    std::shared_ptr<IteratorData>, std::shared_ptr<NamespaceData>,
+    std::shared_ptr<const LoopData>, std::shared_ptr<const MethodData>,
+    Function, MacroRef>;
 
 class Value {
  public:
@@ -90,9 +113,16 @@ class Value {
 
   // InvalidArgument when nested deeper than kMaxTemplateDepth, or when a member
   // is a namespace, a macro or a loop.
-  static absl::StatusOr<Value> List(std::vector<Value> items, bool is_tuple);
+  static absl::StatusOr<Value> List(std::vector<Value> items,
+                                    ListKind kind = ListKind::kList);
+  // REQUIRES: step != 0, and no more items than fit in memory.
+  static Value Range(int64_t start, int64_t stop, int64_t step);
+  // Gives `items` once; whoever reaches their end gets `end` if it is an error.
+  static absl::StatusOr<Value> Iterator(std::vector<Value> items,
+                                        absl::Status end = absl::OkStatus());
   static absl::StatusOr<Value> Dict(
       std::vector<std::pair<Value, Value>> entries);
+  static Value Safe(std::string text);
   // InvalidArgument also for text that is not UTF-8 and integers beyond 64
   // bits.
   static absl::StatusOr<Value> FromJson(const nlohmann::ordered_json& json,
@@ -103,11 +133,15 @@ class Value {
     return std::get_if<T>(&data_);
   }
   bool is_undefined() const { return As<Undefined>() != nullptr; }
+  bool is_safe() const { return As<SafeText>() != nullptr; }
   bool is_none() const { return As<None>() != nullptr; }
   // Null for values of other kinds.
   const std::string* text() const;
-  const ListData* list() const;  // lists and tuples
+  const ListData* list() const;  // of any ListKind
+  // The same for those that have indices.
+  const ListData* sequence() const;
   const DictData* dict() const;
+  IteratorData* iterator() const;
   NamespaceData* name_space() const;
   const LoopData* loop() const;
   const MethodData* method() const;
@@ -130,7 +164,24 @@ class Value {
 
 struct ListData {
   std::vector<Value> items;
-  bool is_tuple = false;
+  ListKind kind = ListKind::kList;
+  int depth = 1;
+  int64_t start = 0;  // these three of a kRange only
+  int64_t stop = 0;
+  int64_t step = 1;
+
+  bool is_list() const { return kind == ListKind::kList; }
+  bool is_tuple() const {
+    return kind == ListKind::kTuple || kind == ListKind::kGroup;
+  }
+};
+
+// What filters such as map give: a generator of Python, which is used up by
+// whoever goes through it.
+struct IteratorData {
+  std::vector<Value> items;
+  size_t position = 0;
+  absl::Status end;
   int depth = 1;
 };
 
@@ -148,8 +199,14 @@ struct NamespaceData {
 struct LoopData {
   int64_t index0 = 0;
   int64_t length = 0;
+  int64_t depth0 = 0;
   Value previous;
   Value next;
+  // Of a recursive loop: what calling it runs again, and where.
+  const Statement* recursive = nullptr;
+  Scope* scope = nullptr;
+  // What loop.changed() was last called with; shared by the iterations.
+  std::shared_ptr<std::vector<Value>> last_changed;
 };
 
 // `receiver.name`, ready to be called.
@@ -164,7 +221,7 @@ absl::StatusOr<std::string> ToText(const Value& value, Budget* budget);
 struct JsonStyle {
   bool ensure_ascii = false;
   bool sort_keys = false;
-  int64_t indent = -1;  // -1: all in one line
+  std::optional<std::string> indent;  // of one level; absent: all in one line
   std::string item_separator = ", ";
   std::string key_separator = ": ";
 };
@@ -172,14 +229,21 @@ struct JsonStyle {
 absl::StatusOr<std::string> ToJson(const Value& value, const JsonStyle& style,
                                    Budget* budget);
 
+// InvalidArgument for what Python takes for no key: lists, dicts, and tuples
+// with one of those.
+absl::Status RequireHashable(const Value& value);
+
 absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget);
 // Negative, 0 or positive; InvalidArgument for kinds without an order.
 absl::StatusOr<int> Compare(const Value& a, const Value& b, Budget* budget);
 // `item in container`.
 absl::StatusOr<bool> Contains(const Value& container, const Value& item,
                               Budget* budget);
-// What a for loop goes through: items, keys or characters.
+// What a for loop goes through: items, keys or characters. Uses up iterators.
 absl::StatusOr<std::vector<Value>> Iterate(const Value& value, Budget* budget);
+// Only the first of them, or nothing.
+absl::StatusOr<std::optional<Value>> NextItem(const Value& value,
+                                              Budget* budget);
 
 }  // namespace witan::jinja
 

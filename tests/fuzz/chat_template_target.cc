@@ -1,6 +1,8 @@
 // A chat template and a conversation: an error or a text within the limits,
 // never without end, and the same one each time.
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -18,6 +20,8 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int64_t kSomeUnixSeconds = 1'700'000'000;
+// Longer ones are changed where it says little, and take long.
+constexpr size_t kMaxSeedBytes = 4200;
 
 ChatTemplateInput UsualInput() {
   ChatTemplateInput input;
@@ -80,6 +84,19 @@ std::vector<std::string> ChatTemplateSeeds() {
         {"messages", entry["messages"]},
         {"arguments", entry["arguments"]},
         {"add_generation_prompt", entry["add_generation_prompt"]}};
+    seeds.push_back(JoinSections({source, input.dump()}));
+  }
+  // Templates of published models, with what the usual conversation lacks.
+  const ordered_json goldens =
+      ordered_json::parse(ReadSource("tests/text/data/template_goldens.json"));
+  const ordered_json& conversations = goldens["conversations"];
+  for (const ordered_json& entry : goldens["templates"]) {
+    const std::string source =
+        ReadSource(fmt::format("tests/third_party/chat_templates/{}.jinja",
+                               entry["name"].get<std::string>()));
+    if (source.size() > kMaxSeedBytes) continue;
+    ordered_json input = conversations[seeds.size() % conversations.size()];
+    input.erase("name");
     seeds.push_back(JoinSections({source, input.dump()}));
   }
   return seeds;

@@ -85,7 +85,7 @@ absl::StatusOr<Value> OfNumbers(std::string_view op, double a, double b) {
   return Value(std::floor((a - remainder) / b + 0.5));
 }
 
-constexpr size_t kMaxEscapedBytes = 5;  // &#39;
+constexpr size_t kLongestEscapeBytes = 5;  // &#39;
 
 std::string Escape(std::string_view text) {
   std::string escaped;
@@ -116,7 +116,7 @@ std::string Escape(std::string_view text) {
 absl::StatusOr<Value> AddSafe(const Value& left, const Value& right,
                               Budget* budget) {
   RETURN_IF_ERROR(budget->Work((left.text()->size() + right.text()->size()) *
-                               kMaxEscapedBytes));
+                               kLongestEscapeBytes));
   const auto part = [](const Value& value) {
     return value.is_safe() ? *value.text() : Escape(*value.text());
   };

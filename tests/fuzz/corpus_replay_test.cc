@@ -20,6 +20,7 @@ struct Counts {
 Counts ExpectedCounts(std::string_view target) {
   if (target == "safetensors") return {4, 40};
   if (target == "gguf") return {4, 20};
+  if (target == "adapter") return {3, 6};
   if (target == "config") return {4, 40};
   if (target == "tokenizer") return {10, 40};
   if (target == "sentencepiece") return {6, 3};

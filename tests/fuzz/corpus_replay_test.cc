@@ -46,7 +46,9 @@ TEST_P(CorpusReplayTest, EveryInputKeepsThePromises) {
   EXPECT_GE(seen.num_refused, expected.num_refused);
 }
 
-TEST_P(CorpusReplayTest, SeedsAreMostlyAccepted) {
+// Some seeds are there to be refused: half of those of chat_template are how a
+// template fails.
+TEST_P(CorpusReplayTest, ManySeedsAreAccepted) {
   size_t num_accepted = 0;
   const std::vector<std::string> seeds = GetParam().seeds();
   for (const std::string& seed : seeds) {
@@ -54,7 +56,7 @@ TEST_P(CorpusReplayTest, SeedsAreMostlyAccepted) {
     EXPECT_EQ(outcome.broken, "");
     num_accepted += outcome.is_accepted ? 1 : 0;
   }
-  EXPECT_GT(num_accepted, seeds.size() / 2);
+  EXPECT_GT(num_accepted, seeds.size() / 3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, CorpusReplayTest,

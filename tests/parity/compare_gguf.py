@@ -6,7 +6,8 @@
 
 Serves the file with `witan serve` on free ports; everything of Witan comes through its API. Each text is scored
 (`witan generate --prompt-logprobs`), each question answered greedily (`witan chat --logprobs`), and the token ids that
-Witan reports are what the others compute, so that every position is judged, prompt and answer alike, those that texts share once.
+Witan reports are what the others compute, so that every position is judged, prompt and answer alike. A beginning that
+texts share counts once.
 
 transformers  gets the weights as gguf-py makes them of the blocks, rounded to bfloat16 as Witan rounds them. The
               reference is its forward in float64 (norms and rotations keep float32, whose error is a thousandth of what

@@ -1,6 +1,6 @@
 """Trains a LoRA adapter of witling-instruct that answers in the voice of a council, and writes it as PEFT would.
 
-    python examples/witling-lora/train.py            # about a minute on one core
+    python examples/witling-lora/train.py            # a few minutes on one core
 
 Questions and answers are those of ../witling/corpus.py; only what follows an answer is new, see voice.py.
 Stories and thoughts stay as they are. A fresh draw for every step, seeded by the step. What `corpus.held_out` keeps

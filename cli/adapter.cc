@@ -39,6 +39,15 @@ std::unique_ptr<v1::Cluster::Stub> StubOf(const Options& options) {
   return v1::Cluster::NewStub(MakeClientChannel(options.server));
 }
 
+// Empty if it cannot be had.
+v1::StatusResponse StatusOf(const Options& options) {
+  grpc::ClientContext context;
+  v1::StatusResponse response;
+  const grpc::Status status =
+      StubOf(options)->Status(&context, v1::StatusRequest(), &response);
+  return status.ok() ? response : v1::StatusResponse();
+}
+
 int Load(const Options& options) {
   grpc::ClientContext context;
   v1::LoadAdapterRequest request;
@@ -60,6 +69,13 @@ int Unload(const Options& options) {
   const grpc::Status status =
       StubOf(options)->UnloadAdapter(&context, request, &response);
   if (!status.ok()) return ReportError(status, options.server);
+  const v1::StatusResponse now = StatusOf(options);
+  for (const v1::AdapterStatus& adapter : now.adapters()) {
+    if (adapter.name() != options.name) continue;
+    fmt::print("{} takes no more requests and goes after those that run ({})\n",
+               options.name, adapter.running_sequences());
+    return kExitOk;
+  }
   fmt::print("{} is unloaded\n", options.name);
   return kExitOk;
 }

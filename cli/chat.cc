@@ -44,9 +44,8 @@ class Conversation {
     grpc::ClientContext context;
     const auto stream = stub_->Chat(&context, request_);
     GenerationResult result;
-    const grpc::Status status =
-        Receive(context, *stream, NumChoices(options_), TextOutput(options_),
-                &result);
+    const grpc::Status status = Receive(context, *stream, NumChoices(options_),
+                                        TextOutput(options_), &result);
     const int code = PrintEnd(status, options_, result);
     if (code != kExitOk) {
       request_.mutable_messages()->RemoveLast();

@@ -59,9 +59,9 @@ grpc::Status DataLoss(const std::string& message) {
 
 grpc::Status AppendPrompt(const v1::PromptPiece& piece, ChoiceResult* choice) {
   if (piece.index() != std::ssize(choice->prompt_token_ids)) {
-    return DataLoss(fmt::format(
-        "the server sent token {} of the prompt, expected token {}",
-        piece.index(), choice->prompt_token_ids.size()));
+    return DataLoss(
+        fmt::format("the server sent token {} of the prompt, expected token {}",
+                    piece.index(), choice->prompt_token_ids.size()));
   }
   const int num_logprobs = piece.logprobs_size();
   if (num_logprobs != 0 && num_logprobs != piece.token_ids_size()) {
@@ -91,9 +91,8 @@ bool Show(const TextSink& sink, std::string_view prompt,
 grpc::Status Append(const v1::GenerateResponse& chunk, int num_choices,
                     GenerationResult* result) {
   if (chunk.choice() < 0 || chunk.choice() >= num_choices) {
-    return DataLoss(
-        fmt::format("the server sent choice {} of a request for {}",
-                    chunk.choice(), num_choices));
+    return DataLoss(fmt::format("the server sent choice {} of a request for {}",
+                                chunk.choice(), num_choices));
   }
   result->choices.resize(static_cast<size_t>(num_choices));
   ChoiceResult& choice = result->choices[static_cast<size_t>(chunk.choice())];

@@ -73,7 +73,8 @@ void AddGenerationOptions(CLI::App& app, GenerationOptions* options) {
   app.add_option("--prompt-logprobs", o.num_prompt_logprobs,
                  "With --json: the same of each token of the prompt");
   app.add_option("--bad-word", o.bad_words,
-                 "The output does not contain this; may be repeated")
+                 "Ban the tokens that spell this, also behind a space; other "
+                 "tokens may still spell it in part. May be repeated")
       ->allow_extra_args(false);
   app.add_option("--thinking-budget", o.thinking_budget_tokens,
                  "Tokens of the thought after which it is cut off");

@@ -373,6 +373,7 @@ int Main(int argc, char** argv) {
     model->adapters_directory =
         std::filesystem::absolute(options.adapters).string();
     model->facts.has_adapters = true;
+    model->max_adapters = options.max_adapters;
   }
   return Serve(options, *model, *layout, signals);
 }

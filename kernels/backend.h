@@ -139,7 +139,7 @@ class Backend {
   // What low-rank adapters add: y[t] = fma(scale, b round_A(a x[t]), y[t]),
   // with the factors that the row's adapter has in `adapters`; K and r one leaf
   // each. x A [T, K], y fp32 [T, O]. Rows without an adapter, and those whose
-  // adapter has no factors, stay as they are.
+  // adapter has no factors, stay as they are; so do all if `adapters` is empty.
   virtual void AddLora(ConstTensorView x, AdapterOfRow adapter_of_row,
                        std::span<const LoraFactors> adapters, TensorView y) = 0;
 

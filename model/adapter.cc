@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -95,11 +96,20 @@ bool IsMeant(const std::string& pattern, const std::string& name) {
   return name == pattern || name.ends_with("." + pattern);
 }
 
-double AlphaOf(const AdapterConfig& config, const std::string& name) {
+// PEFT takes the first pattern of the file, whose order is not kept here.
+absl::StatusOr<double> AlphaOf(const AdapterConfig& config,
+                               const std::string& name) {
+  std::optional<double> found;
   for (const auto& [pattern, alpha] : config.alpha_pattern) {
-    if (IsMeant(pattern, name)) return alpha;
+    if (!IsMeant(pattern, name)) continue;
+    if (found.value_or(alpha) != alpha) {
+      return InvalidArgument(
+          "{}: alpha_pattern has {} and {} for {}; allowed is one of them",
+          kConfigFile, *found, alpha, name);
+    }
+    found = alpha;
   }
-  return config.alpha;
+  return found.value_or(config.alpha);
 }
 
 // PEFT before 0.19 took the rows of stacked experts for their columns; the
@@ -225,6 +235,11 @@ Modules ModulesOf(const ModelConfig& base, const AdapterConfig& config) {
 
 absl::Status CheckFactor(const std::string& name, const MappedTensor& tensor,
                          const std::vector<int64_t>& expected) {
+  if (tensor.dtype == DType::kI32) {
+    return InvalidArgument(
+        "{}: {} is int32, allowed is float32, float16 or bfloat16",
+        kWeightsFile, name);
+  }
   if (tensor.shape == expected) return absl::OkStatus();
   return InvalidArgument("{}: {} has shape [{}], allowed is [{}]", kWeightsFile,
                          name, fmt::join(tensor.shape, ", "),
@@ -279,20 +294,20 @@ absl::Status AddModule(const std::string& name, const Module& module,
   const double divisor = config.rank_stabilised
                              ? std::sqrt(static_cast<double>(rank))
                              : static_cast<double>(rank);
+  ASSIGN_OR_RETURN(const double alpha, AlphaOf(config, module.name));
   for (const auto& [weight, first_row] : module.targets) {
     const int64_t stacked = module.num_stacked == 1 ? 0 : weight.expert;
-    factors.push_back(
-        {.role = weight.role,
-         .layer = weight.layer,
-         .expert = weight.expert,
-         .rank = rank,
-         .scale = static_cast<float>(AlphaOf(config, module.name) / divisor),
-         .a = a,
-         .b = b,
-         .first_row = first_row,
-         .a_first_row = stacked * rank,
-         .b_first_column = stacked,
-         .b_column_step = module.num_stacked});
+    factors.push_back({.role = weight.role,
+                       .layer = weight.layer,
+                       .expert = weight.expert,
+                       .rank = rank,
+                       .scale = static_cast<float>(alpha / divisor),
+                       .a = a,
+                       .b = b,
+                       .first_row = first_row,
+                       .a_first_row = stacked * rank,
+                       .b_first_column = stacked,
+                       .b_column_step = module.num_stacked});
   }
   return absl::OkStatus();
 }

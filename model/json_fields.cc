@@ -86,9 +86,10 @@ std::string JsonFields::OptionalString(std::string_view name) {
 }
 
 std::vector<double> JsonFields::PositiveNumbers(std::string_view name,
-                                                int64_t size, double max) {
+                                                int64_t size, double min,
+                                                double max) {
   const std::string allowed =
-      fmt::format("a list of {} numbers above 0 and at most {}", size, max);
+      fmt::format("a list of {} numbers from {} to {}", size, min, max);
   const Json* value = Find(name);
   if (value == nullptr) {
     Absent(name, allowed);
@@ -101,7 +102,7 @@ std::vector<double> JsonFields::PositiveNumbers(std::string_view name,
   std::vector<double> numbers;
   for (const Json& element : *value) {
     const double number = element.is_number() ? element.get<double>() : 0;
-    if (!(number > 0 && number <= max)) {
+    if (!(number >= min && number <= max)) {
       Refuse(name, element, allowed);
       return {};
     }

@@ -39,9 +39,9 @@ class JsonFields {
   double Number(std::string_view name, double min, double max, bool above_min);
   bool Boolean(std::string_view name, bool default_value);
   std::string OptionalString(std::string_view name);  // empty when absent
-  // A list of exactly `size` numbers in (0, max].
+  // A list of exactly `size` numbers in [min, max], min > 0.
   std::vector<double> PositiveNumbers(std::string_view name, int64_t size,
-                                      double max);
+                                      double min, double max);
 
   void Absent(std::string_view name, std::string_view allowed);
   void Refuse(std::string_view name, const nlohmann::json& value,

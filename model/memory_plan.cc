@@ -249,11 +249,13 @@ absl::StatusOr<int64_t> PlanNumBlocks(
     if (needed.total_bytes() > memory) {
       return ResourceExhausted(
           "rank {} of tp={} ep={} needs {} bytes for one sequence of {} tokens "
-          "(weights {}, KV cache {}, workspace {}, communication {}) and has "
-          "{}; use more ranks, or lower max_context_tokens or max_step_tokens",
+          "(weights {}, adapters {}, KV cache {}, workspace {}, communication "
+          "{}) and has {}; use more ranks, or lower max_context_tokens, "
+          "max_step_tokens, max_adapters or max_adapter_rank",
           rank, layout.tp, layout.ep, needed.total_bytes(),
-          limits.max_context_tokens, needed.weights_bytes, needed.kv_bytes,
-          needed.workspace_bytes, needed.communication_bytes, memory);
+          limits.max_context_tokens, needed.weights_bytes,
+          needed.adapters_bytes, needed.kv_bytes, needed.workspace_bytes,
+          needed.communication_bytes, memory);
     }
     // A rank without query heads keeps no KV and sets no bound.
     if (needed.kv_bytes_per_block > 0) {

@@ -153,10 +153,10 @@ class RopeReader {
     rope.original_context_tokens =
         OriginalContext().value_or(max_context_tokens_);
     const int64_t size = rope.rotary_dim / 2;
-    rope.short_factors =
-        scaling_.PositiveNumbers("short_factor", size, kMaxRopeFactor);
-    rope.long_factors =
-        scaling_.PositiveNumbers("long_factor", size, kMaxRopeFactor);
+    rope.short_factors = scaling_.PositiveNumbers(
+        "short_factor", size, 1 / kMaxRopeFactor, kMaxRopeFactor);
+    rope.long_factors = scaling_.PositiveNumbers(
+        "long_factor", size, 1 / kMaxRopeFactor, kMaxRopeFactor);
     const auto original = static_cast<double>(rope.original_context_tokens);
     const double factor =
         scaling_.OptionalNumber("factor", 1, kMaxRopeFactor, false)

@@ -179,6 +179,12 @@ absl::Status ReadStopRules(const v1::GenerationParameters& in,
                                     in.thinking_budget_tokens(), 0,
                                     model.max_context_tokens));
     out.thinking_budget_tokens = in.thinking_budget_tokens();
+    // The thought would be closed before the prompt is scored.
+    if (in.thinking_budget_tokens() == 0 && in.has_prompt_logprobs()) {
+      return InvalidField("parameters.thinking_budget_tokens",
+                          "is 0, which prompt_logprobs does not go with; leave "
+                          "one of them out");
+    }
   }
   return absl::OkStatus();
 }

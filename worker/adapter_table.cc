@@ -1,5 +1,6 @@
 #include "worker/adapter_table.h"
 
+#include <cstring>
 #include <tuple>
 #include <utility>
 
@@ -42,11 +43,17 @@ class Writer {
     const MappedTensor b = As(dtype_, *factors.b);
     std::byte* const to = Take(rows.size() * factors.rank);
     std::byte* next = to;
+    // Every expert's columns, of which those of one are picked.
+    const size_t element_bytes = SizeOf(dtype_);
+    const IndexRange columns = {0, factors.rank * factors.b_column_step};
+    std::vector<std::byte> all(static_cast<size_t>(columns.size()) *
+                               element_bytes);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
-      for (int64_t i = 0; i < factors.rank; ++i, next += SizeOf(dtype_)) {
-        const int64_t column =
-            factors.b_first_column + i * factors.b_column_step;
-        ReadElements(b, {row, row + 1}, {column, column + 1}, next);
+      ReadElements(b, {row, row + 1}, columns, all.data());
+      for (int64_t i = 0; i < factors.rank; ++i, next += element_bytes) {
+        const auto column = static_cast<size_t>(factors.b_first_column +
+                                                i * factors.b_column_step);
+        std::memcpy(next, all.data() + column * element_bytes, element_bytes);
       }
     }
     return ConstTensorView(to, dtype_, rows.size(), factors.rank);

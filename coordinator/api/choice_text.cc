@@ -17,7 +17,8 @@ ChoiceText::ChoiceText(const Tokenizer& tokenizer,
 // The markers are told by their text, special tokens or not.
 std::string ChoiceText::TextOf(TokenId token_id) {
   std::string text = detokenizer_.Push(token_id);
-  if (options_.reasoning == nullptr || !options_.skip_special_tokens) {
+  if (options_.reasoning == nullptr || !options_.skip_special_tokens ||
+      parser_.in_answer()) {
     return text;
   }
   const Reasoning& reasoning = *options_.reasoning;

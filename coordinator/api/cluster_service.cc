@@ -237,7 +237,7 @@ grpc::ServerUnaryReactor* ClusterService::Status(
     to.set_running_sequences(adapter.num_sequences);
     to.set_content_hash(adapter.content_hash);
   }
-  out.set_max_adapters(furthest->limits.max_adapters);
+  out.set_max_adapters(model_.max_adapters);
   out.mutable_scheduler()->set_prompt_tokens(metrics_.num_prompt_tokens());
   out.mutable_scheduler()->set_generated_tokens(
       metrics_.num_generated_tokens());
@@ -260,7 +260,13 @@ grpc::ServerUnaryReactor* ClusterService::LoadAdapter(
     v1::LoadAdapterResponse*) {
   auto* const call = new LoadAdapterCall;
   const AdapterSet::DoneFn done = call->done();
-  const absl::Status status = CheckRequestSize(request->ByteSizeLong());
+  absl::Status status = CheckRequestSize(request->ByteSizeLong());
+  if (status.ok() && request->name() == model_.facts.name) {
+    status = FieldViolation(
+        "name", fmt::format("is {}, which is the model's own name; give the "
+                            "adapter's folder another",
+                            request->name()));
+  }
   if (status.ok()) {
     adapter_loader_.Load(request->name(), done);
   } else {

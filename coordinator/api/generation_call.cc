@@ -126,9 +126,7 @@ class GenerationCall::ChoiceSink final : public TokenSink {
                   const SequenceUsage& usage) override {
     if (absl::IsResourceExhausted(reason.status())) {
       // Its choices are refused together, and it is one request.
-      if (call_->Fail(reason.status())) {
-        call_->context_.metrics.OnRejected("queue");
-      }
+      call_->Fail(reason.status(), "queue");
       return;
     }
     call_->context_.metrics.OnQueued(TextUs() + usage.queued_us);
@@ -435,16 +433,17 @@ void GenerationCall::EndChoice(FinishReason reason,
   Advance();
 }
 
-bool GenerationCall::Fail(const absl::Status& status) {
-  bool is_first = false;
+void GenerationCall::Fail(const absl::Status& status, const char* rejected_by) {
   {
     MutexLock lock(mutex_);
-    is_first = !end_.has_value();
-    if (is_first) end_ = status;
+    if (!end_.has_value()) {
+      end_ = status;
+      // Before the client knows.
+      if (rejected_by != nullptr) context_.metrics.OnRejected(rejected_by);
+    }
   }
   CancelSequences();
   Advance();
-  return is_first;
 }
 
 void GenerationCall::CancelChoices() { CancelSequences(); }

@@ -109,8 +109,9 @@ class GenerationCall final
   // Merges `chunk` into what waits for its choice.
   void AddChunk(v1::GenerateResponse chunk);
   void EndChoice(FinishReason reason, v1::GenerateResponse last_chunk);
-  // Ends the stream after what is pending. False: it has its end already.
-  bool Fail(const absl::Status& status);
+  // Ends the stream after what is pending, unless it has its end already;
+  // `rejected_by`: what had no room for it, to be counted.
+  void Fail(const absl::Status& status, const char* rejected_by = nullptr);
   void CancelSequences();
   // Pauses or resumes all sequences, as there is much or little to be read.
   // Under the mutex, so that the engine hears of it in order.

@@ -21,6 +21,7 @@ struct ServedModel {
   ModelFacts facts;
   std::string directory;           // absolute; or of a .gguf file
   std::string adapters_directory;  // absolute; empty: there are none
+  int64_t max_adapters = 0;        // that may be loaded at once
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ChatTemplate> chat_template;  // null: Chat is refused
   std::optional<Reasoning> reasoning;                 // of a model that thinks

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/limits.h"
 #include "base/status.h"
 
 namespace witan {
@@ -47,6 +48,10 @@ absl::StatusOr<std::optional<AdapterPlacement>> AdapterSet::Begin(
     if (entry.ref.content_hash != content_hash) {
       return absl::AlreadyExistsError(fmt::format(
           "adapter {} is loaded with other contents; unload it first", name));
+    }
+    if (entry.waiting.size() >= kMaxAdapterLoads) {
+      return ResourceExhausted("{} calls wait for adapter {} already",
+                               entry.waiting.size(), name);
     }
     entry.waiting.push_back(std::move(done));
     if (entry.state == AdapterState::kReady) Finish(entry, absl::OkStatus());

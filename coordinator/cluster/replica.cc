@@ -262,7 +262,7 @@ void Replica::StartServing() {
   for (const WorkerId worker : group_.workers) membership_.OnServing(worker);
   retry_pause_us_ = 0;
   last_error_.clear();
-  for (auto& [index, adapter] : adapters_) SendAdapter(adapter);
+  SendAdapters();
 }
 
 void Replica::OnWorkerLost(WorkerId worker, const std::string& cause,
@@ -461,6 +461,11 @@ void Replica::Submit(SequenceSpec spec, std::unique_ptr<TokenSink> sink,
   absl::Status status = state_ == ReplicaState::kServing
                             ? CheckAdapter(spec.adapter)
                             : Unavailable("{}; try again", NotServingReason());
+  if (!status.ok() && !absl::IsUnavailable(status)) {
+    // The request is not to blame for what a rank found.
+    status =
+        FailedPrecondition("the adapter cannot be used: {}", MessageOf(status));
+  }
   if (status.ok()) status = scheduler_->Add(std::move(spec), now);
   if (!status.ok()) {
     sink->OnFinished(status, usage);

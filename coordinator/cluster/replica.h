@@ -124,9 +124,15 @@ class Replica {
     StepTimings timings;
   };
   struct AdapterState {
-    AdapterPlacement placement;
-    int num_answers = 0;  // of ranks of the current group
-    absl::Status status;  // the first error of a rank
+    AdapterPlacement placement;  // without a directory: it is to go
+    // Ranks of the current group that have yet to answer what was sent; empty:
+    // none. Nothing more is sent until then, so that a rank never has more than
+    // one such message for an index.
+    std::vector<bool> is_awaited;
+    int num_awaited = 0;
+    uint64_t sent_load_number = 0;
+    bool is_outdated = false;  // the placement is newer than what was sent
+    absl::Status status;       // the first error of a rank
   };
   // A step that was sent and not yet answered by all ranks.
   struct StepInFlight {
@@ -189,7 +195,10 @@ class Replica {
   void BlameAllRanks();
   // Gives the current group up.
   void FailGroup(const std::string& reason, Micros now);
+  void SendAdapters();  // all of them, to a new group
   void SendAdapter(AdapterState& adapter);
+  void NoteAnswer(int rank, const AdapterLoaded& message,
+                  AdapterState& adapter);
   // OK when all ranks hold it.
   absl::Status CheckAdapter(const AdapterRef& ref) const;
   // When somebody may next be late.

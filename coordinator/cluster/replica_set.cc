@@ -1,5 +1,6 @@
 #include "coordinator/cluster/replica_set.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -137,9 +138,20 @@ std::optional<Route> ReplicaSet::ChooseReplica(SequenceSpec& spec) {
                                 spec.prompt.size() / kBlockTokens);
   std::optional<int> replica;
   if (spec.beside) replica = ReplicaOf(*spec.beside);
+  Router::MayTakeFn holds_adapter;
+  if (!spec.adapter_name.empty()) {
+    holds_adapter = [snapshots = Snapshots(), ref = spec.adapter](int index) {
+      const auto& adapters = snapshots[static_cast<size_t>(index)]->adapters;
+      return std::any_of(adapters.begin(), adapters.end(),
+                         [&ref](const AdapterSnapshot& adapter) {
+                           return adapter.ref == ref && adapter.status.ok();
+                         });
+    };
+  }
   MutexLock lock(mutex_);
   return router_.Choose(static_cast<int64_t>(spec.prompt.size()),
-                        spec.stop.max_tokens, spec.block_names, replica);
+                        spec.stop.max_tokens, spec.block_names, replica,
+                        holds_adapter);
 }
 
 absl::Status ReplicaSet::WhyNoneServes() const {

@@ -81,6 +81,7 @@ ReplicaSnapshot Replica::Snapshot() const {
     to.kv_bytes = from.prepared->kv_bytes;
   }
   for (const auto& [index, adapter] : adapters_) {
+    if (adapter.placement.directory.empty()) continue;
     const AdapterRef& ref = adapter.placement.ref;
     snapshot.adapters.push_back({ref, CheckAdapter(ref)});
   }

@@ -72,11 +72,12 @@ void Router::OnNotServing(int replica) { replicas_[replica].serving = false; }
 std::optional<Route> Router::Choose(int64_t num_prompt_tokens,
                                     int64_t max_tokens,
                                     std::span<const BlockName> names,
-                                    std::optional<int> replica) {
+                                    std::optional<int> replica,
+                                    const MayTakeFn& may_take) {
   if (!replica) {
     replica = policy_ == RoutingPolicy::kPrefix
-                  ? ChooseByPrefix(num_prompt_tokens, names)
-                  : ChooseInTurn();
+                  ? ChooseByPrefix(num_prompt_tokens, names, may_take)
+                  : ChooseInTurn(may_take);
   }
   if (!replica || !replicas_[*replica].serving) return std::nullopt;
   Replica& chosen = replicas_[*replica];
@@ -95,13 +96,14 @@ std::optional<Route> Router::Choose(int64_t num_prompt_tokens,
   return route;
 }
 
-std::optional<int> Router::ChooseByPrefix(
-    int64_t num_prompt_tokens, std::span<const BlockName> names) const {
+std::optional<int> Router::ChooseByPrefix(int64_t num_prompt_tokens,
+                                          std::span<const BlockName> names,
+                                          const MayTakeFn& may_take) const {
   std::optional<int> best;
   std::tuple<int64_t, size_t> best_cost;
   for (size_t i = 0; i < replicas_.size(); ++i) {
     const Replica& replica = replicas_[i];
-    if (!replica.serving) continue;
+    if (!MayBeChosen(static_cast<int>(i), may_take)) continue;
     const int64_t num_hit_tokens =
         static_cast<int64_t>(replica.index.CountHits(names)) * kBlockTokens;
     // Of equals the one that has more room for what is new to all.
@@ -116,12 +118,12 @@ std::optional<int> Router::ChooseByPrefix(
   return best;
 }
 
-std::optional<int> Router::ChooseInTurn() {
+std::optional<int> Router::ChooseInTurn(const MayTakeFn& may_take) {
   const int num_replicas = static_cast<int>(replicas_.size());
   for (int i = 0; i < num_replicas; ++i) {
     const int replica = next_in_turn_;
     next_in_turn_ = (next_in_turn_ + 1) % num_replicas;
-    if (replicas_[replica].serving) return replica;
+    if (MayBeChosen(replica, may_take)) return replica;
   }
   return std::nullopt;
 }

@@ -7,6 +7,7 @@
 // used ones forgotten first. A wrong guess costs time and changes no token.
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <optional>
 #include <span>
@@ -34,6 +35,8 @@ struct Route {
 // Pure: no clock, no thread. Used under its owner's lock.
 class Router {
  public:
+  using MayTakeFn = std::function<bool(int replica)>;
+
   Router(int num_replicas, RoutingPolicy policy);
 
   // A replica serves with an empty cache of `num_blocks`. Nothing happens if
@@ -44,10 +47,13 @@ class Router {
   void OnNotServing(int replica);
 
   // `names`: of the prompt's full blocks. `replica`: the one it has to be, for
-  // a request's other choices. Nothing when none, or not that one, serves.
+  // a request's other choices. `may_take`: whether a replica is fit for the
+  // request; none: all are. Nothing when none that is fit, or not that one,
+  // serves.
   std::optional<Route> Choose(int64_t num_prompt_tokens, int64_t max_tokens,
                               std::span<const BlockName> names,
-                              std::optional<int> replica = std::nullopt);
+                              std::optional<int> replica = std::nullopt,
+                              const MayTakeFn& may_take = nullptr);
   // Of what is served; nothing when nothing ever was.
   const std::optional<PrefixIdentity>& identity() const { return identity_; }
 
@@ -85,9 +91,13 @@ class Router {
     int64_t num_routed = 0;
   };
 
+  bool MayBeChosen(int replica, const MayTakeFn& may_take) const {
+    return replicas_[replica].serving && (!may_take || may_take(replica));
+  }
   std::optional<int> ChooseByPrefix(int64_t num_prompt_tokens,
-                                    std::span<const BlockName> names) const;
-  std::optional<int> ChooseInTurn();
+                                    std::span<const BlockName> names,
+                                    const MayTakeFn& may_take) const;
+  std::optional<int> ChooseInTurn(const MayTakeFn& may_take);
 
   const RoutingPolicy policy_;
   std::optional<PrefixIdentity> identity_;

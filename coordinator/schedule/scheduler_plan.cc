@@ -194,7 +194,8 @@ void Scheduler::Admit(Sequence& sequence,
   sequence.num_charged_tokens =
       std::max(sequence.num_charged_tokens, num_cached_tokens);
   if (!sequence.num_cached_tokens) {
-    sequence.num_cached_tokens = num_cached_tokens;
+    sequence.num_cached_tokens =
+        std::min(num_cached_tokens, sequence.num_prompt_tokens);
   }
   sequence.num_tokens_when_admitted = sequence.num_tokens();
   if (options_.prefix_cache) {

@@ -246,7 +246,10 @@ absl::StatusOr<Value> Truncated(double number) {
 }
 
 absl::StatusOr<Value> ToInt(const Value& input, const CallArguments& arguments,
-                            CallContext*) {
+                            CallContext* context) {
+  if (const std::string* text = input.text()) {
+    RETURN_IF_ERROR(context->budget.Work(text->size()));
+  }
   ASSIGN_OR_RETURN(const auto bound,
                    BindArguments(arguments, {"default", "base"}, "int"));
   RETURN_IF_ERROR(RequireDefined(input));
@@ -271,7 +274,11 @@ absl::StatusOr<Value> ToInt(const Value& input, const CallArguments& arguments,
 }
 
 absl::StatusOr<Value> ToFloat(const Value& input,
-                              const CallArguments& arguments, CallContext*) {
+                              const CallArguments& arguments,
+                              CallContext* context) {
+  if (const std::string* text = input.text()) {
+    RETURN_IF_ERROR(context->budget.Work(text->size()));
+  }
   ASSIGN_OR_RETURN(const auto bound,
                    BindArguments(arguments, {"default"}, "float"));
   RETURN_IF_ERROR(RequireDefined(input));

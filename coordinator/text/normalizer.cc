@@ -101,7 +101,8 @@ std::string ApplyByGrapheme(const PrecompiledCharsmap& charsmap,
     return match.has_value();
   };
   size_t begin = 0;
-  while (begin < text.size()) {
+  // The caller refuses what is longer.
+  while (begin < text.size() && result.size() <= kMaxEncodeTextBytes) {
     size_t end = begin;
     char32_t previous = DecodeUtf8(text, &end);
     utf8proc_int32_t state = 0;

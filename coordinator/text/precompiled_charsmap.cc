@@ -49,6 +49,14 @@ absl::StatusOr<PrecompiledCharsmap> PrecompiledCharsmap::Parse(
     return InvalidArgument("a replacement that is not UTF-8");
   }
   charsmap.replacements_ += '\0';
+  for (size_t begin = 0, end; begin < charsmap.replacements_.size();
+       begin = end + 1) {
+    end = charsmap.replacements_.find('\0', begin);
+    if (end - begin > kMaxNameBytes) {
+      return InvalidArgument("a replacement of {} bytes; at most {} are read",
+                             end - begin, kMaxNameBytes);
+    }
+  }
   return charsmap;
 }
 

@@ -85,19 +85,39 @@ std::string ClosingOf(const Reasoning& reasoning, const Tokenizer& tokenizer,
       std::string_view(text).substr(begin, answer - begin);
   const size_t behind = marker - begin + reasoning.end.size();
   const bool is_plain = behind <= closing.size() &&
+                        closing.size() <= 4 * kMaxReasoningMarkerBytes &&
                         IsWhitespace(closing.substr(0, marker - begin)) &&
                         IsWhitespace(closing.substr(behind));
   return is_plain ? std::string(closing) : reasoning.end;
 }
 
+constexpr std::string_view kWhitespaceOf = kWhitespace;
+
+// A marker of several tokens is found in the text, where special tokens do not
+// show.
+absl::Status CheckSpelling(const std::string& marker,
+                           const Tokenizer& tokenizer) {
+  if (tokenizer.IdOf(marker)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<TokenId> ids,
+                   tokenizer.Encode(marker, {.add_special_tokens = false}));
+  ASSIGN_OR_RETURN(const std::string shown, tokenizer.Decode(ids, true));
+  if (shown.find(marker) != std::string::npos) return absl::OkStatus();
+  return InvalidArgument(
+      "--reasoning-markers: \"{}\" holds special tokens and is none by itself; "
+      "allowed are a token, or text without special tokens",
+      marker);
+}
+
 absl::Status CheckMarker(std::string_view marker) {
   if (!marker.empty() && marker.size() <= kMaxReasoningMarkerBytes &&
-      IsValidUtf8(marker) && !IsWhitespace(marker)) {
+      IsValidUtf8(marker) &&
+      kWhitespaceOf.find(marker.front()) == std::string_view::npos &&
+      kWhitespaceOf.find(marker.back()) == std::string_view::npos) {
     return absl::OkStatus();
   }
   return InvalidArgument(
       "--reasoning-markers: a marker of {} bytes; each has 1 to {} bytes of "
-      "UTF-8 and is not only whitespace",
+      "UTF-8 and neither begins nor ends with whitespace",
       marker.size(), kMaxReasoningMarkerBytes);
 }
 
@@ -144,6 +164,8 @@ absl::StatusOr<std::optional<Reasoning>> FindReasoning(
     reasoning.end = setting.substr(comma + 1);
     RETURN_IF_ERROR(CheckMarker(reasoning.begin));
     RETURN_IF_ERROR(CheckMarker(reasoning.end));
+    RETURN_IF_ERROR(CheckSpelling(reasoning.begin, tokenizer));
+    RETURN_IF_ERROR(CheckSpelling(reasoning.end, tokenizer));
   }
   reasoning.begin_id = tokenizer.IdOf(reasoning.begin);
   reasoning.end_id = tokenizer.IdOf(reasoning.end);

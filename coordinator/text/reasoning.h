@@ -67,6 +67,7 @@ class ReasoningParser {
 
   bool in_thought() const { return state_ == State::kThought; }
   bool had_thought() const { return had_thought_; }
+  bool in_answer() const { return state_ == State::kAnswer; }
 
  private:
   enum class State { kBefore, kThought, kAnswer };

@@ -19,6 +19,7 @@ void CpuBackend::AddLora(ConstTensorView x, AdapterOfRow adapter_of_row,
                   y.rows == x.rows && y.dtype == DType::kF32,
               "{} adapters of rows, x has {} rows and y has {}",
               adapter_of_row.size(), x.rows, y.rows);
+  if (adapters.empty()) return;
   std::vector<LoraGroup> groups(adapters.size());
   for (size_t a = 0; a < adapters.size(); ++a) {
     groups[a].factors = &adapters[a];

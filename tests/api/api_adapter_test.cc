@@ -120,6 +120,12 @@ TEST_F(ApiAdapterTest, WhatCannotBeLoadedSaysWhy) {
   EXPECT_EQ(Status().adapters_size(), 0);
 }
 
+TEST_F(ApiAdapterTest, TheModelsOwnNameIsTaken) {
+  const grpc::Status status = Load("tiny");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("the model's own name"));
+}
+
 TEST_F(ApiAdapterTest, OneTooManyIsRefused) {
   ASSERT_TRUE(LoadAnd("pirate", absl::OkStatus()).ok());
   ASSERT_TRUE(LoadAnd("poet", absl::OkStatus()).ok());

@@ -157,6 +157,7 @@ class RunningApi {
         LoadServedModel(model_directory, "tiny", 0).value());
     model_->adapters_directory = options.adapters_directory;
     model_->facts.has_adapters = !options.adapters_directory.empty();
+    model_->max_adapters = 2;
     engine_ = std::make_unique<FakeEngine>(std::move(options.next_token));
     ApiServerOptions server_options;
     server_options.has_metrics = true;

@@ -92,6 +92,32 @@ TEST_F(ReplicaAdaptersTest, OtherContentsOnOneRankAreRefused) {
                     HasSubstr("adapter-hash")));
 }
 
+TEST_F(ReplicaAdaptersTest, ARankThatIsBusyGetsTheNewestOnly) {
+  FakeWorkerOptions busy = FakeTinyWorker(2);
+  busy.silent_on_adapters = true;
+  first_ = Join();
+  second_ = Join(busy);
+  group_.Settle(now_);
+  ASSERT_EQ(replica_.state(), ReplicaState::kServing);
+  for (uint64_t number = 1; number <= 100; ++number) {
+    Place(0, 2 * number);
+    Place(0, 0, "");
+  }
+  const AdapterPlacement last = Place(0, 999, "/adapters/last");
+  group_.Settle(now_);
+  EXPECT_EQ(group_.worker(first_).num_loads, 1);
+  EXPECT_TRUE(absl::IsUnavailable(StatusOf(last.ref)));
+  FakeWorker& worker = group_.worker(second_);
+  worker.options.silent_on_adapters = false;
+  ASSERT_EQ(worker.held_loads.size(), 1u);
+  for (WorkerMessage& answer : worker.OnMessage(worker.held_loads[0])) {
+    replica_.OnMessage(second_, std::move(answer), now_);
+  }
+  group_.Settle(now_);
+  EXPECT_EQ(group_.worker(first_).num_loads, 2);
+  EXPECT_TRUE(StatusOf(last.ref).ok()) << StatusOf(last.ref);
+}
+
 TEST_F(ReplicaAdaptersTest, ANewGroupGetsWhatTheOldOneHeld) {
   const AdapterPlacement a = Place(2, 5);
   Serve();

@@ -150,6 +150,27 @@ TEST_P(AdaptersTest, PreemptionAndThePrefixCacheChangeNoBit) {
   ExpectSame(warm, cold);
 }
 
+// Ranks that own no head or no column of the FFN have no factors either.
+TEST(AdaptersOfFewHeadsTest, RanksWithoutHeadsOrColumnsComputeTheSame) {
+  TinyModelOptions options{.config = TinyFamilyConfig("LlamaForCausalLM")};
+  options.config.num_heads = 3;
+  options.config.num_kv_heads = 1;
+  options.config.intermediate_size = 64;
+  const TinyModel model(options);
+  const TinyAdapter adapter(model.config(), {.rank = 4});
+  ThreadClusterOptions cluster{.model_directory = model.directory(),
+                               .layout = {1, 1},
+                               .adapters = {adapter.directory()}};
+  auto specs = Specs(12, 40, model.config().vocab_size);
+  for (size_t i = 0; i < specs.size(); i += 2) specs[i].adapter.index = 0;
+  const EngineRun reference = RunTogether(cluster, specs);
+  for (const int tp : {2, 5, 8}) {
+    SCOPED_TRACE(tp);
+    cluster.layout = {tp, 1};
+    ExpectSame(RunTogether(cluster, specs), reference);
+  }
+}
+
 std::string TestName(const testing::TestParamInfo<Case>& info) {
   return info.param.architecture + "_" + std::string(NameOf(info.param.dtype));
 }

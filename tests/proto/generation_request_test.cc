@@ -138,7 +138,7 @@ TEST(GenerationRequestTest, ThoughtsToolsAndCallsAreKeptWhereTheyAreSet) {
   v1::ChatRequest in = AChat();
   in.mutable_parameters()->set_echo(true);
   in.mutable_parameters()->set_prompt_logprobs(0);
-  in.mutable_parameters()->set_thinking_budget_tokens(0);
+  in.mutable_parameters()->set_thinking_budget_tokens(1);
   in.mutable_parameters()->add_bad_words("bad");
   v1::ChatMessage& message = *in.mutable_messages(0);
   message.set_reasoning_content("");
@@ -148,13 +148,18 @@ TEST(GenerationRequestTest, ThoughtsToolsAndCallsAreKeptWhereTheyAreSet) {
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_TRUE(request->echo);
   EXPECT_EQ(request->sampling.num_prompt_logprobs, 0);
-  EXPECT_EQ(request->thinking_budget_tokens, 0);
+  EXPECT_EQ(request->thinking_budget_tokens, 1);
   EXPECT_THAT(request->bad_words, ElementsAre("bad"));
   EXPECT_EQ(request->messages[0].reasoning_content, "");
   EXPECT_EQ(request->messages[0].tool_calls[0].name, "add");
   EXPECT_EQ(request->messages[0].tool_call_id, std::nullopt);
   EXPECT_EQ(request->messages[0].name, std::nullopt);
   EXPECT_THAT(request->tools, ElementsAre("{}"));
+  // The thought would be closed before the prompt is scored.
+  in.mutable_parameters()->set_thinking_budget_tokens(0);
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadRequest(in, AModel()).status()));
+  in.mutable_parameters()->clear_prompt_logprobs();
+  EXPECT_EQ(ReadRequest(in, AModel())->thinking_budget_tokens, 0);
   const auto plain = ReadRequest(AChat(), AModel());
   ASSERT_TRUE(plain.ok()) << plain.status();
   EXPECT_FALSE(plain->echo);

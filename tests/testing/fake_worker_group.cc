@@ -334,9 +334,9 @@ std::vector<WorkerMessage> FakeWorker::OnMessage(
       return Run(*plan);
     }
   } else if (const auto* load = std::get_if<LoadAdapter>(&message)) {
-    if (group && load->epoch == group->epoch && !options.silent_on_adapters) {
-      return {Load(*load)};
-    }
+    if (!group || load->epoch != group->epoch) return {};
+    if (!options.silent_on_adapters) return {Load(*load)};
+    held_loads.push_back(*load);
   } else if (const auto* abort = std::get_if<AbortGroup>(&message)) {
     aborts.push_back(*abort);
     if (group && abort->epoch == group->epoch) group.reset();
@@ -345,6 +345,7 @@ std::vector<WorkerMessage> FakeWorker::OnMessage(
 }
 
 AdapterLoaded FakeWorker::Load(const LoadAdapter& load) {
+  ++num_loads;
   AdapterLoaded answer{.epoch = load.epoch,
                        .index = load.index,
                        .load_number = load.load_number};

@@ -140,6 +140,8 @@ class FakeWorker {
   std::vector<AbortGroup> aborts;
   int num_steps = 0;
   std::map<int32_t, std::string> adapters;  // directories, of this group
+  int num_loads = 0;                        // answered
+  std::vector<LoadAdapter> held_loads;      // that it was silent on
   int32_t adapter_of_last_start = kNoAdapter;
   // The first plan that broke a rule; the worker then fails the group.
   absl::Status violation;

@@ -1,5 +1,5 @@
-// How fast Witan encodes texts, on one thread; bench/tokenizing.py runs it beside
-// the reference libraries:
+// How fast Witan encodes texts, on one thread; bench/tokenizing.py runs it
+// beside the reference libraries:
 //
 //     bench_tokenize DIRECTORY ROUNDS < TEXTS
 //

@@ -35,8 +35,7 @@ struct ThoughtMarks {
   std::string_view begin;
   std::string_view end;
 };
-inline constexpr ThoughtMarks kTerminalMarks = {"\x1b[2m",
-                                                 "\x1b[0m\n"};  // dim
+inline constexpr ThoughtMarks kTerminalMarks = {"\x1b[2m", "\x1b[0m\n"};  // dim
 inline constexpr ThoughtMarks kPlainMarks = {"<think>\n", "\n</think>\n"};
 
 // Writes around the thought in a text that comes in pieces.

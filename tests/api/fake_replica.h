@@ -121,7 +121,7 @@ class EngineWithFakeAdapters : public Engine {
 
   mutable Mutex mutex_;
   CondVar changed_;
-  AdapterSet adapters_{2} WITAN_GUARDED_BY(mutex_);
+  AdapterSet adapters_ WITAN_GUARDED_BY(mutex_){2};
   std::vector<AdapterRef> loading_ WITAN_GUARDED_BY(mutex_);
 };
 

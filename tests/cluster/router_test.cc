@@ -15,7 +15,8 @@ namespace {
 std::vector<BlockName> Names(const std::string& tenant, TokenId first,
                              size_t num_blocks) {
   const std::vector<TokenId> tokens(num_blocks * kBlockTokens, first);
-  return BlockNames(RootBlockName({"w", "n"}, tenant, "", 0), tokens, num_blocks);
+  return BlockNames(RootBlockName({"w", "n"}, tenant, "", 0), tokens,
+                    num_blocks);
 }
 
 // A prompt of 32 blocks and 10 tokens.

@@ -82,14 +82,13 @@ class RequestsTest : public ::testing::Test {
     auto cluster = ThreadCluster::Start(options);
     EXPECT_TRUE(cluster.ok()) << cluster.status();
     StepNumber step = 1;
-    auto run = RunSequences(
-        **cluster, options,
-        {.max_prefill_chunk_tokens = c.chunk,
-         .look_ahead = c.look_ahead,
-         .prefix_cache = c.prefix_cache,
-         .forces_every = kForcesEvery,
-         .vocab_size = model_.config().vocab_size},
-        specs, {}, step);
+    auto run = RunSequences(**cluster, options,
+                            {.max_prefill_chunk_tokens = c.chunk,
+                             .look_ahead = c.look_ahead,
+                             .prefix_cache = c.prefix_cache,
+                             .forces_every = kForcesEvery,
+                             .vocab_size = model_.config().vocab_size},
+                            specs, {}, step);
     EXPECT_TRUE(run.ok()) << run.status();
     return run.ok() ? *std::move(run) : EngineRun();
   }
@@ -130,12 +129,12 @@ TEST_F(RequestsTest, NothingDependsOnLayoutBatchChunksCacheOrPreemption) {
     num_preemptions += run.stats.num_preemptions;
     EXPECT_EQ(run.num_forced, reference.num_forced);
     for (const SequenceSpec& spec : specs) {
-      ASSERT_TRUE(SameBits(run.outputs.at(spec.id),
-                           reference.outputs.at(spec.id)))
+      ASSERT_TRUE(
+          SameBits(run.outputs.at(spec.id), reference.outputs.at(spec.id)))
           << spec.id;
       const auto scores = run.scores.find(spec.id);
-      const bool has_scores = spec.sampling.num_prompt_logprobs >= 0 &&
-                              spec.prompt.size() > 1;
+      const bool has_scores =
+          spec.sampling.num_prompt_logprobs >= 0 && spec.prompt.size() > 1;
       ASSERT_EQ(scores != run.scores.end(), has_scores) << spec.id;
       if (!has_scores) continue;
       ASSERT_EQ(scores->second.size(), spec.prompt.size() - 1) << spec.id;
@@ -195,10 +194,10 @@ TEST_F(RequestsTest, BadWordsAndEarlyEndsDoNotCome) {
             << "sequence " << spec.id << ", token " << i;
       }
       if (static_cast<int64_t>(i) >= spec.sampling.min_tokens) continue;
-      ASSERT_EQ(std::count(spec.sampling.end_token_ids.begin(),
-                           spec.sampling.end_token_ids.end(),
-                           output[i].token_id),
-                0)
+      ASSERT_EQ(
+          std::count(spec.sampling.end_token_ids.begin(),
+                     spec.sampling.end_token_ids.end(), output[i].token_id),
+          0)
           << "sequence " << spec.id << ", token " << i;
     }
   }

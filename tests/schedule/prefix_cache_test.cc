@@ -19,7 +19,8 @@ std::vector<TokenId> Tokens(TokenId first) {
 }
 
 BlockName NameOf(TokenId first) {
-  return ChildBlockName(RootBlockName({"w", "n"}, "tenant", "", 0), Tokens(first));
+  return ChildBlockName(RootBlockName({"w", "n"}, "tenant", "", 0),
+                        Tokens(first));
 }
 
 TEST(PrefixCacheTest, AReleasedBlockIsFoundAgainOnlyByNameAndTokens) {

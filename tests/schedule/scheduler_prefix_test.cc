@@ -144,7 +144,8 @@ TEST_F(SchedulerPrefixTest, NamesThatComeWithARequestAreUsedOnlyUnderOurRoot) {
   EXPECT_EQ(Step().slot_starts[0].num_cached_tokens, 320);
   // Names of another model: they would hit if they were believed.
   SequenceSpec foreign = Spec(3, 0, 320, 1);
-  foreign.block_root = RootBlockName({"other", "numerics"}, foreign.tenant, "", 0);
+  foreign.block_root =
+      RootBlockName({"other", "numerics"}, foreign.tenant, "", 0);
   foreign.block_names = named.block_names;
   Add(foreign);
   RunToTheEnd();

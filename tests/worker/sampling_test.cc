@@ -146,9 +146,8 @@ TEST(SamplingTest, DrawsFromTheDistributionsOfTransformers) {
           tokens);
       (*backend)->Synchronize();
       std::vector<float> noise(logits.size());
-      PortableKernels().gumbel(params.seed,
-                               static_cast<uint32_t>(row.position), 0, 0,
-                               vocab_size, noise.data());
+      PortableKernels().gumbel(params.seed, static_cast<uint32_t>(row.position),
+                               0, 0, vocab_size, noise.data());
       const std::optional<TokenId> expected = ExpectedToken(c, noise);
       num_unclear += expected ? 0 : 1;
       ASSERT_EQ(tokens[0].token_id, expected.value_or(tokens[0].token_id))

@@ -310,9 +310,7 @@ TEST(SlotTableTest, EveryDamageOfScoredRowsIsRefused) {
       {"a token out of vocabulary",
        [](StepPlan& p) { p.scored_token_ids[3] = 50; }},
       {"a slot that asked for none",
-       [](StepPlan& p) {
-         p.slot_starts[1].sampling.num_prompt_logprobs = -1;
-       }},
+       [](StepPlan& p) { p.slot_starts[1].sampling.num_prompt_logprobs = -1; }},
   };
   ResolvedStep step;
   for (const auto& [name, damage] : damages) {
